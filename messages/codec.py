@@ -1,0 +1,151 @@
+"""Bytes in, typed messages out: the only door through which foreign bytes enter.
+
+Bodies are CBOR maps, deterministically encoded (RFC 8949 section 4.2): one form per value, so that equal messages are
+equal bytes and hashes mean something. Decoding is strict: size first, then no tags, no indefinite lengths, no
+duplicate keys, text keys only, no floats, bounded depth, nothing behind the value, and canonical form.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
+
+import cbor2
+import msgspec
+
+from messages.message import Message, Spec
+
+__all__ = [
+    "BODY_BYTES_MAX",
+    "DEPTH_MAX",
+    "HEADERS_BYTES_MAX",
+    "CodecError",
+    "decode",
+    "decode_raw",
+    "decode_value",
+    "encode",
+    "encode_value",
+]
+
+# NATS max_payload is 1 MiB for body plus headers; what exceeds it closes the client for good, so we stay well below.
+BODY_BYTES_MAX = 768 * 1024
+HEADERS_BYTES_MAX = 8 * 1024
+# The deepest message of the contract needs 6.
+DEPTH_MAX = 16
+_U64_MAX = 2**64 - 1
+
+_T = TypeVar("_T")
+
+
+class CodecError(ValueError):
+    """The bytes are not a valid body. `reason` is a stable snake_case word, `detail` says what and where."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+def _refuse_tag(*_: object) -> object:
+    raise ValueError("tags are refused")
+
+
+# cbor2 has built-in decoders for these; every other tag goes to tag_hook.
+_BUILT_IN_TAGS = (*range(64), 100, 256, 258, 260, 261, 1004, 43000, 55799)
+_SEMANTIC: Mapping[int, Callable[..., object]] = dict.fromkeys(_BUILT_IN_TAGS, _refuse_tag)
+
+
+def encode_value(value: object) -> bytes:
+    """Canonical CBOR of plain data or of a struct (tables, journal records)."""
+    return cbor2.dumps(msgspec.to_builtins(value, builtin_types=(bytes,)), canonical=True)
+
+
+def encode(message: Message) -> bytes:
+    """The body of `message`.
+
+    Raises CodecError(`body_too_large`) beyond BODY_BYTES_MAX: a sender must page.
+    """
+    data = encode_value(message)
+    if len(data) > BODY_BYTES_MAX:
+        raise CodecError("body_too_large", f"{message.spec.key} is {len(data)} bytes, the limit is {BODY_BYTES_MAX}")
+    return data
+
+
+def _check_canonical(value: object, depth: int) -> None:
+    """Raise unless every map is sorted by encoded key and every scalar is of an allowed type."""
+    kind = type(value)
+    if kind is bytes or kind is str or kind is bool or value is None:
+        return
+    if kind is int:
+        if not 0 <= cast(int, value) <= _U64_MAX:
+            raise CodecError("bad_value", "integers are unsigned, 64 bits at most")
+        return
+    if depth == 0:
+        raise CodecError("too_deep", f"nesting beyond {DEPTH_MAX}")
+    if kind is list:
+        for item in cast(list[object], value):
+            _check_canonical(item, depth - 1)
+    elif kind is dict:
+        before = (-1, "")
+        for key, item in cast(dict[object, object], value).items():
+            if type(key) is not str:
+                raise CodecError("bad_key", "map keys must be text")
+            rank = (len(key.encode()), key)
+            if rank <= before:
+                raise CodecError("not_canonical", f"map key {key!r} is out of order")
+            before = rank
+            _check_canonical(item, depth - 1)
+    else:
+        raise CodecError("bad_value", f"{kind.__name__} is not allowed")
+
+
+def decode_raw(data: bytes) -> Any:
+    """Plain data from hostile bytes: dict, list, int, str, bytes, bool, None.
+
+    Raises CodecError(`body_too_large` | `malformed` | `not_canonical` | `bad_value` | `bad_key` | `too_deep`).
+    """
+    if len(data) > BODY_BYTES_MAX:
+        raise CodecError("body_too_large", f"{len(data)} bytes, the limit is {BODY_BYTES_MAX}")
+    try:
+        value = cbor2.loads(
+            data,
+            max_depth=DEPTH_MAX + 1,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+            strict_hashable_types=True,
+            semantic_decoders=_SEMANTIC,
+            tag_hook=_refuse_tag,
+        )
+    except Exception as error:
+        raise CodecError("malformed", f"not CBOR as we allow it: {error}"[:200]) from None
+    _check_canonical(value, DEPTH_MAX)
+    # Shortest lengths and integers, and nothing behind the value: the plain encoder reproduces the input exactly.
+    if cbor2.dumps(value) != data:
+        raise CodecError("not_canonical", "another encoding of the same value, or bytes behind it")
+    return value
+
+
+def decode(spec: Spec, data: bytes, *, version: int | None = None) -> Message:
+    """A validated message of `spec.body` from hostile bytes, upcast from `version` (default: the current one).
+
+    Raises CodecError(`unsupported_version` | `invalid`, and those of decode_raw).
+    """
+    version = spec.version if version is None else version
+    if not 1 <= version <= spec.version:
+        raise CodecError("unsupported_version", f"{spec.key} version {version}; known are 1 to {spec.version}")
+    raw = decode_raw(data)
+    if version < spec.version:
+        if not isinstance(raw, dict):
+            raise CodecError("invalid", f"{spec.key}: expected a map")
+        for step in range(version, spec.version):
+            try:
+                raw = spec.upcasters[step](cast(dict[str, Any], raw))
+            except Exception as error:
+                raise CodecError("invalid", f"{spec.key} version {step} cannot be upcast: {error!r}"[:300]) from None
+    try:
+        return msgspec.convert(raw, spec.body, builtin_types=(bytes,))
+    except msgspec.ValidationError as error:
+        raise CodecError("invalid", f"{spec.key}: {error}"[:300]) from None
+
+
+def decode_value(kind: type[_T], data: bytes) -> _T:
+    """A value that we wrote ourselves (a table row, a journal record): trusted for form, still typed."""
+    return msgspec.convert(cbor2.loads(data), kind, builtin_types=(bytes,))

@@ -1,0 +1,1 @@
+"""Memory implementations of the ports: for tests, the injection kit and the simulation."""

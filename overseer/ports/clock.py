@@ -1,0 +1,15 @@
+"""The Clock port: wall time and waiting."""
+
+from typing import Protocol
+
+__all__ = ["Clock"]
+
+
+class Clock(Protocol):
+    def now_ms(self) -> int:
+        """Milliseconds since the Unix epoch; may step either way (the runner never lets context.time go back)."""
+        ...
+
+    async def sleep_until(self, at_ms: int) -> None:
+        """Return when now_ms() >= at_ms; at once if it is already."""
+        ...

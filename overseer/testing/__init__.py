@@ -1,0 +1,1 @@
+"""The injection kit (docs/testing.md)."""

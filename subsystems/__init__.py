@@ -1,0 +1,1 @@
+"""The subsystems: pure decisions. No I/O, clock, randomness or logging."""
