@@ -57,7 +57,7 @@ __all__ = [
 HASHES_PER_PAGE = 1000
 
 
-class Header(Message):
+class Header(Message, frozen=True, kw_only=True):
     """A block as the chain knows it (headers, not bodies)."""
 
     hash: Hash32
@@ -76,13 +76,13 @@ class ImportResult(enum.StrEnum):
 
 
 @reply(by="chain_api")
-class BlockImportOutcome(Message):
+class BlockImportOutcome(Message, frozen=True, kw_only=True):
     result: ImportResult
     blacklisted: bool = False
 
 
 @command(to="chain_api", reply=BlockImportOutcome)
-class ImportBlock(Message):
+class ImportBlock(Message, frozen=True, kw_only=True):
     """A block from the feed. `session_start` is the validator set when this block starts `session`."""
 
     hash: Hash32
@@ -106,12 +106,12 @@ class ImportBlock(Message):
 
 
 @command(to="chain_api")
-class FinalizeBlock(Message):
+class FinalizeBlock(Message, frozen=True, kw_only=True):
     hash: Hash32
 
 
 @command(to="chain_api")
-class Revert(Message):
+class Revert(Message, frozen=True, kw_only=True):
     """From dispute_conclusion: stop building on these blocks until lifted."""
 
     blocks: list[Hash32]
@@ -119,13 +119,13 @@ class Revert(Message):
 
 
 @command(to="chain_api")
-class LiftRevert(Message):
+class LiftRevert(Message, frozen=True, kw_only=True):
     blocks: list[Hash32]
     cause: DisputeRef
 
 
 @command(to="chain_api")
-class Blacklist(Message):
+class Blacklist(Message, frozen=True, kw_only=True):
     """From dispute_conclusion alone: these blocks and all that descends from them, now and ever."""
 
     roots: list[Hash32]
@@ -133,14 +133,14 @@ class Blacklist(Message):
 
 
 @command(to="chain_api")
-class SubmitTransaction(Message):
+class SubmitTransaction(Message, frozen=True, kw_only=True):
     """From votes_db: dispute transactions for the pool; each is pooled once by its identity."""
 
     transactions: Annotated[list[Transaction], msgspec.Meta(max_length=2000)]
 
 
 @command(to="chain_api")
-class Descendants(Message):
+class Descendants(Message, frozen=True, kw_only=True):
     """From dispute_conclusion; answered by the command `descendants_answer`."""
 
     block: Hash32
@@ -152,7 +152,7 @@ class GroupVerdict(enum.StrEnum):
 
 
 @command(to="chain_api")
-class GroupJudged(Message):
+class GroupJudged(Message, frozen=True, kw_only=True):
     """From consensus_manager alone: the verdict on a group transaction in a block."""
 
     block: Hash32
@@ -167,7 +167,7 @@ class ResumeMode(enum.StrEnum):
 
 
 @command(to="chain_api")
-class Resume(Message):
+class Resume(Message, frozen=True, kw_only=True):
     """The one exit of governance mode, signed by the governance authority (Ed25519); `chain` is the genesis hash.
 
     Signed bytes: `messages.governance.resume_payload`.
@@ -185,7 +185,7 @@ class Resume(Message):
 
 
 @fact(by="chain_api")
-class BlockImported(Message):
+class BlockImported(Message, frozen=True, kw_only=True):
     """A block joined the tree, with all that a subscriber needs of it."""
 
     hash: Hash32
@@ -205,46 +205,46 @@ class BlockImported(Message):
 
 
 @fact(by="chain_api")
-class OrphanDropped(Message):
+class OrphanDropped(Message, frozen=True, kw_only=True):
     hash: Hash32
     number: BlockNumber
 
 
 @fact(by="chain_api")
-class FinalizedBlocksBlacklisted(Message):
+class FinalizedBlocksBlacklisted(Message, frozen=True, kw_only=True):
     """Blocks that were already final are on the blacklist (the reason of governance mode)."""
 
     blocks: list[BlockRef]
 
 
 @fact(by="chain_api")
-class SessionStarted(Message):
+class SessionStarted(Message, frozen=True, kw_only=True):
     index: SessionIndex
     block: Hash32
     validators: list[Validator]
 
 
 @fact(by="chain_api")
-class BlocksReverted(Message):
+class BlocksReverted(Message, frozen=True, kw_only=True):
     blocks: list[Hash32]
     cause: DisputeRef
 
 
 @fact(by="chain_api")
-class RevertLifted(Message):
+class RevertLifted(Message, frozen=True, kw_only=True):
     blocks: list[Hash32]
     cause: DisputeRef
 
 
 @fact(by="chain_api")
-class GovernanceModeEntered(Message):
+class GovernanceModeEntered(Message, frozen=True, kw_only=True):
     entry: U32
     frozen_at: BlockNumber
     blocks: list[Hash32]
 
 
 @fact(by="chain_api")
-class GovernanceModeLeft(Message):
+class GovernanceModeLeft(Message, frozen=True, kw_only=True):
     entry: U32
     mode: ResumeMode
     roots: list[Hash32]
@@ -253,7 +253,7 @@ class GovernanceModeLeft(Message):
 
 
 @fact(by="chain_api")
-class TransactionQueued(Message):
+class TransactionQueued(Message, frozen=True, kw_only=True):
     """`id` is `messages.transaction.transaction_id`."""
 
     id: Hash32
@@ -261,13 +261,13 @@ class TransactionQueued(Message):
 
 
 @fact(by="chain_api")
-class TransactionIncluded(Message):
+class TransactionIncluded(Message, frozen=True, kw_only=True):
     id: Hash32
     block: Hash32
 
 
 @fact(by="chain_api")
-class TransactionReturned(Message):
+class TransactionReturned(Message, frozen=True, kw_only=True):
     """The block that had included it left the best chain or is blacklisted: pooled again."""
 
     id: Hash32
@@ -278,12 +278,12 @@ class TransactionReturned(Message):
 
 
 @query(to="chain_api", reply=Header)
-class GetHeader(Message):
+class GetHeader(Message, frozen=True, kw_only=True):
     hash: Hash32
 
 
 @reply(by="chain_api")
-class Hashes(Message):
+class Hashes(Message, frozen=True, kw_only=True):
     """A page of hashes; `next` is to be passed as `after` for the next page, null at the end."""
 
     hashes: list[Hash32]
@@ -291,7 +291,7 @@ class Hashes(Message):
 
 
 @query(to="chain_api", reply=Hashes)
-class AncestorsOf(Message):
+class AncestorsOf(Message, frozen=True, kw_only=True):
     """The `k` nearest ancestors, parent first."""
 
     hash: Hash32
@@ -299,7 +299,7 @@ class AncestorsOf(Message):
 
 
 @query(to="chain_api", reply=Hashes)
-class DescendantsOf(Message):
+class DescendantsOf(Message, frozen=True, kw_only=True):
     """Tree-wide, dead forks too, nearest child first; `after` = number of hashes to skip."""
 
     hash: Hash32
@@ -308,34 +308,34 @@ class DescendantsOf(Message):
 
 
 @query(to="chain_api", reply=Header)
-class Finalized(Message):
+class Finalized(Message, frozen=True, kw_only=True):
     pass
 
 
 @query(to="chain_api", reply=Header)
-class FinalizedHash(Message):
+class FinalizedHash(Message, frozen=True, kw_only=True):
     number: BlockNumber
 
 
 @query(to="chain_api", reply=Hashes)
-class Leaves(Message):
+class Leaves(Message, frozen=True, kw_only=True):
     pass
 
 
 @query(to="chain_api", reply=Header)
-class Best(Message):
+class Best(Message, frozen=True, kw_only=True):
     pass
 
 
 @query(to="chain_api", reply=Hashes)
-class IncludedIn(Message):
+class IncludedIn(Message, frozen=True, kw_only=True):
     """The blocks that included `candidate`."""
 
     candidate: Hash32
 
 
 @reply(by="chain_api")
-class BlacklistStatus(Message):
+class BlacklistStatus(Message, frozen=True, kw_only=True):
     """`path` leads from the block up to the convicted root; `cause` is the dispute that convicted it."""
 
     hash: Hash32
@@ -346,30 +346,30 @@ class BlacklistStatus(Message):
 
 
 @query(to="chain_api", reply=BlacklistStatus)
-class IsBlacklisted(Message):
+class IsBlacklisted(Message, frozen=True, kw_only=True):
     hash: Hash32
 
 
 @reply(by="chain_api")
-class SessionValidators(Message):
+class SessionValidators(Message, frozen=True, kw_only=True):
     index: SessionIndex
     validators: list[Validator]
 
 
 @query(to="chain_api", reply=SessionValidators)
-class Session(Message):
+class Session(Message, frozen=True, kw_only=True):
     index: SessionIndex
 
 
 @reply(by="chain_api")
-class EpochStatus(Message):
+class EpochStatus(Message, frozen=True, kw_only=True):
     epoch: U32
     epoch_start: BlockNumber
     round: U32
 
 
 @query(to="chain_api", reply=EpochStatus)
-class Epoch(Message):
+class Epoch(Message, frozen=True, kw_only=True):
     pass
 
 
@@ -379,20 +379,20 @@ class PooledTransaction(Row, frozen=True):
 
 
 @reply(by="chain_api")
-class TransactionPool(Message):
+class TransactionPool(Message, frozen=True, kw_only=True):
     transactions: list[PooledTransaction]
     total: U32
     next: Hash32 | None = None
 
 
 @query(to="chain_api", reply=TransactionPool)
-class PendingTransactions(Message):
+class PendingTransactions(Message, frozen=True, kw_only=True):
     after: Hash32 | None = None
     limit: Annotated[U32, msgspec.Meta(le=500)] = 500
 
 
 @reply(by="chain_api")
-class GovernanceReport(Message):
+class GovernanceReport(Message, frozen=True, kw_only=True):
     """`roots`: the blacklisted final roots that a pardon must name."""
 
     state: GovernanceState
@@ -405,7 +405,7 @@ class GovernanceReport(Message):
 
 
 @query(to="chain_api", reply=GovernanceReport)
-class GovernanceStatus(Message):
+class GovernanceStatus(Message, frozen=True, kw_only=True):
     pass
 
 
@@ -413,12 +413,12 @@ class GovernanceStatus(Message):
 
 
 @rejection(by="chain_api")
-class UnknownBlock(Rejection):
+class UnknownBlock(Rejection, frozen=True, kw_only=True):
     hash: Hash32
 
 
 @rejection(by="chain_api")
-class BadBlock(Rejection):
+class BadBlock(Rejection, frozen=True, kw_only=True):
     """The block contradicts its parent or itself (number, session, duplicate hash with other content)."""
 
     hash: Hash32
@@ -426,7 +426,7 @@ class BadBlock(Rejection):
 
 
 @rejection(by="chain_api")
-class ConflictingFinality(Rejection):
+class ConflictingFinality(Rejection, frozen=True, kw_only=True):
     """Not on the finalized chain."""
 
     hash: Hash32
@@ -434,7 +434,7 @@ class ConflictingFinality(Rejection):
 
 
 @rejection(by="chain_api", name="governance_mode")
-class GovernanceModeRefusal(Rejection):
+class GovernanceModeRefusal(Rejection, frozen=True, kw_only=True):
     """Refused while governance mode lasts."""
 
     frozen_at: BlockNumber
@@ -445,19 +445,19 @@ class GovernanceModeRefusal(Rejection):
 
 
 @rejection(by="chain_api")
-class ResumeRefused(Rejection):
+class ResumeRefused(Rejection, frozen=True, kw_only=True):
     """`reason`: not_in_governance_mode | wrong_chain | wrong_entry | bad_signature | roots_missing | no_authority."""
 
     reason: str
 
 
 @rejection(by="chain_api")
-class UnknownSession(Rejection):
+class UnknownSession(Rejection, frozen=True, kw_only=True):
     index: SessionIndex
 
 
 @rejection(by="chain_api")
-class TooManyPending(Rejection):
+class TooManyPending(Rejection, frozen=True, kw_only=True):
     """A bounded table is full."""
 
     what: str

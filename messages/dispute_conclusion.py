@@ -36,7 +36,7 @@ class Voter(Row, frozen=True):
 
 
 @command(to="dispute_conclusion")
-class Detection(Message):
+class Detection(Message, frozen=True, kw_only=True):
     """From votes_db, once, when the second side first appears. All that is needed is carried: nobody waits for answers."""
 
     session: SessionIndex
@@ -49,7 +49,7 @@ class Detection(Message):
 
 
 @command(to="dispute_conclusion")
-class Challenged(Message):
+class Challenged(Message, frozen=True, kw_only=True):
     """From votes_db, once, when invalid votes first exceed f."""
 
     session: SessionIndex
@@ -57,7 +57,7 @@ class Challenged(Message):
 
 
 @command(to="dispute_conclusion")
-class ChallengeLifted(Message):
+class ChallengeLifted(Message, frozen=True, kw_only=True):
     """From votes_db, once, if a challenged dispute is then concluded for."""
 
     session: SessionIndex
@@ -65,7 +65,7 @@ class ChallengeLifted(Message):
 
 
 @command(to="dispute_conclusion")
-class Resolution(Message):
+class Resolution(Message, frozen=True, kw_only=True):
     """From votes_db, once per transition to concluded_for or concluded_against."""
 
     session: SessionIndex
@@ -75,7 +75,7 @@ class Resolution(Message):
 
 
 @command(to="dispute_conclusion")
-class DescendantsAnswer(Message):
+class DescendantsAnswer(Message, frozen=True, kw_only=True):
     """From chain_api: descendants of `block` as of its commit, nearest first, paged. For an unknown block `known` is false."""
 
     block: Hash32
@@ -99,7 +99,7 @@ class ConclusionState(enum.StrEnum):
 
 
 @fact(by="dispute_conclusion")
-class ConclusionOpened(Message):
+class ConclusionOpened(Message, frozen=True, kw_only=True):
     """A dispute was detected and is followed."""
 
     session: SessionIndex
@@ -108,7 +108,7 @@ class ConclusionOpened(Message):
 
 
 @fact(by="dispute_conclusion")
-class DescendantsSeen(Message):
+class DescendantsSeen(Message, frozen=True, kw_only=True):
     """What the cascade was seen to be when it was asked for (the closure that counts is chain_api's)."""
 
     session: SessionIndex
@@ -118,14 +118,14 @@ class DescendantsSeen(Message):
 
 
 @fact(by="dispute_conclusion")
-class BlacklistRequested(Message):
+class BlacklistRequested(Message, frozen=True, kw_only=True):
     session: SessionIndex
     candidate: Hash32
     roots: list[Hash32]
 
 
 @fact(by="dispute_conclusion")
-class ConclusionConcluded(Message):
+class ConclusionConcluded(Message, frozen=True, kw_only=True):
     """The dispute's process ended: valid (nothing blacklisted) or its blocks are blacklisted."""
 
     session: SessionIndex
@@ -142,7 +142,7 @@ class ConclusionStep(Row, frozen=True):
 
 
 @reply(by="dispute_conclusion")
-class Conclusion(Message):
+class Conclusion(Message, frozen=True, kw_only=True):
     session: SessionIndex
     candidate: Hash32
     state: ConclusionState
@@ -155,7 +155,7 @@ class Conclusion(Message):
 
 
 @reply(by="dispute_conclusion")
-class Conclusions(Message):
+class Conclusions(Message, frozen=True, kw_only=True):
     """A page of conclusions without voters; `next` is the candidate to continue after, or null."""
 
     conclusions: list[Conclusion]
@@ -164,13 +164,13 @@ class Conclusions(Message):
 
 
 @query(to="dispute_conclusion", reply=Conclusion)
-class GetConclusion(Message):
+class GetConclusion(Message, frozen=True, kw_only=True):
     session: SessionIndex
     candidate: Hash32
 
 
 @query(to="dispute_conclusion", reply=Conclusions)
-class ListConclusions(Message):
+class ListConclusions(Message, frozen=True, kw_only=True):
     """Open (or all) conclusions, newest session last."""
 
     open_only: bool = True
@@ -180,6 +180,6 @@ class ListConclusions(Message):
 
 
 @rejection(by="dispute_conclusion")
-class UnknownConclusion(Rejection):
+class UnknownConclusion(Rejection, frozen=True, kw_only=True):
     session: SessionIndex
     candidate: Hash32

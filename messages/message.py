@@ -86,7 +86,7 @@ class Row(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=Tr
     """The parent of elements of bulk lists: encoded as a CBOR array, fields in order."""
 
 
-class Rejection(Message):
+class Rejection(Message, frozen=True, kw_only=True):
     """The parent of typed refusals: data, not exceptions. The registered name is the error code a caller sees."""
 
     @property

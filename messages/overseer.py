@@ -30,7 +30,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     identity: bytes = b""
 
 
-class IncarnationStarted(Message):
+class IncarnationStarted(Message, frozen=True, kw_only=True):
     """Published by every sender before its first message with a new store (owner of the spec: `overseer`).
 
     `previous` is the incarnation found under the sender's own filter, if any.
@@ -45,7 +45,7 @@ IncarnationStarted.spec = Spec(kind=Kind.FACT, owner="overseer", name="incarnati
 CATALOG.add(IncarnationStarted.spec)
 
 
-class Parked(Message):
+class Parked(Message, frozen=True, kw_only=True):
     """A dead letter: an input that could not be taken, told on `overseer.<node>.<subsystem>.rejected`.
 
     The original stays in the stream at `sequence`; `head` is its first 4 KiB.
@@ -67,7 +67,7 @@ CATALOG.add(Parked.spec)
 
 
 @event(by="overseer")
-class CheckpointTaken(Message):
+class CheckpointTaken(Message, frozen=True, kw_only=True):
     """Tables as of journal index `index` are kept beside the journal under this name, with this hash."""
 
     index: U64
@@ -77,7 +77,7 @@ class CheckpointTaken(Message):
 
 
 @event(by="overseer")
-class RepairNoted(Message):
+class RepairNoted(Message, frozen=True, kw_only=True):
     """The stream was not the one, or not as long, as our position says; what was done and what is lost."""
 
     expected: Position
@@ -94,7 +94,7 @@ class OutcomeStatus(enum.StrEnum):
 
 
 @reply(by="overseer")
-class CommandOutcome(Message):
+class CommandOutcome(Message, frozen=True, kw_only=True):
     """What a caller of `req` gets, after the synced commit.
 
     `reply` is the accepted command's reply body (canonical CBOR of the command's reply type); `code` and `detail`
@@ -110,7 +110,7 @@ class CommandOutcome(Message):
 
 
 @rejection(by="overseer")
-class InvalidRequest(Rejection):
+class InvalidRequest(Rejection, frozen=True, kw_only=True):
     """The request could not be read. `reason` is the codec's word."""
 
     reason: str
@@ -118,7 +118,7 @@ class InvalidRequest(Rejection):
 
 
 @rejection(by="overseer")
-class Busy(Rejection):
+class Busy(Rejection, frozen=True, kw_only=True):
     """Not taken now: `reason` is outbox_full | not_ready | stopping | stream_full."""
 
     reason: str
@@ -129,7 +129,7 @@ class Busy(Rejection):
 
 
 @rejection(by="overseer")
-class Timeout(Rejection):
+class Timeout(Rejection, frozen=True, kw_only=True):
     """The command is in the stream; its outcome did not come in time. Retry with the same id to learn it."""
 
     waited_ms: U32

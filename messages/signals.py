@@ -28,7 +28,7 @@ class BlockRef(Row, frozen=True):
 
 
 @signal(by="chain_api")
-class ActiveLeaves(Message):
+class ActiveLeaves(Message, frozen=True, kw_only=True):
     """Leaves of the block tree that came and went. Never both empty."""
 
     activated: list[BlockRef]
@@ -36,7 +36,7 @@ class ActiveLeaves(Message):
 
 
 @signal(by="chain_api")
-class BestChain(Message):
+class BestChain(Message, frozen=True, kw_only=True):
     """Every block that left the best chain (highest first) and joined it (lowest first); paged in that order."""
 
     reverted: list[BlockRef]
@@ -46,19 +46,19 @@ class BestChain(Message):
 
 
 @signal(by="chain_api")
-class BlockFinalized(Message):
+class BlockFinalized(Message, frozen=True, kw_only=True):
     hash: Hash32
     number: BlockNumber
 
 
 @signal(by="chain_api")
-class SessionChange(Message):
+class SessionChange(Message, frozen=True, kw_only=True):
     index: SessionIndex
     validators: list[Validator]
 
 
 @signal(by="chain_api")
-class BlocksBlacklisted(Message):
+class BlocksBlacklisted(Message, frozen=True, kw_only=True):
     """One page of a cascade: `roots` and their closure. The last page carries the count and BLAKE3 hash of all hashes in order.
 
     `cascade` identifies the cascade (the same on all its pages).
@@ -80,7 +80,7 @@ class GovernanceState(enum.StrEnum):
 
 
 @signal(by="chain_api")
-class GovernanceMode(Message):
+class GovernanceMode(Message, frozen=True, kw_only=True):
     """Governance mode began (or was frozen lower), or ended. `entry` counts the times it was entered, from 1."""
 
     state: GovernanceState
@@ -89,7 +89,7 @@ class GovernanceMode(Message):
 
 
 @signal(by="overseer")
-class Conclude(Message):
+class Conclude(Message, frozen=True, kw_only=True):
     """The run `run_id` ends: finish what is in hand and stop. Ignored by processes of another run."""
 
     run_id: str

@@ -48,6 +48,10 @@ class Attestation(Row, frozen=True):
     signature: Signature64
 
 
+Attestations = Annotated[list[Attestation], msgspec.Meta(max_length=VOTES_PER_BUNDLE_MAX)]
+Votes = Annotated[list[Vote], msgspec.Meta(max_length=VOTES_PER_BUNDLE_MAX)]
+
+
 class Outcome(enum.StrEnum):
     """What became of one vote of a bundle."""
 
@@ -77,7 +81,7 @@ class DisputeStatus(enum.StrEnum):
 
 
 @reply(by="votes_db")
-class VotesRegistered(Message):
+class VotesRegistered(Message, frozen=True, kw_only=True):
     """One outcome per vote carried: attestations first (in the order of their bits), then explicit votes."""
 
     session: SessionIndex
@@ -87,7 +91,7 @@ class VotesRegistered(Message):
 
 
 @command(to="votes_db", reply=VotesRegistered)
-class RegisterVote(Message):
+class RegisterVote(Message, frozen=True, kw_only=True):
     """The dispute gossip: a candidate receipt with backing attestations and explicit votes; at least one of the two.
 
     The i-th attestation belongs to the i-th set bit of `backing_validators` (Lsb0).
@@ -102,13 +106,13 @@ class RegisterVote(Message):
         default_factory=list[Attestation]
     )
     backing_validators: Bitfield = b""
-    explicit_votes: Annotated[list[Vote], msgspec.Meta(max_length=VOTES_PER_BUNDLE_MAX)] = msgspec.field(default_factory=list[Vote])
+    explicit_votes: Votes = msgspec.field(default_factory=list[Vote])
     # blake2b-256 of the proof of validity, whose bytes are in the object bucket.
     pov: Hash32 | None = None
 
 
 @network(by="votes_db")
-class Dispute(Message):
+class Dispute(Message, frozen=True, kw_only=True):
     """A new dispute, gossiped once to the network; other nodes feed it to their own `register_vote`."""
 
     candidate: CandidateReceipt
@@ -119,7 +123,7 @@ class Dispute(Message):
 
 
 @fact(by="votes_db")
-class DoubleVoteSeen(Message):
+class DoubleVoteSeen(Message, frozen=True, kw_only=True):
     """A validator voted both ways in one dispute."""
 
     session: SessionIndex
@@ -128,7 +132,7 @@ class DoubleVoteSeen(Message):
 
 
 @fact(by="votes_db")
-class DisputeStatusChanged(Message):
+class DisputeStatusChanged(Message, frozen=True, kw_only=True):
     """A transition of a dispute's status, once each."""
 
     session: SessionIndex
@@ -139,7 +143,7 @@ class DisputeStatusChanged(Message):
 
 
 @fact(by="votes_db")
-class SessionsPruned(Message):
+class SessionsPruned(Message, frozen=True, kw_only=True):
     """All votes of sessions up to and including `through` are gone."""
 
     through: SessionIndex
@@ -156,7 +160,7 @@ class StoredCandidate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 @reply(by="votes_db")
-class Candidates(Message):
+class Candidates(Message, frozen=True, kw_only=True):
     """Candidates voted on; `next` continues (pass as `after`), null at the end."""
 
     candidates: list[StoredCandidate]
@@ -164,20 +168,20 @@ class Candidates(Message):
 
 
 @reply(by="votes_db")
-class CandidateHashes(Message):
+class CandidateHashes(Message, frozen=True, kw_only=True):
     hashes: list[Hash32]
     next: Hash32 | None = None
 
 
 @query(to="votes_db", reply=CandidateHashes)
-class QueryByValidatorAndSessionIndex(Message):
+class QueryByValidatorAndSessionIndex(Message, frozen=True, kw_only=True):
     session: SessionIndex
     validator: ValidatorIndex
     after: Hash32 | None = None
 
 
 @query(to="votes_db", reply=Candidates)
-class QueryByValidatorId(Message):
+class QueryByValidatorId(Message, frozen=True, kw_only=True):
     """All candidates a validator voted on, over all sessions and indices it had; unknown validator: none."""
 
     validator_id: PublicKey
@@ -185,7 +189,7 @@ class QueryByValidatorId(Message):
 
 
 @query(to="votes_db", reply=CandidateHashes)
-class QueryBySession(Message):
+class QueryBySession(Message, frozen=True, kw_only=True):
     session: SessionIndex
     after: Hash32 | None = None
 
@@ -200,7 +204,7 @@ class VoteRecord(Row, frozen=True):
 
 
 @reply(by="votes_db")
-class VotesSnapshot(Message):
+class VotesSnapshot(Message, frozen=True, kw_only=True):
     """Who voted how. `pro` and `cons` are unique validator indices of the session, ascending."""
 
     session: SessionIndex
@@ -215,7 +219,7 @@ class VotesSnapshot(Message):
 
 
 @query(to="votes_db", reply=VotesSnapshot)
-class QueryVotes(Message):
+class QueryVotes(Message, frozen=True, kw_only=True):
     session: SessionIndex
     candidate: Hash32
 
@@ -230,14 +234,14 @@ class DisputeSummary(Row, frozen=True):
 
 
 @reply(by="votes_db")
-class DisputeSummaries(Message):
+class DisputeSummaries(Message, frozen=True, kw_only=True):
     disputes: list[DisputeSummary]
     next_session: SessionIndex | None = None
     next_candidate: Hash32 | None = None
 
 
 @query(to="votes_db", reply=DisputeSummaries)
-class RecentDisputes(Message):
+class RecentDisputes(Message, frozen=True, kw_only=True):
     """All disputes of the window, by (session, candidate)."""
 
     after_session: SessionIndex | None = None
@@ -246,7 +250,7 @@ class RecentDisputes(Message):
 
 
 @query(to="votes_db", reply=DisputeSummaries)
-class ActiveDisputes(Message):
+class ActiveDisputes(Message, frozen=True, kw_only=True):
     """Disputes not concluded, or concluded at most 180 s ago."""
 
     after_session: SessionIndex | None = None
@@ -258,7 +262,7 @@ class ActiveDisputes(Message):
 
 
 @rejection(by="votes_db")
-class MalformedBundle(Rejection):
+class MalformedBundle(Rejection, frozen=True, kw_only=True):
     """`reason`: no_votes | bitfield_zero | bitfield_length | attestation_count | candidate_hash | receipt_form | duplicate_bits."""
 
     reason: str
@@ -266,7 +270,7 @@ class MalformedBundle(Rejection):
 
 
 @rejection(by="votes_db")
-class SessionOutOfWindow(Rejection):
+class SessionOutOfWindow(Rejection, frozen=True, kw_only=True):
     """`reason`: too_old | unknown."""
 
     session: SessionIndex
@@ -280,7 +284,7 @@ class SessionOutOfWindow(Rejection):
 
 
 @rejection(by="votes_db")
-class SpamRefused(Rejection):
+class SpamRefused(Rejection, frozen=True, kw_only=True):
     """None of the bundle's invalid voters has a spam slot left."""
 
     session: SessionIndex
@@ -289,6 +293,6 @@ class SpamRefused(Rejection):
 
 
 @rejection(by="votes_db", name="unknown_dispute")
-class UnknownDispute(Rejection):
+class UnknownDispute(Rejection, frozen=True, kw_only=True):
     session: SessionIndex
     candidate: Hash32
