@@ -1,0 +1,213 @@
+"""Request/reply: queries answered from committed state, and commands whose outcome the caller awaits.
+
+A `req` endpoint only appends the command to the stream, under a sender token of its own; it is handled in order like any
+other. The outcome follows the commit. A retry with the same command id gets the original outcome.
+"""
+
+import json
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+from messages import cddl
+from messages.codec import CodecError, decode, decode_value, encode
+from messages.message import CATALOG, Kind, Message, Rejection, Spec
+from messages.overseer import Busy, CommandOutcome, InvalidRequest, OutcomeStatus, Timeout
+from messages.subjects import (
+    CONTENT_CBOR,
+    CONTENT_JSON,
+    HEADER_CALLER,
+    HEADER_COMMAND_ID,
+    HEADER_CONTENT_TYPE,
+    HEADER_CORRELATION,
+    HEADER_SCHEMA,
+    HEADER_TRACEPARENT,
+    request_subject,
+)
+from messages.text import from_json, to_json
+from overseer.limits import Limits
+from overseer.ports.bus import BusError, EndpointSpec, Exchange, Handler, Outgoing, Request, Response, StreamFull
+from overseer.ports.entropy import Entropy
+from overseer.runner.engine import Told
+from overseer.runner.intake import COMMAND_ID_CHARS_MAX
+from overseer.subsystem import Declaration
+
+__all__ = ["Endpoints", "Waiting"]
+
+Answer = Callable[[Message, str], Awaitable[Message | Rejection]]
+
+
+class Waiting:
+    """Callers waiting for the outcome of a command, by its id."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, list[tuple[anyio.Event, list[bytes]]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def tell(self, told: Told) -> None:
+        for event, slot in self._by_id.get(told.command_id, ()):
+            slot.append(told.outcome)
+            event.set()
+
+    async def outcome(self, command_id: str, publish: Callable[[], Awaitable[int]], timeout_ms: int) -> bytes | None:
+        """Publish, then wait; None when it did not come in time."""
+        entry = (anyio.Event(), list[bytes]())
+        self._by_id.setdefault(command_id, []).append(entry)
+        try:
+            with anyio.move_on_after(timeout_ms / 1000):
+                await publish()
+                await entry[0].wait()
+            return entry[1][0] if entry[1] else None
+        finally:
+            self._by_id[command_id].remove(entry)
+            if not self._by_id[command_id]:
+                del self._by_id[command_id]
+
+
+class Endpoints:
+    """The endpoints one subsystem's declaration implies."""
+
+    def __init__(
+        self,
+        node: str,
+        declaration: Declaration,
+        exchange: Exchange,
+        answer: Answer,
+        busy: Callable[[], str],
+        *,
+        limits: Limits,
+        entropy: Entropy,
+    ) -> None:
+        self.waiting = Waiting()
+        self._node = node
+        self._declaration = declaration
+        self._exchange = exchange
+        self._answer = answer
+        self._busy = busy
+        self._limits = limits
+        self._entropy = entropy
+
+    async def open(self) -> None:
+        """Begin to answer."""
+        served: list[tuple[EndpointSpec, Handler]] = []
+        for query in self._declaration.answers:
+            subject = f"overseer.{self._node}.{self._declaration.name}.qry.{query.spec.name}"
+            served.append((EndpointSpec(f"qry_{query.spec.name}", subject, _schemas(query.spec)), self._query_handler(query.spec)))
+        for command in self._declaration.requests:
+            subject = request_subject(self._node, command.spec)
+            served.append((EndpointSpec(f"req_{command.spec.name}", subject, _schemas(command.spec)), self._command_handler(command.spec)))
+        await self._exchange.serve(self._declaration.name, self._declaration.description, served)
+
+    def _query_handler(self, spec: Spec) -> Handler:
+        async def handle(request: Request) -> Response:
+            as_json = _wants_json(request)
+            try:
+                query = _read(spec, request)
+            except CodecError as error:
+                return _refuse(InvalidRequest(reason=error.reason, detail=error.detail), as_json)
+            answer = await self._answer(query, request.account)
+            return _refuse(answer, as_json) if isinstance(answer, Rejection) else _respond(answer, as_json)
+
+        return handle
+
+    def _command_handler(self, spec: Spec) -> Handler:
+        async def handle(request: Request) -> Response:
+            as_json = _wants_json(request)
+            busy = self._busy() or ("too_many_requests" if len(self.waiting) >= self._limits.requests_in_flight_max else "")
+            if busy:
+                return _refuse(Busy(reason=busy), as_json)
+            try:
+                body = encode(_read(spec, request))
+                command_id = request.headers.get(HEADER_COMMAND_ID) or self._entropy.draw(16).hex()
+                if len(command_id) > COMMAND_ID_CHARS_MAX or not command_id.isprintable():
+                    raise CodecError("bad_command_id", f"at most {COMMAND_ID_CHARS_MAX} printable characters")
+            except CodecError as error:
+                return _refuse(InvalidRequest(reason=error.reason, detail=error.detail), as_json)
+            message = self._outgoing(spec, request, body, command_id)
+            try:
+                outcome = await self.waiting.outcome(command_id, lambda: self._exchange.publish(message), self._limits.request_timeout_ms)
+            except StreamFull:
+                return _refuse(Busy(reason="stream_full"), as_json)
+            except BusError:
+                outcome = None
+            if outcome is None:
+                return _refuse(Timeout(waited_ms=self._limits.request_timeout_ms), as_json)
+            return _outcome_response(spec, outcome, as_json, command_id)
+
+        return handle
+
+    def _outgoing(self, spec: Spec, request: Request, body: bytes, command_id: str) -> Outgoing:
+        name = self._declaration.name
+        headers = {
+            HEADER_COMMAND_ID: command_id,
+            HEADER_SCHEMA: str(spec.version),
+            HEADER_CONTENT_TYPE: CONTENT_CBOR,
+            HEADER_CORRELATION: request.headers.get(HEADER_CORRELATION, command_id)[:200],
+        }
+        if request.account:
+            headers[HEADER_CALLER] = request.account
+        if HEADER_TRACEPARENT in request.headers:
+            headers[HEADER_TRACEPARENT] = request.headers[HEADER_TRACEPARENT][:60]
+        return Outgoing(f"overseer.{self._node}.req_{name}.cmd.{name}.{spec.name}", headers, body)
+
+
+def _schemas(spec: Spec) -> dict[str, str]:
+    """What discovery shows of an endpoint."""
+    shown = {"version": str(spec.version), "request_schema": cddl.rule(spec)}
+    if spec.reply is not None:
+        shown["response_schema"] = cddl.rule(spec.reply.spec)
+    return shown
+
+
+def _wants_json(request: Request) -> bool:
+    content = request.headers.get(HEADER_CONTENT_TYPE)
+    if content is None:
+        # What a person types into `nats req`: JSON text, or nothing at all.
+        return request.body[:1] in (b"", b"{")
+    return content == CONTENT_JSON
+
+
+def _read(spec: Spec, request: Request) -> Message:
+    if _wants_json(request):
+        return from_json(spec, request.body or b"{}")
+    return decode(spec, request.body)
+
+
+def _headers(as_json: bool) -> dict[str, str]:
+    return {HEADER_CONTENT_TYPE: CONTENT_JSON if as_json else CONTENT_CBOR}
+
+
+def _respond(message: Message, as_json: bool) -> Response:
+    return Response(to_json(message) if as_json else encode(message), _headers(as_json))
+
+
+def _refuse(rejection: Rejection, as_json: bool) -> Response:
+    code = "429" if isinstance(rejection, Busy) else "504" if isinstance(rejection, Timeout) else "400"
+    response = _respond(rejection, as_json)
+    return Response(response.body, response.headers, (code, rejection.code))
+
+
+def _outcome_response(spec: Spec, data: bytes, as_json: bool, command_id: str) -> Response:
+    """The outcome as the caller wants it: CBOR as recorded, or JSON with the reply or refusal spelled out."""
+    outcome = decode_value(CommandOutcome, data)
+    error = None if outcome.status is OutcomeStatus.ACCEPTED else ("409", outcome.code or outcome.status.value)
+    headers = {**_headers(as_json), HEADER_COMMAND_ID: command_id}
+    return Response(json.dumps(outcome_plain(spec, outcome)).encode() if as_json else data, headers, error)
+
+
+def outcome_plain(spec: Spec, outcome: CommandOutcome) -> dict[str, object]:
+    """An outcome for people and JSON: the reply or the refusal decoded."""
+    shown: dict[str, object] = {"status": outcome.status.value, "sequence": outcome.sequence}
+    if outcome.reply is not None and spec.reply is not None:
+        shown["reply"] = json.loads(to_json(decode(spec.reply.spec, outcome.reply)))
+    if outcome.code is not None:
+        shown["code"] = outcome.code
+        shown["retriable"] = outcome.retriable
+        refusal = CATALOG.find(Kind.REJECTION, spec.owner, outcome.code)
+        if outcome.detail is not None and refusal is not None:
+            shown["detail"] = json.loads(to_json(decode(refusal, outcome.detail)))
+        elif outcome.detail is not None:
+            shown["detail"] = outcome.detail.decode(errors="replace")
+    return shown

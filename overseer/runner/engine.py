@@ -1,0 +1,385 @@
+"""Decoded -> verified -> decided -> recorded: the heart of the runner, without I/O but reads of the store.
+
+An `Engine` turns a batch of inputs into one `Batch`: a single write set (journal, tables, timers, outgoing bytes,
+outcomes, positions, watermarks) to be committed atomically, and what is to be told once that is done. Its memory (`head`,
+`timers`) runs ahead of the store by that one batch; when a commit fails the process stops and starts over from the store.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+from blake3 import blake3
+
+from messages.codec import decode, decode_value, encode, encode_value
+from messages.message import Kind, Message, Rejection
+from messages.overseer import CommandOutcome, IncarnationStarted, OutcomeStatus, Parked, Position
+from messages.signals import Conclude
+from messages.subjects import HEADER_CALLER, HEADER_CORRELATION, HEADER_TRACEPARENT
+from overseer.limits import Limits
+from overseer.ports.bus import Delivery, Outgoing
+from overseer.ports.entropy import Entropy
+from overseer.runner import journal
+from overseer.runner.errors import BadDeclaration, EvolveFailed
+from overseer.runner.intake import Intake, Refusal, identity
+from overseer.runner.schema import (
+    HEAD,
+    OUTBOX_NET,
+    OUTBOX_NODE,
+    OUTCOMES,
+    OUTCOMES_BY_TIME,
+    WATERMARKS,
+    Cause,
+    EventRow,
+    Head,
+    OutboxRow,
+    OutcomeRow,
+    Result,
+    TimerRow,
+    Watermark,
+)
+from overseer.runner.timers import Timers
+from overseer.runner.wire import Sender, reactions, trace_of
+from overseer.subsystem import Context, Decision, Subsystem, Verify
+from overseer.tables import Overlay, Rows, Tables, View
+
+__all__ = ["Batch", "Engine", "Mark", "Retry", "Told", "outgoing"]
+
+# (journal index, place in the record): where an outgoing message came from, and the published mark.
+Mark = tuple[int, int]
+
+# Expired command outcomes are dropped a few at a time, with the batches that come anyway.
+_EXPIRE_PER_BATCH_MAX = 256
+
+
+class Retry(Exception):
+    """`decide` raised: nothing of this input was kept. The batch before it goes on; it is tried once more, alone."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(repr(error))
+        self.error = error
+
+
+class Told(msgspec.Struct, frozen=True):
+    """A command's outcome for whoever waits for it."""
+
+    command_id: str
+    sequence: int
+    outcome: bytes
+
+
+class Batch:
+    """What one commit writes and what follows it."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.writes = Overlay(rows)
+        self.node: list[tuple[Mark, Outgoing]] = []
+        self.net: list[tuple[Mark, Outgoing]] = []
+        self.told: list[Told] = []
+        self.last: dict[str, Delivery] = {}
+        self.handled = 0
+        self.duplicates = 0
+        self.results: list[tuple[str, str]] = []
+
+
+class Engine:
+    """One subsystem's decisions over one store. Not concurrent: one batch at a time."""
+
+    def __init__(self, subsystem: Subsystem, rows: Rows, node: str, head: Head, *, limits: Limits, entropy: Entropy) -> None:
+        self.subsystem = subsystem
+        self.name = subsystem.declaration.name
+        self.rows = rows
+        self.head = head
+        self.limits = limits
+        self.timers = Timers.load(rows)
+        self.sender = Sender(node, self.name, head.incarnation)
+        self._entropy = entropy
+        self._own_timers = frozenset(subsystem.declaration.timers)
+        self._events = frozenset(subsystem.declaration.events)
+        self._sends = frozenset(subsystem.declaration.sends)
+        self._rejections = frozenset(subsystem.declaration.rejections)
+
+    # -------------------------------------------------------------------------------------------- inputs
+
+    def begin(self) -> Batch:
+        return Batch(self.rows)
+
+    def handle(self, batch: Batch, stream_id: str, intake: Intake, verify: Verify, *, last_try: bool) -> None:
+        """One delivery into the batch. Raises Retry when `decide` raised (unless `last_try`: then it is parked)."""
+        delivery = intake.delivery
+        stored = delivery.message
+        stream = intake.address.kind.value if intake.address is not None and intake.address.kind is Kind.NETWORK else "node"
+        position = self.head.positions.get(stream)
+        if position is not None and position.stream == stream_id and stored.sequence <= position.sequence:
+            batch.duplicates += 1
+            return
+        seen = identity(stored)
+        now_ms = max(self.head.last_ms, stored.time_ms)
+        overlay = Overlay(batch.writes)
+        if intake.refusal is not None:
+            self._park(batch, overlay, intake, stream, seen, now_ms, intake.refusal)
+        elif intake.message is not None:
+            fresh = self._admit(overlay, intake) or self._once(batch, overlay, intake)
+            if isinstance(fresh, Refusal):
+                self._park(batch, overlay, intake, stream, seen, now_ms, fresh)
+            elif not fresh:
+                batch.duplicates += 1
+            elif not isinstance(intake.message, IncarnationStarted | Conclude):
+                self._decide_message(batch, overlay, intake, stream, seen, now_ms, verify, last_try)
+        batch.writes.merge(overlay)
+        batch.last[stream] = delivery
+        self.head.positions[stream] = Position(stream=stream_id, sequence=stored.sequence, identity=seen)
+
+    def fire(self, batch: Batch, timer: TimerRow, now_ms: int, verify: Verify, *, last_try: bool) -> None:
+        """A due timer as an input of its own. Raises Retry when `decide` raised (unless `last_try`: then it is parked)."""
+        spec = journal.find_spec(timer.message)
+        if spec is None:
+            raise BadDeclaration(self.name, f"a timer of the unknown type {timer.message} is set; a newer release wrote it")
+        overlay = Overlay(batch.writes)
+        now_ms = max(self.head.last_ms, now_ms)
+        cause = self._own_cause(f"timer:{timer.key}")
+        fired = TimerRow(timer.key, None, timer.message, b"")
+        context = self._context(now_ms, self.name, "", 0, verify)
+        result = Result("timer")
+        try:
+            decision = self._decide(overlay, decode(spec, timer.body), context)
+        except Retry as retry:
+            if not last_try:
+                raise
+            result = Result("parked", "handler_failed")
+            decision = Decision(events=[_parked_timer(timer, retry)])
+        if isinstance(decision, Rejection):
+            raise BadDeclaration(self.name, f"the timer {timer.message} was rejected with {decision.code}; a timer cannot be")
+        self._record(batch, overlay, cause, spec.key, result, now_ms, decision, [fired])
+        batch.writes.merge(overlay)
+
+    def note(self, batch: Batch, event: Message, now_ms: int) -> None:
+        """Record an event of the runner itself (incarnation, checkpoint, repair)."""
+        overlay = Overlay(batch.writes)
+        cause = self._own_cause(event.spec.name)
+        self._record(batch, overlay, cause, "", Result("system"), max(self.head.last_ms, now_ms), Decision(events=[event]), [])
+        batch.writes.merge(overlay)
+
+    def finish(self, batch: Batch) -> None:
+        """Complete the write set: head row, expired outcomes."""
+        self._expire(batch.writes)
+        batch.writes.put(HEAD.name, journal.HEAD_KEY, encode_value(self.head))
+
+    # -------------------------------------------------------------------------------------------- once only
+
+    def _admit(self, overlay: Overlay, intake: Intake) -> Refusal | None:
+        """Incarnations must be announced before their first message."""
+        message_id = intake.id
+        if message_id is None:
+            return None
+        if isinstance(intake.message, IncarnationStarted):
+            announced = intake.message.incarnation.hex()
+            if announced != message_id.incarnation:
+                return Refusal("wrong_incarnation", f"announces {announced} under {message_id.incarnation}")
+            return None
+        if overlay.get(WATERMARKS.name, self._watermark_key(intake)) is not None:
+            return None
+        if self.head.history_incomplete or (intake.address is not None and intake.address.kind is Kind.NETWORK):
+            return None
+        return Refusal("unannounced_incarnation", f"{message_id.sender} never announced incarnation {message_id.incarnation}")
+
+    def _watermark_key(self, intake: Intake) -> bytes:
+        assert intake.id is not None
+        assert intake.address is not None
+        place = f"{intake.address.node}:" if intake.address.kind is Kind.NETWORK else ""
+        return f"{place}{intake.id.sender}/{intake.id.incarnation}".encode()
+
+    def _once(self, batch: Batch, overlay: Overlay, intake: Intake) -> Refusal | bool:
+        """Whether this message is new. Of a command seen before the first outcome is told again."""
+        message_id = intake.id
+        if message_id is not None:
+            key = self._watermark_key(intake)
+            data = overlay.get(WATERMARKS.name, key)
+            if data is not None:
+                mark = decode_value(Watermark, data)
+                if (message_id.sequence, message_id.index) <= (mark.sequence, mark.index):
+                    return False
+            overlay.put(WATERMARKS.name, key, encode_value(Watermark(message_id.sequence, message_id.index)))
+            return True
+        data = overlay.get(OUTCOMES.name, intake.command_id.encode()) if intake.command_id else None
+        if data is None:
+            return True
+        row = decode_value(OutcomeRow, data)
+        if row.hash != _command_hash(intake):
+            return Refusal("id_reused", f"command id {intake.command_id!r} was used before with another body")
+        batch.told.append(Told(intake.command_id, intake.delivery.message.sequence, row.outcome))
+        return False
+
+    def _expire(self, overlay: Overlay) -> None:
+        horizon = self.head.last_ms - self.limits.command_outcomes_kept_ms
+        if horizon <= 0:
+            return
+        for count, (key, _) in enumerate(overlay.scan(OUTCOMES_BY_TIME.name, b"", OUTCOMES_BY_TIME.pack((horizon,)))):
+            if count >= _EXPIRE_PER_BATCH_MAX:
+                break
+            overlay.put(OUTCOMES_BY_TIME.name, key, None)
+            overlay.put(OUTCOMES.name, key[8:], None)
+
+    # -------------------------------------------------------------------------------------------- decisions
+
+    def _own_cause(self, what: str) -> Cause:
+        correlation = f"{self.name}:{what}:{self.head.index + 1}"
+        return Cause("", 0, self.name, what, b"", correlation, trace_of(None, correlation))
+
+    def _context(self, now_ms: int, sender: str, caller: str, position: int, verify: Verify) -> Context:
+        return Context(now_ms=now_ms, sender=sender, caller=caller, position=position, entropy=self._entropy.draw(32), verify=verify)
+
+    def _decide(self, overlay: Overlay, message: Message, context: Context) -> Decision | Rejection:
+        try:
+            return self.subsystem.decide(View(overlay), message, context)
+        except Exception as error:
+            raise Retry(error) from error
+
+    def _cause(self, intake: Intake, stream: str, seen: bytes) -> Cause:
+        stored = intake.delivery.message
+        correlation = stored.headers.get(HEADER_CORRELATION, "")[:200] or intake.command_id or f"{stream}:{stored.sequence}"
+        return Cause(
+            stream,
+            stored.sequence,
+            intake.address.sender if intake.address is not None else "",
+            intake.id.text() if intake.id is not None else intake.command_id,
+            seen,
+            correlation,
+            trace_of(stored.headers.get(HEADER_TRACEPARENT), correlation),
+        )
+
+    def _decide_message(
+        self, batch: Batch, overlay: Overlay, intake: Intake, stream: str, seen: bytes, now_ms: int, verify: Verify, last_try: bool
+    ) -> None:
+        message = intake.message
+        assert message is not None
+        assert intake.address is not None
+        stored = intake.delivery.message
+        key = message.spec.key
+        cause = self._cause(intake, stream, seen)
+        context = self._context(now_ms, intake.address.sender, stored.headers.get(HEADER_CALLER, ""), stored.sequence, verify)
+        try:
+            decision = self._decide(overlay, message, context)
+        except Retry as retry:
+            if not last_try:
+                raise
+            self._park(batch, overlay, intake, stream, seen, now_ms, Refusal("handler_failed", f"{key}: {retry.error!r}"[:500]))
+            return
+        if isinstance(decision, Rejection):
+            if type(decision) not in self._rejections:
+                raise BadDeclaration(self.name, f"{decision.spec.key} is not a declared rejection")
+            detail = encode(decision)
+            outcome = CommandOutcome(
+                status=OutcomeStatus.REJECTED, sequence=stored.sequence, code=decision.code, detail=detail, retriable=decision.retriable
+            )
+            result = Result("rejected", decision.code, detail)
+            journal.append(overlay, self.head, time_ms=now_ms, cause=cause, input_key=key, result=result, events=[], timers=[])
+        else:
+            reply = encode(decision.reply) if decision.reply is not None else None
+            outcome = CommandOutcome(status=OutcomeStatus.ACCEPTED, sequence=stored.sequence, reply=reply)
+            result = Result("accepted")
+            self._record(batch, overlay, cause, key, result, now_ms, decision, [])
+        batch.handled += 1
+        batch.results.append((result.status, result.code))
+        self._remember(batch, overlay, intake, now_ms, outcome)
+
+    def _remember(self, batch: Batch, overlay: Overlay, intake: Intake, now_ms: int, outcome: CommandOutcome) -> None:
+        if not intake.command_id:
+            return
+        data = encode(outcome)
+        key = intake.command_id.encode()
+        overlay.put(OUTCOMES.name, key, encode_value(OutcomeRow(now_ms, _command_hash(intake), data)))
+        overlay.put(OUTCOMES_BY_TIME.name, now_ms.to_bytes(8, "big") + key, b"")
+        batch.told.append(Told(intake.command_id, outcome.sequence, data))
+
+    def _park(self, batch: Batch, overlay: Overlay, intake: Intake, stream: str, seen: bytes, now_ms: int, refusal: Refusal) -> None:
+        """A dead letter: recorded and told; the original stays in the stream."""
+        stored = intake.delivery.message
+        parked = Parked(
+            stream=stream,
+            sequence=stored.sequence,
+            subject=stored.subject[:500],
+            reason=refusal.reason,
+            detail=refusal.detail[:500],
+            body_hash=blake3(stored.body).digest(),
+            body_bytes=len(stored.body),
+            head=stored.body[: self.limits.parked_head_bytes_max],
+        )
+        cause = self._cause(intake, stream, seen)
+        self._record(batch, overlay, cause, "", Result("parked", refusal.reason), now_ms, Decision(events=[parked]), [])
+        batch.handled += 1
+        batch.results.append(("parked", refusal.reason))
+        if intake.command_id and refusal.reason != "id_reused":
+            detail = refusal.detail[:500].encode()
+            outcome = CommandOutcome(status=OutcomeStatus.PARKED, sequence=stored.sequence, code=refusal.reason, detail=detail)
+            batch.told.append(Told(intake.command_id, stored.sequence, encode(outcome)))
+
+    # -------------------------------------------------------------------------------------------- recorded
+
+    def _record(
+        self,
+        batch: Batch,
+        overlay: Overlay,
+        cause: Cause,
+        input_key: str,
+        result: Result,
+        now_ms: int,
+        decision: Decision,
+        fired: list[TimerRow],
+    ) -> None:
+        """Apply a decision: events into tables, journal and outbox, timers set. One record."""
+        tables = Tables(overlay)
+        rows: list[EventRow] = []
+        told: list[Message] = []
+        for event in decision.events:
+            if event.spec.owner != "overseer":
+                if type(event) not in self._events and event.spec.kind is not Kind.FACT:
+                    raise BadDeclaration(self.name, f"{event.spec.key} is not a declared event")
+                try:
+                    self.subsystem.evolve(tables, event)
+                except Exception as error:
+                    raise EvolveFailed(self.name, event.spec.key, error) from error
+            rows.append(journal.pack_event(overlay, self.head.index + 1, event, self.limits.blob_bytes_min))
+            told.extend(reactions(self.subsystem, event))
+        timers = fired + [self.timers.change(overlay, change, self._own_timers) for change in decision.timers]
+        for row in fired:
+            self.timers.drop(overlay, row.key, unless=timers[len(fired) :])
+        index = journal.append(
+            overlay, self.head, time_ms=now_ms, cause=cause, input_key=input_key, result=result, events=rows, timers=timers
+        )
+        self._tell(batch, overlay, cause, index, told)
+
+    def _tell(self, batch: Batch, overlay: Overlay, cause: Cause, index: int, told: Iterable[Message]) -> None:
+        for mark, to_net, row in self.sender.render_all(cause, index, self._checked(told)):
+            table = OUTBOX_NET if to_net else OUTBOX_NODE
+            overlay.put(table.name, table.pack(mark), encode_value(row))
+            (batch.net if to_net else batch.node).append((mark, outgoing(row)))
+
+    def _checked(self, told: Iterable[Message]) -> Iterable[Message]:
+        for message in told:
+            if type(message) not in self._sends and message.spec.owner != "overseer":
+                raise BadDeclaration(self.name, f"reacts with {message.spec.key}, which it does not declare as sent")
+            yield message
+
+
+def outgoing(row: OutboxRow) -> Outgoing:
+    """A stored row as the bus takes it."""
+    return Outgoing(row.subject, row.headers, row.body)
+
+
+def _parked_timer(timer: TimerRow, retry: Retry) -> Parked:
+    return Parked(
+        stream="",
+        sequence=0,
+        subject=f"timer {timer.key}"[:500],
+        reason="handler_failed",
+        detail=f"{timer.message}: {retry}"[:500],
+        body_hash=blake3(timer.body).digest(),
+        body_bytes=len(timer.body),
+        head=timer.body,
+    )
+
+
+def _command_hash(intake: Intake) -> bytes:
+    """What a retry of a command must have in common with the first: the message and its body."""
+    stored = intake.delivery.message
+    return blake3(f"{intake.message.spec.key if intake.message is not None else ''}\n".encode() + stored.body).digest()

@@ -1,0 +1,159 @@
+"""Opening a store for work: whose it is, what it remembers, and whether the stream is still the one it knows.
+
+A store that is new, or that is older than what it published, gets a new incarnation, announced before its first message.
+A stream that is not the one the store's position names (deleted, truncated, replaced, another message there) is never used
+as if nothing had happened: the last point both agree on is found through the journal, the lost tail is published again from
+the outgoing bytes, and what was done is recorded.
+"""
+
+import msgspec
+
+from messages.codec import decode_value, encode_value
+from messages.overseer import IncarnationStarted, Position, RepairNoted
+from overseer.limits import Limits
+from overseer.ports.bus import Line, StreamState
+from overseer.ports.clock import Clock
+from overseer.ports.entropy import Entropy
+from overseer.ports.store import Store
+from overseer.runner import journal
+from overseer.runner.engine import Engine
+from overseer.runner.intake import identity
+from overseer.runner.outbox import message_id_of
+from overseer.runner.schema import HEAD, JOURNAL, OUTBOX_NET, OUTBOX_NODE, Head, Record
+from overseer.runner.verify import rebuild
+from overseer.subsystem import Subsystem
+from overseer.tables import WriteSet
+
+__all__ = ["Opened", "open_engine"]
+
+_NOWHERE = Position(stream="", sequence=0)
+# How many messages are compared, newest first, before the whole stream is taken as unknown.
+_COMPARED_MAX = 10_000
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """An engine ready for intake: where each line starts, and what had to be repaired (texts for the log)."""
+
+    engine: Engine
+    streams: dict[str, StreamState]
+    repairs: list[str]
+
+
+async def open_engine(
+    subsystem: Subsystem, store: Store, node: str, lines: dict[str, Line], *, limits: Limits, clock: Clock, entropy: Entropy
+) -> Opened:
+    """Load or create the head, settle incarnation and positions. Commits what it decided. Raises BusUnavailable."""
+    head = journal.read_head(store)
+    fresh = head is None
+    if head is None:
+        head = Head(incarnation=entropy.draw(16), evolve_version=subsystem.declaration.evolve_version)
+    previous = await _newer_elsewhere(head, store, lines)
+    streams = {name: await line.state() for name, line in lines.items()}
+    repairs: list[str] = []
+    if not fresh and previous is not None:
+        repairs.append(f"the stream holds later messages of ours (incarnation {previous.hex()}): this store was restored; new incarnation")
+        head.incarnation = entropy.draw(16)
+    if head.evolve_version != subsystem.declaration.evolve_version:
+        repairs.append(f"tables of evolve version {head.evolve_version} are rebuilt as version {subsystem.declaration.evolve_version}")
+        await _rebuild_tables(subsystem, store, head)
+    engine = Engine(subsystem, store, node, head, limits=limits, entropy=entropy)
+    batch = engine.begin()
+    now_ms = clock.now_ms()
+    if fresh or previous is not None:
+        engine.note(batch, IncarnationStarted(incarnation=head.incarnation, previous=previous), now_ms)
+    for name, line in lines.items():
+        noted = await _settle(engine, store, name, line, streams[name], now_ms)
+        if noted is not None:
+            engine.note(batch, noted, now_ms)
+            repairs.append(f"{name}: {noted.detail}")
+    engine.finish(batch)
+    await store.commit(batch.writes)
+    return Opened(engine, streams, repairs)
+
+
+async def _newer_elsewhere(head: Head, store: Store, lines: dict[str, Line]) -> bytes | None:
+    """The incarnation of our last message in a stream, when this store did not write it."""
+    for name, line in lines.items():
+        last = message_id_of(await line.last_own())
+        if last is None:
+            continue
+        table = OUTBOX_NODE if name == "node" else OUTBOX_NET
+        kept = store.get(table.name, table.pack((last.sequence, last.index))) is not None
+        archived = store.get(JOURNAL.name, JOURNAL.pack((last.sequence,))) is None
+        known = last.sequence <= head.index and (kept or archived)
+        if last.incarnation != head.incarnation.hex() or not known:
+            return bytes.fromhex(last.incarnation)
+    return None
+
+
+async def _settle(engine: Engine, store: Store, name: str, line: Line, state: StreamState, now_ms: int) -> RepairNoted | None:
+    """Compare our position with the stream; set where intake goes on. Returns what had to be repaired."""
+    head = engine.head
+    position = head.positions.get(name)
+    if position is None:
+        head.positions[name] = Position(stream=state.id, sequence=state.first_sequence - 1 if state.first_sequence else 0)
+        if state.first_sequence > 1:
+            head.history_incomplete = True
+            return RepairNoted(
+                expected=_NOWHERE,
+                found=Position(stream=state.id, sequence=state.first_sequence),
+                restored=0,
+                detail=f"the stream begins at {state.first_sequence}: what was before is not in this store",
+                at_ms=now_ms,
+            )
+        return None
+    if position.stream == state.id and position.sequence <= state.last_sequence:
+        there = await line.message_at(position.sequence) if position.sequence >= max(1, state.first_sequence) else None
+        if there is None or not position.identity or identity(there) == position.identity:
+            return None
+    agreed = await _last_agreed(store, name, line, state)
+    head.positions[name] = Position(stream=state.id, sequence=agreed, identity=b"")
+    if position.stream != state.id:
+        what = "was replaced"
+    elif position.sequence > state.last_sequence:
+        what = "lost its tail"
+    else:
+        what = "holds other messages"
+    return RepairNoted(
+        expected=position,
+        found=Position(stream=state.id, sequence=state.last_sequence),
+        restored=0,
+        detail=f"the stream {what}: we had taken {position.sequence}, it ends at {state.last_sequence}; going on after {agreed}",
+        at_ms=now_ms,
+    )
+
+
+async def _last_agreed(store: Store, name: str, line: Line, state: StreamState) -> int:
+    """The highest sequence at which the stream still holds the message our journal says was there; 0 if none."""
+    compared = 0
+    for _, data in store.scan(JOURNAL.name, b"", None, reverse=True):
+        cause = decode_value(Record, data).cause
+        if cause.stream != name or not state.first_sequence <= cause.sequence <= state.last_sequence:
+            continue
+        compared += 1
+        if compared > _COMPARED_MAX:
+            break
+        there = await line.message_at(cause.sequence)
+        if there is not None and identity(there) == cause.identity:
+            return cause.sequence
+    return 0
+
+
+async def _rebuild_tables(subsystem: Subsystem, store: Store, head: Head) -> None:
+    """New code, old journal: the tables are made anew from it, in one commit with the new version."""
+    first = next((int.from_bytes(key, "big") for key, _ in store.scan(JOURNAL.name, b"", None)), 1)
+    names = sorted(store.checkpoints())
+    base = None if first == 1 or not names else store.open_checkpoint(names[0])
+    try:
+        built = rebuild(subsystem, store, base)
+    finally:
+        if base is not None:
+            base.close()
+    head.evolve_version = subsystem.declaration.evolve_version
+    writes = WriteSet()
+    for table in subsystem.declaration.tables:
+        writes.delete_range(table.name, b"", None)
+        for key, value in built.scan(table.name, b"", None):
+            writes.put(table.name, key, value)
+    writes.put(HEAD.name, journal.HEAD_KEY, encode_value(head))
+    await store.commit(writes)

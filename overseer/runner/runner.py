@@ -1,0 +1,411 @@
+"""The loop around the engine: pull, decide, commit, answer, publish, acknowledge (DESIGN section 3).
+
+Four tasks over bounded queues. *Take* pulls, reads and has signatures checked ahead; *work* decides and commits, and fires
+timers; *publish* drains the outboxes; *acknowledge* follows. Only *work* touches the engine.
+"""
+
+import time
+from collections import deque
+from collections.abc import Mapping
+
+import anyio
+import msgspec
+
+from messages.message import Message, Rejection
+from messages.signals import Conclude
+from overseer.checks import Memo, Verifier
+from overseer.limits import Limits
+from overseer.ports.bus import BusUnavailable, Delivery, Exchange, Line
+from overseer.ports.clock import Clock
+from overseer.ports.entropy import Entropy
+from overseer.ports.store import Store
+from overseer.runner.checkpoints import Checkpoints
+from overseer.runner.endpoints import Endpoints
+from overseer.runner.engine import Batch, Engine, Retry
+from overseer.runner.errors import RunnerFault
+from overseer.runner.intake import Intake, Reader
+from overseer.runner.observer import Observer, Silent, Step
+from overseer.runner.opening import Opened, open_engine
+from overseer.runner.outbox import Outbox
+from overseer.runner.schema import OUTBOX_NET, OUTBOX_NODE
+from overseer.subsystem import Check, Context, Subsystem
+from overseer.tables import View
+
+__all__ = ["Ports", "Progress", "Runner", "StreamChanged"]
+
+# Batches read ahead of the one being decided: enough that checks run while the one before is committed.
+_AHEAD_BATCHES = 2
+
+
+class StreamChanged(RunnerFault):
+    """While we ran, the stream lost its tail or became another: start again, so that opening repairs it."""
+
+
+class Ports(msgspec.Struct, frozen=True, kw_only=True):
+    """The world of one runner. `lines`: "node" always, "net" where network messages are sent or consumed."""
+
+    store: Store
+    lines: Mapping[str, Line]
+    exchange: Exchange
+    clock: Clock
+    entropy: Entropy
+    verifier: Verifier
+
+
+class Progress(msgspec.Struct):
+    """What a supervisor wants to know. `waiting` tells whether there is work that should move `handled`."""
+
+    handled: int = 0
+    waiting: int = 0
+    concluded: bool = False
+    ready: bool = False
+    trouble: str = ""
+
+
+class _Read(msgspec.Struct):
+    """A pulled batch of one line, read; `memo` holds the checks computed ahead."""
+
+    line: str
+    intakes: deque[Intake]
+    memo: Memo
+
+
+class Runner:
+    """Runs one subsystem until concluded, cancelled or at fault."""
+
+    def __init__(
+        self,
+        subsystem: Subsystem,
+        node: str,
+        ports: Ports,
+        *,
+        limits: Limits | None = None,
+        run_id: str = "",
+        observer: Observer | None = None,
+    ) -> None:
+        self.progress = Progress()
+        self.repairs: list[str] = []
+        self._subsystem = subsystem
+        self._node = node
+        self._ports = ports
+        self._limits = limits or Limits()
+        self._run_id = run_id
+        self._observer: Observer = observer or Silent()
+        self._reader = Reader(node, subsystem.declaration)
+        self._committed = anyio.Event()
+        self._committing = False
+        self._wake = anyio.Event()
+        self._ack_wake = anyio.Event()
+        self._to_ack: dict[str, Delivery] = {}
+        self._retried = False
+
+    # -------------------------------------------------------------------------------------------- life
+
+    async def run(self) -> None:
+        """Open, repair, serve and work. Returns after `conclude` of this run; raises RunnerFault or StoreError."""
+        ports = self._ports
+        opened = await self._open_patiently()
+        self._engine: Engine = opened.engine
+        self.repairs = opened.repairs
+        for text in opened.repairs:
+            self._observer.trouble(text)
+        incarnation = self._engine.head.incarnation.hex()
+        self._outboxes = {
+            name: Outbox(line, ports.store, OUTBOX_NODE if name == "node" else OUTBOX_NET, incarnation, self._limits)
+            for name, line in ports.lines.items()
+        }
+        self._streams = {name: state.id for name, state in opened.streams.items()}
+        for outbox in self._outboxes.values():
+            await outbox.open()
+        self._checkpoints = Checkpoints(self._subsystem.declaration, ports.store, self._limits, self._engine.head.checkpoint)
+        endpoints = Endpoints(
+            self._node, self._subsystem.declaration, ports.exchange, self._answer, self._busy, limits=self._limits, entropy=ports.entropy
+        )
+        self._waiting = endpoints.waiting
+        self._send, self._receive = anyio.create_memory_object_stream[_Read](_AHEAD_BATCHES)
+        async with anyio.create_task_group() as tasks, self._send, self._receive:
+            for outbox in self._outboxes.values():
+                tasks.start_soon(outbox.drain)
+            # What an earlier run committed but did not tell comes before anything new.
+            for outbox in self._outboxes.values():
+                await outbox.flushed()
+            await endpoints.open()
+            tasks.start_soon(self._acknowledge)
+            tasks.start_soon(self._checkpoints.run)
+            for name, line in ports.lines.items():
+                if name == "node" or self._consumes_net():
+                    tasks.start_soon(self._take, name, line)
+            self.progress.ready = True
+            await self._work()
+            for outbox in self._outboxes.values():
+                await outbox.flushed()
+            tasks.cancel_scope.cancel()
+
+    def conclude(self) -> None:
+        """Stop after what is in hand: as the signal of that name does."""
+        self.progress.concluded = True
+        self._wake.set()
+
+    async def _open_patiently(self) -> Opened:
+        """Open; while there is no bus, wait for it."""
+        ports, limits = self._ports, self._limits
+        lines = dict(ports.lines)
+        pause_ms = limits.reconnect_ms
+        while True:
+            try:
+                return await open_engine(
+                    self._subsystem, ports.store, self._node, lines, limits=limits, clock=ports.clock, entropy=ports.entropy
+                )
+            except BusUnavailable as error:
+                self._observer.trouble(f"bus: {error}")
+                await anyio.sleep(pause_ms / 1000)
+                pause_ms = min(pause_ms * 2, limits.reconnect_ms_max)
+
+    def _consumes_net(self) -> bool:
+        return any(message.spec.kind.value == "net" for message in self._subsystem.declaration.consumes)
+
+    # -------------------------------------------------------------------------------------------- take
+
+    async def _take(self, name: str, line: Line) -> None:
+        """Pull for ever, in order and without gaps, reading ahead."""
+        taken = self._engine.head.positions[name].sequence
+        pause_ms = self._limits.reconnect_ms
+        while True:
+            try:
+                await self._check_stream(name, line, taken)
+                await line.seek(taken + 1)
+                expected = 1
+                while True:
+                    deliveries = await line.pull(self._limits.batch_messages_max, self._limits.pull_wait_ms)
+                    pause_ms = self._limits.reconnect_ms
+                    self.progress.trouble = ""
+                    whole = _contiguous(deliveries, expected)
+                    if whole:
+                        expected += len(whole)
+                        taken = whole[-1].message.sequence
+                        self._observer.step(Step.PULLED)
+                        await self._hand_over(name, whole)
+                    if len(whole) < len(deliveries):
+                        # A torn pull: an ack of what came later would lose what is missing. Start again behind what we have.
+                        self._observer.trouble(f"gap in the deliveries of {name} behind {taken}")
+                        break
+            except BusUnavailable as error:
+                self.progress.trouble = f"bus: {error}"
+                self._observer.trouble(self.progress.trouble)
+                await anyio.sleep(pause_ms / 1000)
+                pause_ms = min(pause_ms * 2, self._limits.reconnect_ms_max)
+
+    async def _check_stream(self, name: str, line: Line, taken: int) -> None:
+        state = await line.state()
+        if state.id != self._streams[name] or state.last_sequence < taken:
+            raise StreamChanged(f"{line.stream}: we had taken {taken}, it ends at {state.last_sequence} (id {state.id})")
+
+    async def _hand_over(self, name: str, deliveries: list[Delivery]) -> None:
+        read = deque[Intake]()
+        checks: list[Check] = []
+        size = 0
+        view = View(self._ports.store)
+        for delivery in deliveries:
+            intake = self._reader.read(delivery)
+            read.append(intake)
+            size += len(delivery.message.body)
+            if intake.message is not None:
+                checks.extend(self._subsystem.checks(view, intake.message))
+            if size > self._limits.batch_bytes_max:
+                await self._push(name, read, checks)
+                read, checks, size = deque[Intake](), [], 0
+        if read:
+            await self._push(name, read, checks)
+
+    async def _push(self, name: str, read: deque[Intake], checks: list[Check]) -> None:
+        self.progress.waiting += len(read)
+        memo = self._ports.verifier.ahead(checks)
+        await self._send.send(_Read(name, read, memo))
+        self._wake.set()
+
+    # -------------------------------------------------------------------------------------------- work
+
+    async def _work(self) -> None:
+        pending: _Read | None = None
+        while True:
+            if pending is None:
+                pending = self._next_read()
+            if pending is not None:
+                if await self._handle_some(pending):
+                    pending = None
+                await self._fire_due(self._engine.head.last_ms)
+            elif self.progress.concluded:
+                return
+            elif not await self._fire_due(self._ports.clock.now_ms()):
+                await self._idle()
+            await self._room_in_outboxes()
+            await self._checkpoint()
+
+    def _next_read(self) -> _Read | None:
+        try:
+            return self._receive.receive_nowait()
+        except anyio.WouldBlock:
+            return None
+
+    async def _handle_some(self, read: _Read) -> bool:
+        """Decide and commit as much of `read` as fits one batch. True when all of it is done."""
+        await read.memo.ready()
+        engine, limits = self._engine, self._limits
+        batch = engine.begin()
+        began = time.monotonic()
+        until = began + limits.batch_decide_ms_max / 1000
+        stream_id = self._streams[read.line]
+        taken = 0
+        while read.intakes and taken < limits.batch_messages_max and time.monotonic() < until:
+            intake = read.intakes[0]
+            try:
+                engine.handle(batch, stream_id, intake, read.memo.verify, last_try=self._retried)
+            except Retry as retry:
+                self._observer.trouble(f"decide raised {retry}; once more, alone")
+                self._retried = True
+                break
+            read.intakes.popleft()
+            taken += 1
+            if isinstance(intake.message, Conclude) and intake.message.run_id == self._run_id:
+                self.progress.concluded = True
+            if self._retried:
+                self._retried = False
+                break
+        if taken:
+            await self._commit(batch, time.monotonic() - began, taken)
+        return not read.intakes
+
+    async def _fire_due(self, now_ms: int) -> bool:
+        """Fire what is due at `now_ms`, as one batch. True if anything fired."""
+        engine = self._engine
+        due = engine.timers.next()
+        if due is None or (due.at_ms or 0) > now_ms:
+            return False
+        began = time.monotonic()
+        batch = engine.begin()
+        fired = 0
+        while due is not None and (due.at_ms or 0) <= now_ms and fired < self._limits.timers_per_batch_max:
+            try:
+                engine.fire(batch, due, now_ms, self._ports.verifier.inline, last_try=self._retried)
+            except Retry:
+                self._retried = True
+                break
+            self._retried = False
+            fired += 1
+            if time.monotonic() - began > self._limits.batch_decide_ms_max / 1000:
+                break
+            due = engine.timers.next()
+        if fired:
+            await self._commit(batch, time.monotonic() - began, 0)
+        return True
+
+    async def _commit(self, batch: Batch, decide_s: float, taken: int) -> None:
+        """Steps 5 and 6: one synced write, then tell."""
+        engine, observer = self._engine, self._observer
+        engine.finish(batch)
+        observer.step(Step.DECIDED)
+        began = time.monotonic()
+        self._committing = True
+        try:
+            await self._ports.store.commit(batch.writes)
+        finally:
+            self._committing = False
+            self._committed.set()
+            self._committed = anyio.Event()
+        observer.step(Step.COMMITTED)
+        observer.batch(taken, decide_s, time.monotonic() - began)
+        for told in batch.told:
+            self._waiting.tell(told)
+        observer.step(Step.ANSWERED)
+        self._outboxes["node"].offer(batch.node)
+        if batch.net:
+            self._outboxes["net"].offer(batch.net)
+        for status, code in batch.results:
+            observer.result(status, code)
+        if batch.last:
+            newest = max(delivery.message.time_ms for delivery in batch.last.values())
+            observer.flight(max(0, self._ports.clock.now_ms() - newest) / 1000)
+            self._to_ack.update(batch.last)
+            self._ack_wake.set()
+        self.progress.handled += max(1, taken)
+        self.progress.waiting -= taken
+
+    async def _checkpoint(self) -> None:
+        """Begin a checkpoint when enough was recorded since the last; record one that was completed."""
+        engine, checkpoints = self._engine, self._checkpoints
+        checkpoints.begin_if_due(engine.head)
+        taken = checkpoints.completed()
+        if taken is not None:
+            batch = engine.begin()
+            engine.head.checkpoint = taken.index
+            engine.note(batch, taken, self._ports.clock.now_ms())
+            checkpoints.prune(batch.writes)
+            await self._commit(batch, 0.0, 0)
+
+    async def _idle(self) -> None:
+        """Sleep until something was pulled, or the next timer is due."""
+        due = self._engine.timers.next()
+        async with anyio.create_task_group() as tasks:
+            if due is not None:
+                tasks.start_soon(self._alarm, due.at_ms or 0)
+            await self._wake.wait()
+            tasks.cancel_scope.cancel()
+        self._wake = anyio.Event()
+
+    async def _alarm(self, at_ms: int) -> None:
+        await self._ports.clock.sleep_until(at_ms)
+        self._wake.set()
+
+    async def _room_in_outboxes(self) -> None:
+        """Intake stops while too much is unpublished: the outbox is kept, nothing is dropped."""
+        for name, outbox in self._outboxes.items():
+            if len(outbox) > self._limits.outbox_messages_max:
+                self._observer.trouble(f"outbox of {name} is full: {outbox.trouble or 'publishing'}")
+                await outbox.flushed()
+
+    # -------------------------------------------------------------------------------------------- after the commit
+
+    async def _acknowledge(self) -> None:
+        """Acks are a courtesy to operators and the ground for trimming: after publishing, newest only."""
+        while True:
+            await self._ack_wake.wait()
+            self._ack_wake = anyio.Event()
+            due, self._to_ack = self._to_ack, {}
+            for outbox in self._outboxes.values():
+                await outbox.flushed()
+            self._observer.step(Step.PUBLISHED)
+            for name, delivery in due.items():
+                try:
+                    await self._ports.lines[name].ack(delivery)
+                except BusUnavailable as error:
+                    self._observer.trouble(f"ack: {error}")
+            self._observer.step(Step.ACKNOWLEDGED)
+
+    async def _answer(self, query: Message, account: str) -> Message | Rejection:
+        """From committed state only: a commit in progress is waited for."""
+        while self._committing:
+            await self._committed.wait()
+        context = Context(
+            now_ms=max(self._engine.head.last_ms, self._ports.clock.now_ms()),
+            sender="",
+            caller=account,
+            position=self._engine.head.positions["node"].sequence,
+            verify=self._ports.verifier.inline,
+        )
+        return self._subsystem.answer(View(self._ports.store), query, context)
+
+    def _busy(self) -> str:
+        """Why commands are refused now, or ""."""
+        if self.progress.concluded:
+            return "stopping"
+        if len(self._outboxes["node"]) > self._limits.outbox_messages_max:
+            return "outbox_full"
+        return ""
+
+
+def _contiguous(deliveries: list[Delivery], expected: int) -> list[Delivery]:
+    """The leading deliveries whose consumer sequences follow one another from `expected`."""
+    for i, delivery in enumerate(deliveries):
+        if delivery.consumer_sequence != expected + i:
+            return deliveries[:i]
+    return deliveries

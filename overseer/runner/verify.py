@@ -1,0 +1,165 @@
+"""Replay and verify: state is a function of the journal, and so is everything that was told."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from messages.codec import decode_value
+from messages.message import Kind
+from messages.overseer import CheckpointTaken
+from overseer.memory.rows import MemoryRows
+from overseer.runner import journal
+from overseer.runner.checkpoints import tables_hash
+from overseer.runner.errors import EvolveFailed, JournalBroken
+from overseer.runner.schema import OUTBOX_NET, OUTBOX_NODE, Head, OutboxRow, Record
+from overseer.runner.wire import Sender, reactions
+from overseer.subsystem import Subsystem
+from overseer.tables import Overlay, Rows, Tables
+
+__all__ = ["Verdict", "apply_record", "rebuild", "verify"]
+
+# Differences listed; more are only counted.
+_LISTED_MAX = 20
+
+
+class Verdict(msgspec.Struct, kw_only=True):
+    """What `verify` found. `faults` is empty when all is well."""
+
+    subsystem: str
+    records: int = 0
+    rows: int = 0
+    messages: int = 0
+    from_index: int = 0
+    to_index: int = 0
+    faults: list[str] = []
+    more_faults: int = 0
+
+    @property
+    def ok(self) -> bool:
+        return not self.faults
+
+    def fault(self, text: str) -> None:
+        if len(self.faults) < _LISTED_MAX:
+            self.faults.append(text)
+        else:
+            self.more_faults += 1
+
+
+def apply_record(subsystem: Subsystem, source: Rows, record: Record, rows: MemoryRows) -> None:
+    """Apply one record's events to `rows`. Raises JournalBroken, EvolveFailed."""
+    overlay = Overlay(rows)
+    for row in record.events:
+        event = journal.event_of(source, row, record.index)
+        if event.spec.owner == "overseer":
+            continue
+        try:
+            subsystem.evolve(Tables(overlay), event)
+        except Exception as error:
+            raise EvolveFailed(subsystem.declaration.name, row.key, error) from error
+    rows.apply(overlay)
+
+
+def rebuild(
+    subsystem: Subsystem, rows: Rows, base: Rows | None, *, until: int | None = None, each: Callable[[Record], None] | None = None
+) -> MemoryRows:
+    """The tables as of journal index `until` (default: the last), from the checkpoint `base` (default: from nothing).
+
+    `each` sees every record. Raises JournalBroken, EvolveFailed.
+    """
+    names = [table.name for table in subsystem.declaration.tables]
+    built = MemoryRows(names)
+    after, previous = 0, bytes(32)
+    if base is not None:
+        head = journal.read_head(base)
+        if head is None:
+            raise JournalBroken(0, "the checkpoint holds no head")
+        after, previous = head.index, head.hash
+        for name in names:
+            built.load(name, base.scan(name, b"", None))
+    for record, _ in journal.records(rows, after=after, previous=previous):
+        if until is not None and record.index > until:
+            break
+        apply_record(subsystem, rows, record, built)
+        if each is not None:
+            each(record)
+    return built
+
+
+async def verify(subsystem: Subsystem, node: str, rows: Rows, base: Rows | None) -> Verdict:
+    """Rebuild everything from the journal and compare: tables, chain, head, checkpoint, outgoing bytes."""
+    verdict = Verdict(subsystem=subsystem.declaration.name)
+    head = journal.read_head(rows)
+    if head is None:
+        verdict.fault("the store holds no head: nothing was ever committed")
+        return verdict
+    last = await _check_base(subsystem, rows, base, verdict)
+
+    def each(record: Record) -> None:
+        verdict.records += 1
+        verdict.to_index = record.index
+        _check_told(subsystem, node, rows, head, record, verdict)
+
+    try:
+        built = rebuild(subsystem, rows, base, each=each)
+    except (JournalBroken, EvolveFailed) as error:
+        verdict.fault(str(error))
+        return verdict
+    if max(verdict.to_index, last) != head.index:
+        verdict.fault(f"the journal ends at {verdict.to_index}, the head says {head.index}")
+    tail = [digest for _, digest in journal.records(rows, after=max(0, head.index - 1))]
+    if tail and tail[-1] != head.hash:
+        verdict.fault(f"journal record {head.index} does not have the hash the head names")
+    _compare(subsystem, rows, built, verdict)
+    return verdict
+
+
+async def _check_base(subsystem: Subsystem, rows: Rows, base: Rows | None, verdict: Verdict) -> int:
+    """The checkpoint must be what the journal recorded of it. Returns its index."""
+    if base is None:
+        return 0
+    head = journal.read_head(base)
+    if head is None:
+        verdict.fault("the checkpoint holds no head")
+        return 0
+    verdict.from_index = head.index
+    digest = await tables_hash(subsystem.declaration, base)
+    for record, _ in journal.records(rows, after=head.index):
+        for row in record.events:
+            if row.key == CheckpointTaken.spec.key:
+                taken = journal.event_of(rows, row, record.index)
+                if isinstance(taken, CheckpointTaken) and taken.index == head.index and taken.tables_hash != digest:
+                    verdict.fault(f"the checkpoint at {head.index} does not have the hash recorded for it")
+    return head.index
+
+
+def _check_told(subsystem: Subsystem, node: str, rows: Rows, head: Head, record: Record, verdict: Verdict) -> None:
+    """The outgoing bytes must be what `react` makes of the recorded events."""
+    events = [journal.event_of(rows, row, record.index) for row in record.events]
+    messages = [message for event in events for message in reactions(subsystem, event)]
+    for place, message in enumerate(messages):
+        table = OUTBOX_NET if message.spec.kind is Kind.NETWORK else OUTBOX_NODE
+        data = rows.get(table.name, table.pack((record.index, place)))
+        if data is None:
+            verdict.fault(f"record {record.index}: the outgoing {message.spec.key} is missing")
+            continue
+        row = decode_value(OutboxRow, data)
+        incarnation = row.headers.get("Overseer-Id", " ").split(" ")[1]
+        expected = Sender(node, subsystem.declaration.name, bytes.fromhex(incarnation)).render(record.cause, record.index, place, message)
+        verdict.messages += 1
+        if expected != row:
+            verdict.fault(f"record {record.index}: the outgoing {message.spec.key} is not what the journal says")
+
+
+def _compare(subsystem: Subsystem, rows: Rows, built: MemoryRows, verdict: Verdict) -> None:
+    """Every table row by row, both ways, in one ordered pass."""
+    for table in subsystem.declaration.tables:
+        expected = dict(built.scan(table.name, b"", None))
+        for key, value in rows.scan(table.name, b"", None):
+            verdict.rows += 1
+            wanted = expected.pop(key, None)
+            if wanted is None:
+                verdict.fault(f"table {table.name}: the row {key.hex()} does not follow from the journal")
+            elif wanted != value:
+                verdict.fault(f"table {table.name}: the row {key.hex()} differs from what the journal says")
+        for key in expected:
+            verdict.fault(f"table {table.name}: the row {key.hex()} is missing")

@@ -1,0 +1,73 @@
+"""Recorded -> told: the bytes that go onto the wire for a record, a pure function of the record (so that `verify` can compare)."""
+
+from collections.abc import Iterable, Iterator
+
+from blake3 import blake3
+
+from messages.codec import encode
+from messages.message import Kind, Message
+from messages.overseer import IncarnationStarted, Parked
+from messages.subjects import (
+    CONTENT_CBOR,
+    HEADER_CAUSE,
+    HEADER_CONTENT_TYPE,
+    HEADER_CORRELATION,
+    HEADER_ID,
+    HEADER_SCHEMA,
+    HEADER_TRACEPARENT,
+    MessageId,
+    build,
+)
+from overseer.runner.schema import Cause, OutboxRow
+from overseer.subsystem import Subsystem
+
+__all__ = ["Sender", "cause_text", "reactions", "trace_of"]
+
+
+def reactions(subsystem: Subsystem, event: Message) -> Iterable[Message]:
+    """What is told of an event; the framework's own facts tell themselves."""
+    if event.spec.owner == "overseer":
+        return (event,) if isinstance(event, IncarnationStarted | Parked) else ()
+    return subsystem.react(event)
+
+
+def cause_text(cause: Cause) -> str:
+    """As the header shows it: `<stream> <sequence>`, or `timer`."""
+    return f"{cause.stream} {cause.sequence}" if cause.stream else "timer"
+
+
+def trace_of(traceparent: str | None, correlation: str) -> str:
+    """The trace id to go on with: the caller's if it sent a well-formed traceparent, else one made from the correlation."""
+    if traceparent is not None:
+        parts = traceparent.split("-")
+        if len(parts) == 4 and len(parts[1]) == 32 and parts[1].strip("0") and all(c in "0123456789abcdef" for c in parts[1]):
+            return parts[1]
+    return blake3(correlation.encode()).hexdigest()[:32]
+
+
+class Sender:
+    """Renders messages under one sender's name and incarnation."""
+
+    def __init__(self, node: str, name: str, incarnation: bytes) -> None:
+        self.node = node
+        self.name = name
+        self.incarnation = incarnation.hex()
+
+    def render(self, cause: Cause, index: int, place: int, message: Message) -> OutboxRow:
+        """The `place`-th message of journal record `index`."""
+        message_id = MessageId(self.name, self.incarnation, index, place).text()
+        span = blake3(message_id.encode()).hexdigest()[:16]
+        headers = {
+            HEADER_ID: message_id,
+            HEADER_CAUSE: cause_text(cause),
+            HEADER_CORRELATION: cause.correlation,
+            HEADER_SCHEMA: str(message.spec.version),
+            HEADER_CONTENT_TYPE: CONTENT_CBOR,
+            HEADER_TRACEPARENT: f"00-{cause.trace}-{span}-01",
+        }
+        return OutboxRow(build(self.node, self.name, message.spec), headers, encode(message))
+
+    def render_all(self, cause: Cause, index: int, messages: Iterable[Message]) -> Iterator[tuple[tuple[int, int], bool, OutboxRow]]:
+        """((record, place), is it for the network's stream, row) of every message of a record, in order."""
+        for place, message in enumerate(messages):
+            yield (index, place), message.spec.kind is Kind.NETWORK, self.render(cause, index, place, message)
