@@ -5,18 +5,49 @@ from typing import Annotated
 
 import msgspec
 
-from messages.message import Message, Rejection, Row, command, fact, query, rejection, reply
+from messages.chain_queries import (
+    HASHES_PER_PAGE,
+    AncestorsOf,
+    Best,
+    BlacklistStatus,
+    DescendantsOf,
+    Epoch,
+    EpochStatus,
+    Finalized,
+    FinalizedHash,
+    GetHeader,
+    GovernanceReport,
+    GovernanceStatus,
+    Hashes,
+    Header,
+    IncludedIn,
+    IsBlacklisted,
+    Leaves,
+    PendingTransactions,
+    PooledTransaction,
+    Session,
+    SessionValidators,
+    TransactionPool,
+)
+from messages.message import Message, Rejection, command, fact, rejection, reply
 from messages.polkadot import DisputeRef, Transaction, Validator
 from messages.primitives import U8, U32, BlockNumber, Hash32, SessionIndex, Signature64
-from messages.signals import BlockRef, GovernanceState
+from messages.signals import BlockRef, CascadePage, FinalityAdvance
 
 __all__ = [
+    "HASHES_PER_PAGE",
+    "ROOTS_MAX",
     "AncestorsOf",
+    "BadBlock",
     "Best",
     "Blacklist",
     "BlacklistStatus",
+    "BlockFinalizedFact",
+    "BlockImportOutcome",
     "BlockImported",
+    "BlocksBlacklistedFact",
     "BlocksReverted",
+    "ConflictingFinality",
     "Descendants",
     "DescendantsOf",
     "Epoch",
@@ -28,42 +59,57 @@ __all__ = [
     "GetHeader",
     "GovernanceModeEntered",
     "GovernanceModeLeft",
+    "GovernanceModeRefusal",
+    "GovernanceReport",
     "GovernanceStatus",
     "GroupJudged",
+    "GroupVerdict",
     "Hashes",
     "Header",
     "ImportBlock",
+    "ImportResult",
     "IncludedIn",
     "IsBlacklisted",
     "Leaves",
     "LiftRevert",
+    "NotFinalized",
     "OrphanDropped",
     "PendingTransactions",
+    "PooledTransaction",
     "Resume",
     "ResumeMode",
+    "ResumeRefused",
     "Revert",
     "RevertLifted",
     "Session",
     "SessionStarted",
     "SessionValidators",
     "SubmitTransaction",
+    "TooManyPending",
     "TransactionIncluded",
     "TransactionPool",
     "TransactionQueued",
     "TransactionReturned",
+    "UnknownBlock",
+    "UnknownSession",
 ]
 
-# Hashes in one page of an answer or fact: 32 KiB.
-HASHES_PER_PAGE = 1000
+# Bounds of one block: all at their maximum, it still fits one message (BODY_BYTES_MAX).
+CANDIDATES_PER_BLOCK_MAX = 2000
+TRANSACTIONS_PER_BLOCK_MAX = 4000
+VALIDATORS_PER_SESSION_MAX = 3000
+GROUP_TRANSACTIONS_PER_BLOCK_MAX = 8
+GROUP_TRANSACTION_BYTES_MAX = 32 * 1024
+# Blocks of one conviction (the forks that included the candidate), or roots of one pardon.
+ROOTS_MAX = 1000
 
-
-class Header(Message, frozen=True, kw_only=True):
-    """A block as the chain knows it (headers, not bodies)."""
-
-    hash: Hash32
-    parent: Hash32
-    number: BlockNumber
-    session: SessionIndex
+_Candidates = Annotated[list[Hash32], msgspec.Meta(max_length=CANDIDATES_PER_BLOCK_MAX)]
+_Roots = Annotated[list[Hash32], msgspec.Meta(max_length=ROOTS_MAX)]
+_GroupTransactions = Annotated[
+    list[Annotated[bytes, msgspec.Meta(max_length=GROUP_TRANSACTION_BYTES_MAX)]],
+    msgspec.Meta(max_length=GROUP_TRANSACTIONS_PER_BLOCK_MAX),
+]
+_GroupSignature = Annotated[bytes, msgspec.Meta(max_length=1024)]
 
 
 # ------------------------------------------------------------------------------------------------ commands
@@ -89,17 +135,17 @@ class ImportBlock(Message, frozen=True, kw_only=True):
     parent: Hash32
     number: BlockNumber
     session: SessionIndex
-    backed: list[Hash32] = msgspec.field(default_factory=list[bytes])
-    included: list[Hash32] = msgspec.field(default_factory=list[bytes])
-    session_start: list[Validator] | None = None
+    backed: _Candidates = msgspec.field(default_factory=list[bytes])
+    included: _Candidates = msgspec.field(default_factory=list[bytes])
+    session_start: Annotated[list[Validator], msgspec.Meta(max_length=VALIDATORS_PER_SESSION_MAX)] | None = None
     # Consensus epoch: its index, the block that began it, the round in it.
     epoch: U32 = 0
     epoch_start: BlockNumber = 0
     round: U32 = 0
-    group_transactions: list[bytes] = msgspec.field(default_factory=list[bytes])
-    epoch_signature: bytes | None = None
+    group_transactions: _GroupTransactions = msgspec.field(default_factory=list[bytes])
+    epoch_signature: _GroupSignature | None = None
     # Identities of the pooled transactions that this block executes.
-    transactions: list[Hash32] = msgspec.field(default_factory=list[bytes])
+    transactions: Annotated[list[Hash32], msgspec.Meta(max_length=TRANSACTIONS_PER_BLOCK_MAX)] = msgspec.field(default_factory=list[bytes])
     # Whether the feed is catching up, and to what height.
     sync: bool = False
     target_height: BlockNumber = 0
@@ -114,13 +160,13 @@ class FinalizeBlock(Message, frozen=True, kw_only=True):
 class Revert(Message, frozen=True, kw_only=True):
     """From dispute_conclusion: stop building on these blocks until lifted."""
 
-    blocks: list[Hash32]
+    blocks: _Roots
     cause: DisputeRef
 
 
 @command(to="chain_api")
 class LiftRevert(Message, frozen=True, kw_only=True):
-    blocks: list[Hash32]
+    blocks: _Roots
     cause: DisputeRef
 
 
@@ -128,7 +174,7 @@ class LiftRevert(Message, frozen=True, kw_only=True):
 class Blacklist(Message, frozen=True, kw_only=True):
     """From dispute_conclusion alone: these blocks and all that descends from them, now and ever."""
 
-    roots: list[Hash32]
+    roots: _Roots
     cause: DisputeRef
 
 
@@ -170,14 +216,15 @@ class ResumeMode(enum.StrEnum):
 class Resume(Message, frozen=True, kw_only=True):
     """The one exit of governance mode, signed by the governance authority (Ed25519); `chain` is the genesis hash.
 
-    Signed bytes: `messages.governance.resume_payload`.
+    Signed bytes: `messages.governance.resume_payload`. A pardon takes `roots` (those that are convicted) and their cascades
+    off the blacklist; every blacklisted final root must be among them. An abandon moves finality back to `frozen_at`.
     """
 
     mode: ResumeMode
     chain: Hash32
     entry: U32
     frozen_at: BlockNumber
-    roots: list[Hash32]
+    roots: _Roots
     signature: Signature64
 
 
@@ -206,8 +253,21 @@ class BlockImported(Message, frozen=True, kw_only=True):
 
 @fact(by="chain_api")
 class OrphanDropped(Message, frozen=True, kw_only=True):
+    """A block that waited for its parent is given up. `reason`: pool_full | contradicts_parent."""
+
     hash: Hash32
     number: BlockNumber
+    reason: str = "pool_full"
+
+
+@fact(by="chain_api", name="block_finalized")
+class BlockFinalizedFact(FinalityAdvance, frozen=True, kw_only=True):
+    """Finality reached this block; body as the signal."""
+
+
+@fact(by="chain_api", name="blocks_blacklisted")
+class BlocksBlacklistedFact(CascadePage, frozen=True, kw_only=True):
+    """A page of a cascade; body as the signal."""
 
 
 @fact(by="chain_api")
@@ -238,6 +298,8 @@ class RevertLifted(Message, frozen=True, kw_only=True):
 
 @fact(by="chain_api")
 class GovernanceModeEntered(Message, frozen=True, kw_only=True):
+    """Governance mode began, or (same `entry`) was frozen lower. `blocks`: the final blocks now found bad."""
+
     entry: U32
     frozen_at: BlockNumber
     blocks: list[Hash32]
@@ -245,11 +307,14 @@ class GovernanceModeEntered(Message, frozen=True, kw_only=True):
 
 @fact(by="chain_api")
 class GovernanceModeLeft(Message, frozen=True, kw_only=True):
+    """`roots`: the convicted roots that were taken off the blacklist (pardon). `finalized`: the finalized block from now on."""
+
     entry: U32
     mode: ResumeMode
     roots: list[Hash32]
     # The authority's public key.
     author: Hash32
+    finalized: BlockRef
 
 
 @fact(by="chain_api")
@@ -272,141 +337,6 @@ class TransactionReturned(Message, frozen=True, kw_only=True):
 
     id: Hash32
     block: Hash32
-
-
-# ------------------------------------------------------------------------------------------------ queries
-
-
-@query(to="chain_api", reply=Header)
-class GetHeader(Message, frozen=True, kw_only=True):
-    hash: Hash32
-
-
-@reply(by="chain_api")
-class Hashes(Message, frozen=True, kw_only=True):
-    """A page of hashes; `next` is to be passed as `after` for the next page, null at the end."""
-
-    hashes: list[Hash32]
-    next: U32 | None = None
-
-
-@query(to="chain_api", reply=Hashes)
-class AncestorsOf(Message, frozen=True, kw_only=True):
-    """The `k` nearest ancestors, parent first."""
-
-    hash: Hash32
-    k: Annotated[U32, msgspec.Meta(le=HASHES_PER_PAGE)]
-
-
-@query(to="chain_api", reply=Hashes)
-class DescendantsOf(Message, frozen=True, kw_only=True):
-    """Tree-wide, dead forks too, nearest child first; `after` = number of hashes to skip."""
-
-    hash: Hash32
-    limit: Annotated[U32, msgspec.Meta(le=HASHES_PER_PAGE)] = HASHES_PER_PAGE
-    after: U32 = 0
-
-
-@query(to="chain_api", reply=Header)
-class Finalized(Message, frozen=True, kw_only=True):
-    pass
-
-
-@query(to="chain_api", reply=Header)
-class FinalizedHash(Message, frozen=True, kw_only=True):
-    number: BlockNumber
-
-
-@query(to="chain_api", reply=Hashes)
-class Leaves(Message, frozen=True, kw_only=True):
-    pass
-
-
-@query(to="chain_api", reply=Header)
-class Best(Message, frozen=True, kw_only=True):
-    pass
-
-
-@query(to="chain_api", reply=Hashes)
-class IncludedIn(Message, frozen=True, kw_only=True):
-    """The blocks that included `candidate`."""
-
-    candidate: Hash32
-
-
-@reply(by="chain_api")
-class BlacklistStatus(Message, frozen=True, kw_only=True):
-    """`path` leads from the block up to the convicted root; `cause` is the dispute that convicted it."""
-
-    hash: Hash32
-    blacklisted: bool
-    root: Hash32 | None = None
-    path: list[Hash32] = msgspec.field(default_factory=list[bytes])
-    cause: DisputeRef | None = None
-
-
-@query(to="chain_api", reply=BlacklistStatus)
-class IsBlacklisted(Message, frozen=True, kw_only=True):
-    hash: Hash32
-
-
-@reply(by="chain_api")
-class SessionValidators(Message, frozen=True, kw_only=True):
-    index: SessionIndex
-    validators: list[Validator]
-
-
-@query(to="chain_api", reply=SessionValidators)
-class Session(Message, frozen=True, kw_only=True):
-    index: SessionIndex
-
-
-@reply(by="chain_api")
-class EpochStatus(Message, frozen=True, kw_only=True):
-    epoch: U32
-    epoch_start: BlockNumber
-    round: U32
-
-
-@query(to="chain_api", reply=EpochStatus)
-class Epoch(Message, frozen=True, kw_only=True):
-    pass
-
-
-class PooledTransaction(Row, frozen=True):
-    id: Hash32
-    transaction: Transaction
-
-
-@reply(by="chain_api")
-class TransactionPool(Message, frozen=True, kw_only=True):
-    transactions: list[PooledTransaction]
-    total: U32
-    next: Hash32 | None = None
-
-
-@query(to="chain_api", reply=TransactionPool)
-class PendingTransactions(Message, frozen=True, kw_only=True):
-    after: Hash32 | None = None
-    limit: Annotated[U32, msgspec.Meta(le=500)] = 500
-
-
-@reply(by="chain_api")
-class GovernanceReport(Message, frozen=True, kw_only=True):
-    """`roots`: the blacklisted final roots that a pardon must name."""
-
-    state: GovernanceState
-    entry: U32
-    frozen_at: BlockNumber | None
-    roots: list[Hash32]
-    chain: Hash32
-    authority: Hash32 | None
-    blacklisted: U32
-
-
-@query(to="chain_api", reply=GovernanceReport)
-class GovernanceStatus(Message, frozen=True, kw_only=True):
-    pass
 
 
 # ------------------------------------------------------------------------------------------------ rejections
@@ -433,6 +363,14 @@ class ConflictingFinality(Rejection, frozen=True, kw_only=True):
     finalized: Hash32
 
 
+@rejection(by="chain_api")
+class NotFinalized(Rejection, frozen=True, kw_only=True):
+    """Finality has not reached this number."""
+
+    number: BlockNumber
+    finalized: BlockNumber
+
+
 @rejection(by="chain_api", name="governance_mode")
 class GovernanceModeRefusal(Rejection, frozen=True, kw_only=True):
     """Refused while governance mode lasts."""
@@ -446,7 +384,10 @@ class GovernanceModeRefusal(Rejection, frozen=True, kw_only=True):
 
 @rejection(by="chain_api")
 class ResumeRefused(Rejection, frozen=True, kw_only=True):
-    """`reason`: not_in_governance_mode | wrong_chain | wrong_entry | bad_signature | roots_missing | no_authority."""
+    """Governance mode goes on.
+
+    `reason`: not_in_governance_mode | no_authority | wrong_chain | wrong_entry | wrong_frozen_at | bad_signature | roots_missing.
+    """
 
     reason: str
 

@@ -2,13 +2,19 @@
 
 import enum
 
-from messages.message import Message, Rejection, Row, command, fact, query, rejection, reply
-from messages.polkadot import Vote, VoteKind
+import msgspec
+
+from messages.message import Message, Rejection, Row, command, event, fact, query, rejection, reply
+from messages.polkadot import Side, TransactionKind, Vote, VoteKind
 from messages.primitives import U32, U64, BlockNumber, Hash32, SessionIndex, TimeMs, ValidatorIndex
 
 __all__ = [
     "BlacklistRequested",
+    "BlacklistSeen",
+    "BlacklistedBlocksRecorded",
+    "ChallengeLiftRecorded",
     "ChallengeLifted",
+    "ChallengeRecorded",
     "Challenged",
     "Conclusion",
     "ConclusionConcluded",
@@ -17,11 +23,20 @@ __all__ = [
     "ConclusionStep",
     "Conclusions",
     "DescendantsAnswer",
+    "DescendantsAsked",
+    "DescendantsPageRecorded",
     "DescendantsSeen",
     "Detection",
+    "DetectionRecorded",
     "GetConclusion",
+    "InclusionsRecorded",
     "ListConclusions",
     "Resolution",
+    "ResolutionRecorded",
+    "RevertAsked",
+    "SeenDescendants",
+    "SessionRecorded",
+    "TransactionRef",
     "UnknownConclusion",
     "Voter",
 ]
@@ -98,6 +113,9 @@ class ConclusionState(enum.StrEnum):
     BLACKLISTED = "blacklisted"
 
 
+# ------------------------------------------------------------------------------------------------ facts
+
+
 @fact(by="dispute_conclusion")
 class ConclusionOpened(Message, frozen=True, kw_only=True):
     """A dispute was detected and is followed."""
@@ -109,28 +127,170 @@ class ConclusionOpened(Message, frozen=True, kw_only=True):
 
 @fact(by="dispute_conclusion")
 class DescendantsSeen(Message, frozen=True, kw_only=True):
-    """What the cascade was seen to be when it was asked for (the closure that counts is chain_api's)."""
+    """What the cascade was seen to be when it was asked for (the closure that counts is chain_api's).
+
+    `known` is false when the chain did not know the block: it is then no root, and is asked for again if it is imported.
+    """
 
     session: SessionIndex
     candidate: Hash32
     block: Hash32
     count: U32
+    known: bool = True
+    at_ms: TimeMs = 0
+    position: U64 = 0
 
 
 @fact(by="dispute_conclusion")
 class BlacklistRequested(Message, frozen=True, kw_only=True):
+    """The blocks of one round were all answered for: `blacklist` is asked of the chain, with them as roots."""
+
     session: SessionIndex
     candidate: Hash32
     roots: list[Hash32]
+    at_ms: TimeMs = 0
+    position: U64 = 0
 
 
 @fact(by="dispute_conclusion")
 class ConclusionConcluded(Message, frozen=True, kw_only=True):
-    """The dispute's process ended: valid (nothing blacklisted) or its blocks are blacklisted."""
+    """The dispute's process ended: valid (nothing blacklisted) or its blocks are blacklisted.
+
+    Told at most once for each of the two; a candidate that is included again later is followed without telling it again.
+    """
 
     session: SessionIndex
     candidate: Hash32
     valid: bool
+    at_ms: TimeMs = 0
+    position: U64 = 0
+
+
+# ------------------------------------------------------------------------------------------------ journal events
+
+
+@event(by="dispute_conclusion")
+class DetectionRecorded(Message, frozen=True, kw_only=True):
+    """A `detection`; `voters` are the votes so far without their signatures."""
+
+    session: SessionIndex
+    candidate: Hash32
+    block_number: BlockNumber
+    contradicting: ValidatorIndex
+    voters: list[Voter]
+    voted_candidates: list[Hash32]
+    at_ms: TimeMs
+    position: U64
+
+
+@event(by="dispute_conclusion")
+class ChallengeRecorded(Message, frozen=True, kw_only=True):
+    """A `challenged`: from now on the candidate's inclusions are watched."""
+
+    session: SessionIndex
+    candidate: Hash32
+    at_ms: TimeMs
+    position: U64
+
+
+@event(by="dispute_conclusion")
+class ChallengeLiftRecorded(Message, frozen=True, kw_only=True):
+    """The challenge is over. `blocks`: those whose early revert is lifted with it."""
+
+    session: SessionIndex
+    candidate: Hash32
+    blocks: list[Hash32]
+    at_ms: TimeMs
+    position: U64
+
+
+@event(by="dispute_conclusion")
+class RevertAsked(Message, frozen=True, kw_only=True):
+    """Early action: the chain is asked to stop building on these including blocks."""
+
+    session: SessionIndex
+    candidate: Hash32
+    blocks: list[Hash32]
+    at_ms: TimeMs
+    position: U64
+
+
+@event(by="dispute_conclusion")
+class ResolutionRecorded(Message, frozen=True, kw_only=True):
+    """A `resolution` that changed the verdict."""
+
+    session: SessionIndex
+    candidate: Hash32
+    valid: bool
+    voters: list[Voter]
+    at_ms: TimeMs
+    position: U64
+
+
+@event(by="dispute_conclusion")
+class DescendantsAsked(Message, frozen=True, kw_only=True):
+    """A round of the cascade: the descendants of these blocks are asked for; when all are answered, they are blacklisted."""
+
+    session: SessionIndex
+    candidate: Hash32
+    round: U32
+    blocks: list[Hash32]
+    at_ms: TimeMs
+    position: U64
+
+
+@event(by="dispute_conclusion")
+class DescendantsPageRecorded(Message, frozen=True, kw_only=True):
+    """One page of an awaited answer; its first `listed` hashes are kept for queries, the journal keeps all."""
+
+    block: Hash32
+    page: U32
+    last: bool
+    known: bool
+    hashes: list[Hash32]
+    listed: U32
+
+
+@event(by="dispute_conclusion")
+class BlacklistSeen(Message, frozen=True, kw_only=True):
+    """These requested roots are on the chain's blacklist now (or were already)."""
+
+    session: SessionIndex
+    candidate: Hash32
+    blocks: list[Hash32]
+    at_ms: TimeMs
+    position: U64
+
+
+@event(by="dispute_conclusion")
+class InclusionsRecorded(Message, frozen=True, kw_only=True):
+    """An imported block and the candidates it includes."""
+
+    block: Hash32
+    number: BlockNumber
+    session: SessionIndex
+    blacklisted: bool
+    candidates: list[Hash32]
+
+
+@event(by="dispute_conclusion")
+class BlacklistedBlocksRecorded(Message, frozen=True, kw_only=True):
+    """A page of blocks on the blacklist, remembered with the newest session so that they can be forgotten with it."""
+
+    session: SessionIndex
+    hashes: list[Hash32]
+
+
+@event(by="dispute_conclusion")
+class SessionRecorded(Message, frozen=True, kw_only=True):
+    """A newer session; inclusions and conclusions of sessions up to and including these are forgotten (null: none)."""
+
+    session: SessionIndex
+    inclusions_through: SessionIndex | None
+    conclusions_through: SessionIndex | None
+
+
+# ------------------------------------------------------------------------------------------------ queries
 
 
 class ConclusionStep(Row, frozen=True):
@@ -141,22 +301,52 @@ class ConclusionStep(Row, frozen=True):
     what: str
 
 
+class TransactionRef(Row, frozen=True):
+    """A dispute transaction that follows from the resolution; with session and candidate this is its identity."""
+
+    kind: TransactionKind
+    validator: ValidatorIndex
+    verdict: Side
+
+
+class SeenDescendants(Row, frozen=True):
+    """The answer for one including block: how many descendants it had, and the first of them (bounded)."""
+
+    block: Hash32
+    count: U32
+    hashes: list[Hash32]
+
+
 @reply(by="dispute_conclusion")
 class Conclusion(Message, frozen=True, kw_only=True):
+    """A dispute's process with its causes: which votes, which blocks, which transactions.
+
+    `voters` are those of the verdict in force, or of the detection while there is none. `transactions` are those of every
+    verdict so far; late votes bring single ones which are not listed here. All lists of hashes are bounded.
+    """
+
     session: SessionIndex
     candidate: Hash32
     state: ConclusionState
     contradicting: ValidatorIndex | None
     voters: list[Voter]
     including_blocks: list[Hash32]
+    # Blocks under an early revert now.
     reverted: list[Hash32]
+    # Roots asked of the chain, whether it has told their cascade yet or not.
     blacklisted_roots: list[Hash32]
     steps: list[ConclusionStep]
+    voted_candidates: list[Hash32] = msgspec.field(default_factory=list[bytes])
+    transactions: list[TransactionRef] = msgspec.field(default_factory=list[TransactionRef])
+    descendants: list[SeenDescendants] = msgspec.field(default_factory=list[SeenDescendants])
 
 
 @reply(by="dispute_conclusion")
 class Conclusions(Message, frozen=True, kw_only=True):
-    """A page of conclusions without voters; `next` is the candidate to continue after, or null."""
+    """A page of conclusions without voters, transactions and descendants.
+
+    `next_session`, `next_candidate`: where to continue after, null at the end (a page may be short, even empty, before it).
+    """
 
     conclusions: list[Conclusion]
     next_session: SessionIndex | None = None
@@ -171,7 +361,7 @@ class GetConclusion(Message, frozen=True, kw_only=True):
 
 @query(to="dispute_conclusion", reply=Conclusions)
 class ListConclusions(Message, frozen=True, kw_only=True):
-    """Open (or all) conclusions, newest session last."""
+    """Open (or all) conclusions, newest session last; at most 100 a page."""
 
     open_only: bool = True
     after_session: SessionIndex | None = None

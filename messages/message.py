@@ -166,9 +166,12 @@ def query(*, to: str, reply: type[Message]) -> Callable[[_M], _M]:
     return _register(Kind.QUERY, to, reply=reply)
 
 
-def fact(*, by: str, version: int = 1, upcasters: Mapping[int, Upcaster] | None = None) -> Callable[[_M], _M]:
-    """Register a published fact of the subsystem `by`. A fact may also be recorded as a journal event."""
-    return _register(Kind.FACT, by, version=version, upcasters=upcasters)
+def fact(*, by: str, name: str | None = None, version: int = 1, upcasters: Mapping[int, Upcaster] | None = None) -> Callable[[_M], _M]:
+    """Register a published fact of the subsystem `by`. A fact may also be recorded as a journal event.
+
+    `name` is given where a signal of the same name has the plain class name.
+    """
+    return _register(Kind.FACT, by, name=name, version=version, upcasters=upcasters)
 
 
 def signal(*, by: str, version: int = 1) -> Callable[[_M], _M]:

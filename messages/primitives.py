@@ -48,5 +48,5 @@ TimeMs = U64
 
 # Random, renewed whenever a store is new or restored.
 Incarnation = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
-# A subject token: lower snake case.
-Name = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]{0,63}$")]
+# A subject token: lower snake case (\Z, as $ would let a newline pass).
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,63}\Z")]

@@ -15,7 +15,9 @@ __all__ = [
     "BlockFinalized",
     "BlockRef",
     "BlocksBlacklisted",
+    "CascadePage",
     "Conclude",
+    "FinalityAdvance",
     "GovernanceMode",
     "GovernanceState",
     "SessionChange",
@@ -45,10 +47,16 @@ class BestChain(Message, frozen=True, kw_only=True):
     last: bool = True
 
 
-@signal(by="chain_api")
-class BlockFinalized(Message, frozen=True, kw_only=True):
+class FinalityAdvance(Message, frozen=True, kw_only=True):
+    """The body shared by the signal and the fact `block_finalized`."""
+
     hash: Hash32
     number: BlockNumber
+
+
+@signal(by="chain_api")
+class BlockFinalized(FinalityAdvance, frozen=True, kw_only=True):
+    """Finality reached this block; its ancestors are final with it."""
 
 
 @signal(by="chain_api")
@@ -57,11 +65,12 @@ class SessionChange(Message, frozen=True, kw_only=True):
     validators: list[Validator]
 
 
-@signal(by="chain_api")
-class BlocksBlacklisted(Message, frozen=True, kw_only=True):
-    """One page of a cascade: `roots` and their closure. The last page carries the count and BLAKE3 hash of all hashes in order.
+class CascadePage(Message, frozen=True, kw_only=True):
+    """The body shared by the signal and the fact `blocks_blacklisted`: one page of a cascade, `roots` and their closure.
 
-    `cascade` identifies the cascade (the same on all its pages).
+    `cascade` identifies the cascade (the same on all its pages). `hashes` are the blocks that were not on the blacklist
+    before; there may be none. The last page carries the count of all hashes and a digest that chains the pages:
+    d(n) = BLAKE3(d(n-1) + hashes of page n in order), before the first page 32 zero bytes.
     """
 
     cascade: Hash32
@@ -72,6 +81,11 @@ class BlocksBlacklisted(Message, frozen=True, kw_only=True):
     last: bool
     count: U32 | None = None
     digest: Hash32 | None = None
+
+
+@signal(by="chain_api")
+class BlocksBlacklisted(CascadePage, frozen=True, kw_only=True):
+    """A page of a cascade: these blocks are blacklisted, now and ever (until a pardon)."""
 
 
 class GovernanceState(enum.StrEnum):

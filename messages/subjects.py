@@ -45,7 +45,7 @@ HEADER_TRACEPARENT = "traceparent"
 CONTENT_CBOR = "application/cbor"
 CONTENT_JSON = "application/json"
 
-_TOKEN = re.compile(r"^[a-z][a-z0-9_]{0,63}$")
+_TOKEN = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _RESERVED_NODES = ("net", "log")
 
 
@@ -95,7 +95,8 @@ class MessageId(msgspec.Struct, frozen=True, order=True):
 
 def check_token(token: str, what: str) -> str:
     """The token, if it may stand in a subject. Raises SubjectError."""
-    if not _TOKEN.match(token):
+    # fullmatch: "$" would let a newline pass, and with it a protocol line of NATS.
+    if not _TOKEN.fullmatch(token):
         raise SubjectError(f"{what} {token!r} must be lower snake case, at most 64 characters")
     if what == "node" and token in _RESERVED_NODES:
         raise SubjectError(f"a node must not be called {token!r}: the token is taken")

@@ -13,12 +13,15 @@ __all__ = [
     "ActiveDisputes",
     "Attestation",
     "AttestationKind",
+    "CandidateHashes",
+    "Candidates",
     "Dispute",
     "DisputeStatus",
     "DisputeSummaries",
     "DisputeSummary",
     "DoubleVoteSeen",
     "MalformedBundle",
+    "Outcome",
     "QueryBySession",
     "QueryByValidatorAndSessionIndex",
     "QueryByValidatorId",
@@ -26,14 +29,20 @@ __all__ = [
     "RecentDisputes",
     "RegisterVote",
     "SessionOutOfWindow",
+    "SessionsPruned",
     "SpamRefused",
+    "StoredCandidate",
+    "UnknownDispute",
     "VoteOutcome",
+    "VoteRecord",
     "VotesRegistered",
     "VotesSnapshot",
 ]
 
 # A bundle of 1000 votes is about 100 KiB; twice that is our bound for one message.
 VOTES_PER_BUNDLE_MAX = 2000
+# Hashes that one approval of several candidates may name: as many as a transaction can carry as evidence.
+CANDIDATES_PER_VOTE_MAX = 64
 
 
 class AttestationKind(enum.StrEnum):
@@ -205,7 +214,10 @@ class VoteRecord(Row, frozen=True):
 
 @reply(by="votes_db")
 class VotesSnapshot(Message, frozen=True, kw_only=True):
-    """Who voted how. `pro` and `cons` are unique validator indices of the session, ascending."""
+    """Who voted how. `pro` and `cons` are unique validator indices of the session, ascending, and always complete.
+
+    `votes` is by validator, and paged: `next` continues (pass as `after`), null at the end.
+    """
 
     session: SessionIndex
     candidate: Hash32
@@ -216,12 +228,16 @@ class VotesSnapshot(Message, frozen=True, kw_only=True):
     # Size of the session's validator set.
     validators: U32
     concluded_at_ms: TimeMs | None = None
+    # Whether the chain told that blocks are blacklisted because of this dispute.
+    cascade_told: bool = False
+    next: ValidatorIndex | None = None
 
 
 @query(to="votes_db", reply=VotesSnapshot)
 class QueryVotes(Message, frozen=True, kw_only=True):
     session: SessionIndex
     candidate: Hash32
+    after: ValidatorIndex | None = None
 
 
 class DisputeSummary(Row, frozen=True):
@@ -235,6 +251,8 @@ class DisputeSummary(Row, frozen=True):
 
 @reply(by="votes_db")
 class DisputeSummaries(Message, frozen=True, kw_only=True):
+    """A page; `next_session`, `next_candidate` continue, null at the end (a page may be short, even empty, before it)."""
+
     disputes: list[DisputeSummary]
     next_session: SessionIndex | None = None
     next_candidate: Hash32 | None = None
@@ -246,7 +264,7 @@ class RecentDisputes(Message, frozen=True, kw_only=True):
 
     after_session: SessionIndex | None = None
     after_candidate: Hash32 | None = None
-    limit: Annotated[U32, msgspec.Meta(le=1000)] = 1000
+    limit: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 1000
 
 
 @query(to="votes_db", reply=DisputeSummaries)
@@ -255,7 +273,7 @@ class ActiveDisputes(Message, frozen=True, kw_only=True):
 
     after_session: SessionIndex | None = None
     after_candidate: Hash32 | None = None
-    limit: Annotated[U32, msgspec.Meta(le=1000)] = 1000
+    limit: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 1000
 
 
 # ------------------------------------------------------------------------------------------------ rejections
@@ -263,7 +281,7 @@ class ActiveDisputes(Message, frozen=True, kw_only=True):
 
 @rejection(by="votes_db")
 class MalformedBundle(Rejection, frozen=True, kw_only=True):
-    """`reason`: no_votes | bitfield_zero | bitfield_length | attestation_count | candidate_hash | receipt_form | duplicate_bits."""
+    """`reason`: no_votes | bitfield_zero | bitfield_length | attestation_count | candidate_hash | receipt_form."""
 
     reason: str
     detail: str

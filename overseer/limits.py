@@ -18,6 +18,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     pull_wait_ms: int = 1_000
     # Messages of one atomic append (the server allows 1000).
     append_batch_max: int = 500
+    # Body bytes of one atomic append.
     append_bytes_max: int = 4 * 1024 * 1024
     # From here on an atomic batch is cheaper than single publishes (a batch costs 7-9 ms).
     append_batch_min: int = 25
@@ -33,9 +34,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     command_outcomes_kept_ms: int = 24 * 3600 * 1000
     # How long an endpoint waits for a command's outcome.
     request_timeout_ms: int = 10_000
+    # Callers that wait at once; more are told that we are busy.
     requests_in_flight_max: int = 1_024
-    # Pause before the bus is tried again: first, and at most.
+    # Pause before the bus is tried again, at first.
     reconnect_ms: int = 50
+    # Longest pause before the bus is tried again.
     reconnect_ms_max: int = 2_000
     # Journal records after which a checkpoint is taken.
     checkpoint_records: int = 200_000

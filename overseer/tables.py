@@ -11,8 +11,10 @@ that a prefix of the tuple is a range of the table. Values are canonical CBOR of
 message wrote, what the batch before it wrote, what is committed.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from heapq import merge
+import struct
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from messages.codec import decode_value, encode_value
@@ -26,13 +28,24 @@ class KeyPart:
     """One element of a key: how it is packed. `size` is its width in bytes, None for a tail that ends the key."""
 
     def __init__(self, name: str, size: int | None, kind: type) -> None:
+        if kind is str and size is not None:
+            raise ValueError(f"key part {name}: text has no fixed width")
+        if kind is int and size not in _INTEGER_CODES:
+            raise ValueError(f"key part {name}: integers are 1, 2, 4 or 8 bytes wide")
         self.name = name
         self.size = size
         self.kind = kind
 
+    @property
+    def code(self) -> str:
+        """Its struct format; "" for a tail."""
+        return "" if self.size is None else _INTEGER_CODES[self.size] if self.kind is int else f"{self.size}s"
+
     def __repr__(self) -> str:
         return self.name
 
+
+_INTEGER_CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 U8 = KeyPart("u8", 1, int)
 U16 = KeyPart("u16", 2, int)
@@ -59,32 +72,54 @@ class Table(Generic[V]):
         self.name = name
         self.key = key
         self.value = value
+        fixed = [part for part in key if part.size is not None]
+        # One packer for each length of a prefix; the tail, if any, is appended.
+        self._packers = [struct.Struct(">" + "".join(part.code for part in fixed[:n])) for n in range(len(fixed) + 1)]
+        # struct pads and cuts byte strings silently, so their lengths are checked first.
+        self._sized = [(at, part.size) for at, part in enumerate(fixed) if part.kind is bytes]
+        self._tail = key[-1] if len(fixed) < len(key) else None
 
     def __repr__(self) -> str:
         return f"Table({self.name})"
 
     def pack(self, key: tuple[Any, ...]) -> bytes:
-        """The stored key of a tuple, or the common prefix of a shorter one. Raises OverflowError, ValueError."""
-        out = b""
-        for part, item in zip(self.key, key, strict=False):
-            if part.kind is int:
-                out += cast(int, item).to_bytes(cast(int, part.size), "big")
-            else:
-                data: bytes = item.encode() if part.kind is str else item
-                if part.size is not None and len(data) != part.size:
-                    raise ValueError(f"table {self.name}: key part of {len(data)} bytes, expected {part.size}")
-                out += data
-        return out
+        """The stored key of a tuple, or the common prefix of a shorter one.
+
+        Raises ValueError (a byte string of another length, too many elements), OverflowError (an integer too big).
+        """
+        count = len(key)
+        for at, size in self._sized:
+            if at < count and len(key[at]) != size:
+                raise ValueError(f"table {self.name}: key part {at} has {len(key[at])} bytes, expected {size}")
+        fixed = len(self._packers) - 1
+        try:
+            if count <= fixed:
+                return self._packers[count].pack(*key)
+            if self._tail is None or count > fixed + 1:
+                raise ValueError(f"table {self.name}: {count} key parts, it has {len(self.key)}")
+            tail = key[-1].encode() if self._tail.kind is str else key[-1]
+            return self._packers[fixed].pack(*key[:-1]) + tail
+        except struct.error as error:
+            raise OverflowError(f"table {self.name}: {error}") from None
 
     def unpack(self, data: bytes) -> tuple[Any, ...]:
-        out: list[Any] = []
-        at = 0
-        for part in self.key:
-            end = len(data) if part.size is None else at + part.size
-            piece = data[at:end]
-            out.append(int.from_bytes(piece, "big") if part.kind is int else piece.decode() if part.kind is str else piece)
-            at = end
-        return tuple(out)
+        """The tuple of a whole stored key."""
+        packer = self._packers[-1]
+        if self._tail is None:
+            return packer.unpack(data)
+        tail = data[packer.size :]
+        return (*packer.unpack_from(data), tail.decode() if self._tail.kind is str else tail)
+
+    def bounds(self, prefix: tuple[Any, ...], start: tuple[Any, ...] | None, end: tuple[Any, ...] | None) -> tuple[bytes, bytes | None]:
+        """The stored keys [low, high) under `prefix`, from `start` (inclusive) to `end` (exclusive), both whole tuples."""
+        low = self.pack(prefix)
+        high = after(low)
+        if start is not None:
+            low = max(low, self.pack(start))
+        if end is not None:
+            stop = self.pack(end)
+            high = stop if high is None else min(high, stop)
+        return low, high
 
     def dump(self, value: V) -> bytes:
         return cast(bytes, value) if self.value is bytes else encode_value(value)
@@ -100,19 +135,81 @@ def after(prefix: bytes) -> bytes | None:
 
 
 class Rows(Protocol):
-    """An ordered map from (table, key) to value, as a store or an overlay offers it. `end` is exclusive."""
+    """An ordered map from (table, key) to value, as a store or an overlay offers it.
+
+    A scan goes over the rows as they are when it is called, whatever is written meanwhile. `end` is exclusive, None is
+    the end of the table.
+    """
 
     def get(self, table: str, key: bytes) -> bytes | None: ...
 
     def scan(self, table: str, start: bytes, end: bytes | None, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]: ...
 
 
-class WriteSet:
-    """What one atomic commit changes: ranges deleted first, then rows put (bytes) or deleted (None)."""
+class _Ranges:
+    """Disjoint, sorted ranges of one table: a lookup costs a bisection, however many were erased."""
 
     def __init__(self) -> None:
-        self.ranges: list[tuple[str, bytes, bytes | None]] = []
+        self.starts: list[bytes] = []
+        # Exclusive; None, the end of the table, can only be the last.
+        self.ends: list[bytes | None] = []
+
+    def add(self, start: bytes, end: bytes | None) -> None:
+        """Erase [start, end), joining what it touches."""
+        first = bisect_left(self.starts, start)
+        if first and (self.ends[first - 1] is None or cast(bytes, self.ends[first - 1]) >= start):
+            first -= 1
+            start = self.starts[first]
+        last = len(self.starts) if end is None else bisect_right(self.starts, end)
+        if last > first:
+            before = self.ends[last - 1]
+            end = None if before is None or end is None else max(end, before)
+        self.starts[first:last] = [start]
+        self.ends[first:last] = [end]
+
+    def __contains__(self, key: bytes) -> bool:
+        at = bisect_right(self.starts, key) - 1
+        if at < 0:
+            return False
+        end = self.ends[at]
+        return end is None or key < end
+
+    def gaps(self, start: bytes, end: bytes | None) -> list[tuple[bytes, bytes | None]]:
+        """What of [start, end) is not erased, in order."""
+        out: list[tuple[bytes, bytes | None]] = []
+        at = max(bisect_right(self.starts, start) - 1, 0)
+        low: bytes | None = start
+        for erased_from, erased_to in zip(self.starts[at:], self.ends[at:], strict=True):
+            if end is not None and erased_from >= end:
+                break
+            if erased_from > low:
+                out.append((low, erased_from))
+            if erased_to is None:
+                return out
+            low = max(low, erased_to)
+        if end is None or low < end:
+            out.append((low, end))
+        return out
+
+
+class WriteSet:
+    """What one atomic commit changes: ranges deleted first, then rows put (bytes) or deleted (None).
+
+    `rows` is read by stores and changed only through the methods.
+    """
+
+    def __init__(self) -> None:
         self.rows: dict[str, dict[bytes, bytes | None]] = {}
+        self._erased: dict[str, _Ranges] = {}
+        # Sorted keys of `rows`, brought up to date by `_own`: puts stay as cheap as a dict.
+        self._keys: dict[str, list[bytes]] = {}
+
+    @property
+    def ranges(self) -> list[tuple[str, bytes, bytes | None]]:
+        """The ranges deleted: (table, start, end), disjoint and in key order within a table."""
+        return [
+            (table, start, end) for table, erased in self._erased.items() for start, end in zip(erased.starts, erased.ends, strict=True)
+        ]
 
     def put(self, table: str, key: bytes, value: bytes | None) -> None:
         rows = self.rows.get(table)
@@ -121,11 +218,19 @@ class WriteSet:
         rows[key] = value
 
     def delete_range(self, table: str, start: bytes, end: bytes | None) -> None:
+        if end is not None and end <= start:
+            return
         rows = self.rows.get(table)
         if rows:
-            for key in [k for k in rows if k >= start and (end is None or k < end)]:
+            low, high = self._own(table, rows, start, end)
+            keys = self._keys[table]
+            for key in keys[low:high]:
                 del rows[key]
-        self.ranges.append((table, start, end))
+            del keys[low:high]
+        erased = self._erased.get(table)
+        if erased is None:
+            erased = self._erased[table] = _Ranges()
+        erased.add(start, end)
 
     def merge(self, other: "WriteSet") -> None:
         """Apply `other` on top of this."""
@@ -138,56 +243,90 @@ class WriteSet:
             else:
                 mine.update(rows)
 
+    def _own(self, table: str, rows: dict[bytes, bytes | None], start: bytes, end: bytes | None) -> tuple[int, int]:
+        """Where the keys of `rows` within [start, end) are in `_keys`, which is brought up to date."""
+        keys = self._keys.get(table)
+        if keys is None:
+            keys = self._keys[table] = sorted(rows)
+        fresh = len(rows) - len(keys)
+        if fresh:
+            # A dict keeps the order of insertion, so new keys are at its end.
+            new = islice(reversed(rows), fresh)
+            if fresh <= _INSORT_MAX:
+                for key in new:
+                    insort(keys, key)
+            else:
+                keys.extend(new)
+                keys.sort()
+        return bisect_left(keys, start), len(keys) if end is None else bisect_left(keys, end)
+
     def __bool__(self) -> bool:
-        return bool(self.ranges or self.rows)
+        return bool(self._erased) or any(self.rows.values())
+
+
+# From here on one sort of an almost sorted list beats single insertions.
+_INSORT_MAX = 16
 
 
 class Overlay(WriteSet):
-    """Uncommitted writes over lower rows; itself rows, so overlays stack."""
+    """Uncommitted writes over lower rows; itself rows, so overlays stack.
+
+    What is below must not change while a scan of the overlay is in use.
+    """
 
     def __init__(self, below: Rows) -> None:
         super().__init__()
         self._below = below
 
-    def _erased(self, table: str, key: bytes) -> bool:
-        return any(t == table and key >= start and (end is None or key < end) for t, start, end in self.ranges)
-
     def get(self, table: str, key: bytes) -> bytes | None:
         rows = self.rows.get(table)
         if rows is not None and key in rows:
             return rows[key]
-        if self.ranges and self._erased(table, key):
-            return None
+        if self._erased:
+            erased = self._erased.get(table)
+            if erased is not None and key in erased:
+                return None
         return self._below.get(table, key)
 
     def scan(self, table: str, start: bytes, end: bytes | None, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        if end is not None and end <= start:
+            return iter(())
+        erased = self._erased.get(table)
+        below = self._below.scan(table, start, end, reverse=reverse) if erased is None else self._kept(table, erased, start, end, reverse)
         rows = self.rows.get(table)
-        below = self._below.scan(table, start, end, reverse=reverse)
-        if self.ranges:
-            below = ((k, v) for k, v in below if not self._erased(table, k))
         if not rows:
             return below
-        return self._merged(rows, below, start, end, reverse)
+        low, high = self._own(table, rows, start, end)
+        if low == high:
+            return below
+        keys = self._keys[table][low:high]
+        if reverse:
+            keys.reverse()
+        # The values are taken now: a scan does not see what the loop over it writes.
+        return _merged([(key, rows[key]) for key in keys], below, reverse)
 
-    def _merged(
-        self,
-        rows: Mapping[bytes, bytes | None],
-        below: Iterator[tuple[bytes, bytes]],
-        start: bytes,
-        end: bytes | None,
-        reverse: bool,
-    ) -> Iterator[tuple[bytes, bytes]]:
-        keys = sorted((k for k in rows if k >= start and (end is None or k < end)), reverse=reverse)
-        own: Iterable[tuple[bytes, int, bytes | None]] = ((k, 0, rows[k]) for k in keys)
-        lower: Iterable[tuple[bytes, int, bytes | None]] = ((k, 1, v) for k, v in below)
-        last: bytes | None = None
-        # Equal keys: ours (rank 0) first; with reverse the comparison is by key alone, so ours must stay first as well.
-        for key, _, value in merge(own, lower, key=lambda row: row[0], reverse=reverse):
-            if key == last:
-                continue
-            last = key
-            if value is not None:
-                yield key, value
+    def _kept(self, table: str, erased: _Ranges, start: bytes, end: bytes | None, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
+        """The lower rows that no range erases: erased ones are skipped, not read."""
+        gaps = erased.gaps(start, end)
+        if reverse:
+            gaps.reverse()
+        return chain.from_iterable(self._below.scan(table, low, high, reverse=reverse) for low, high in gaps)
+
+
+def _merged(own: list[tuple[bytes, bytes | None]], below: Iterator[tuple[bytes, bytes]], reverse: bool) -> Iterator[tuple[bytes, bytes]]:
+    """Both in key order (or reversed); `own` hides equal keys of `below`, and None hides itself too."""
+    lower = next(below, None)
+    for key, value in own:
+        while lower is not None and (lower[0] > key if reverse else lower[0] < key):
+            yield lower
+            lower = next(below, None)
+        if lower is not None and lower[0] == key:
+            lower = next(below, None)
+        if value is not None:
+            yield key, value
+    if lower is not None:
+        yield lower
+        yield from below
 
 
 class View:
@@ -200,8 +339,16 @@ class View:
         data = self._rows.get(table.name, table.pack(key))
         return None if data is None else table.load(data)
 
+    def get_packed(self, table: Table[Any], key: bytes) -> bytes | None:
+        """As get, without packing and loading: for hot paths."""
+        return self._rows.get(table.name, key)
+
     def has(self, table: Table[Any], key: tuple[Any, ...]) -> bool:
         return self._rows.get(table.name, table.pack(key)) is not None
+
+    def scratch(self) -> "Tables":
+        """Writable tables over this view whose writes go nowhere: a decision tries its events on them."""
+        return Tables(Overlay(self._rows))
 
     def scan(
         self,
@@ -226,12 +373,7 @@ class View:
         reverse: bool = False,
     ) -> Iterator[tuple[bytes, bytes]]:
         """As scan, without unpacking: for hot paths over large tables."""
-        base = table.pack(prefix)
-        low = base if start is None else max(base, table.pack(start))
-        high = after(base) if base else None
-        if end is not None:
-            stop = table.pack(end)
-            high = stop if high is None else min(high, stop)
+        low, high = table.bounds(prefix, start, end)
         return self._rows.scan(table.name, low, high, reverse=reverse)
 
 
@@ -256,10 +398,5 @@ class Tables(View):
         self, table: Table[Any], prefix: tuple[Any, ...] = (), *, start: tuple[Any, ...] | None = None, end: tuple[Any, ...] | None = None
     ) -> None:
         """Delete all rows under `prefix`, from `start` (inclusive) to `end` (exclusive): constant work in the store."""
-        base = table.pack(prefix)
-        low = base if start is None else max(base, table.pack(start))
-        high = after(base) if base else None
-        if end is not None:
-            stop = table.pack(end)
-            high = stop if high is None else min(high, stop)
+        low, high = table.bounds(prefix, start, end)
         self._overlay.delete_range(table.name, low, high)

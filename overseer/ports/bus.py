@@ -12,11 +12,13 @@ import msgspec
 __all__ = [
     "BusDenied",
     "BusError",
+    "BusRefused",
     "BusUnavailable",
     "Delivery",
     "EndpointSpec",
     "Exchange",
     "Line",
+    "MessageTooLarge",
     "OutcomeUnknown",
     "Outgoing",
     "Request",
@@ -50,6 +52,25 @@ class StreamFull(BusError):
 
 class BusDenied(BusError):
     """This account may not do that. A fault of configuration or an attack, never transient."""
+
+
+class BusRefused(BusError):
+    """The server refused for another reason (its code and text are kept): nothing was stored, and a retry will not help."""
+
+    def __init__(self, code: int, description: str) -> None:
+        super().__init__(f"the bus refused: {description} (JetStream error {code})")
+        self.code = code
+        self.description = description
+
+
+class MessageTooLarge(BusError):
+    """Refused before anything was sent: body and headers beyond `max_payload` would close the client for good."""
+
+    def __init__(self, subject: str, what: str, size_bytes: int, size_bytes_max: int) -> None:
+        super().__init__(f"{what} of a message on {subject[:200]!r}: {size_bytes} bytes, at most {size_bytes_max} are allowed")
+        self.subject = subject
+        self.size_bytes = size_bytes
+        self.size_bytes_max = size_bytes_max
 
 
 class Outgoing(msgspec.Struct, frozen=True):
@@ -132,7 +153,8 @@ class Line(Protocol):
         """Store all of `messages`, in order, if the last sequence under the own filter is `expected_last` (0: none yet).
 
         One is a single publish; several are one atomic batch (at most APPEND_BATCH_MAX). Returns the last one's sequence.
-        Raises WrongLastSequence, StreamFull, OutcomeUnknown, BusDenied.
+        Raises WrongLastSequence, StreamFull, OutcomeUnknown, BusDenied, BusRefused, MessageTooLarge; ValueError for a message
+        outside the own filter, an empty sequence or too long a batch.
         """
         ...
 
@@ -177,7 +199,7 @@ class Exchange(Protocol):
         ...
 
     async def request(self, subject: str, body: bytes, headers: Mapping[str, str], timeout_ms: int) -> Response:
-        """Raises BusUnavailable (nobody answered in time) or BusDenied."""
+        """Raises BusUnavailable (nobody answered in time), BusDenied or MessageTooLarge."""
         ...
 
     async def publish(self, message: Outgoing) -> int:

@@ -102,6 +102,11 @@ class Outbox:
             self._waiting.extend(messages)
             self._wake.set()
 
+    def recheck(self) -> None:
+        """The connection was lost: the stream may have lost our last messages; look before anything else."""
+        self.trouble = self.trouble or "looking at the stream again"
+        self._wake.set()
+
     async def flushed(self) -> None:
         """Return when everything offered is published."""
         while self._waiting:
@@ -114,6 +119,7 @@ class Outbox:
             try:
                 if self.trouble:
                     await self._resync()
+                    self.trouble = ""
                 while self._waiting:
                     await self._publish_some()
                     self.trouble = ""

@@ -146,6 +146,15 @@ class Runner:
         self.progress.concluded = True
         self._wake.set()
 
+    def outbox_depths(self) -> dict[str, int]:
+        """Messages committed and not yet published, by stream; empty before the opening."""
+        return {name: len(outbox) for name, outbox in getattr(self, "_outboxes", {}).items()}
+
+    def positions(self) -> dict[str, int]:
+        """The last sequence processed, by stream; empty before the opening."""
+        engine = getattr(self, "_engine", None)
+        return {} if engine is None else {name: position.sequence for name, position in engine.head.positions.items()}
+
     async def _open_patiently(self) -> Opened:
         """Open; while there is no bus, wait for it."""
         ports, limits = self._ports, self._limits
@@ -174,6 +183,7 @@ class Runner:
             try:
                 await self._check_stream(name, line, taken)
                 await line.seek(taken + 1)
+                self._outboxes[name].recheck()
                 expected = 1
                 while True:
                     deliveries = await line.pull(self._limits.batch_messages_max, self._limits.pull_wait_ms)

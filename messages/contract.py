@@ -1,0 +1,16 @@
+"""The whole contract: every message module imported, every message registered."""
+
+import importlib
+import pkgutil
+
+import messages
+from messages.message import CATALOG, Catalog
+
+__all__ = ["load"]
+
+
+def load() -> Catalog:
+    """The catalog with the messages of all modules of this package, whichever were imported before."""
+    for module in pkgutil.iter_modules(messages.__path__):
+        importlib.import_module(f"messages.{module.name}")
+    return CATALOG

@@ -1,0 +1,88 @@
+"""Commands around the bus: `provision`, `nats-context`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from overseer.cli import common
+from overseer.cli.common import ConfigFile, DataDir, Json, NatsUrl, NodeName, load_settings, print_json, run_async, say
+from overseer.nats.accounts import PROVISIONER
+from overseer.nats.context import context_name, write_context
+from overseer.nats.keys import KeyFolder
+from overseer.nats.provision import Change
+from overseer.node.bus import connected_as, embedded_server, node_accounts, provisioner
+from overseer.node.catalogue import build_subsystems
+
+__all__ = ["nats_context", "provision"]
+
+
+def provision(
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+    node: NodeName = None,
+    nats: NatsUrl = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
+    accounts: Annotated[bool, typer.Option("--accounts", help="Print the accounts part of a server's configuration, and stop.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Also delete consumers that nobody declares any more.")] = False,
+    json: Json = False,
+) -> None:
+    """Make keys, streams and consumers what the subsystems declare. Idempotent; shows what it changes. `run` does it by itself.
+
+    For a server of your own (--nats): write the output of --accounts into a file that its configuration includes, reload it,
+    then provision.
+    """
+    loaded = load_settings(config, data_dir, node, nats)
+    declarations = [s.declaration for s in build_subsystems(loaded).values()]
+    text = node_accounts(loaded.config, declarations)
+    if accounts:
+        typer.echo(text)
+        return
+
+    async def work(url: str) -> list[Change]:
+        async with connected_as(loaded.config, url, PROVISIONER) as connection:
+            doer = provisioner(loaded.config, connection, declarations)
+            changes = await doer.plan() if dry_run else await doer.apply(delete=delete)
+            if not dry_run:
+                await doer.verify()
+            return changes
+
+    async def main() -> list[Change]:
+        if loaded.config.nats.url:
+            return await work(loaded.config.nats.url)
+        async with embedded_server(loaded.config, declarations) as server:
+            return await work(server.url)
+
+    changes = run_async(main)
+    if json:
+        print_json({"dry_run": dry_run, "changes": [str(change) for change in changes]})
+        return
+    for change in changes:
+        say(str(change).replace("[", "\\["))
+    say("nothing to change" if not changes else f"{len(changes)} changes {'to make' if dry_run else 'made'}")
+
+
+def nats_context(
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+    node: NodeName = None,
+    nats: NatsUrl = None,
+    user: Annotated[str, typer.Option(help="operator or reader.")] = "operator",
+    folder: Annotated[Path | None, typer.Option(help="Where to write it (default: where `nats` looks).", show_default=False)] = None,
+    json: Json = False,
+) -> None:
+    """Write a context for the stock `nats` client with the right credentials: `nats --context overseer-node ...`."""
+    loaded = load_settings(config, data_dir, node, nats)
+    if user not in ("operator", "reader"):
+        common.fail(f"there is no user {user!r}", "use operator or reader")
+    keys = KeyFolder(loaded.config.keys_dir)
+    keys.public(user)
+    path = write_context(loaded.config.node, url=common.server_url(loaded), seed_file=keys.path(user), user=user, folder=folder)
+    name = context_name(loaded.config.node, user)
+    if json:
+        print_json({"context": name, "file": str(path)})
+        return
+    say(f"wrote {path}")
+    say(f"try:  nats --context {name} sub 'overseer.>' --translate 'overseer decode'")
+    say(f"      nats --context {name} micro ls")
+    say(f"      nats --context {name} req overseer.{loaded.config.node}.chain_api.qry.best ''")

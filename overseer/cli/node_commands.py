@@ -1,0 +1,106 @@
+"""Commands around a running node: `run`, `status`, `config`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import anyio
+import msgspec
+import typer
+from rich.table import Table
+
+from overseer.cli import common
+from overseer.cli.common import ConfigFile, DataDir, Json, NatsUrl, NodeName, load_settings, print_json, run_async, say
+from overseer.nats.connection import Connection
+from overseer.node.catalogue import SECTIONS
+from overseer.node.folder import RunInfo
+from overseer.node.overseer import Node
+from overseer.node.report import NodeReport, node_report
+from overseer.observe.logs import configure_logs
+from overseer.settings import example_toml
+from overseer.supervise.stopping import StopRequest, watch_signals
+
+__all__ = ["config", "run", "status"]
+
+
+def run(
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+    node: NodeName = None,
+    nats: NatsUrl = None,
+    feed: Annotated[str | None, typer.Option(help="Where blocks come from: dev, none, or a file.", show_default=False)] = None,
+    in_process: Annotated[bool, typer.Option("--in-process", help="All subsystems in this one process (small machines).")] = False,
+    json: Json = False,
+) -> None:
+    """Run a node: an embedded NATS server (or --nats URL), one process per subsystem, a feed of blocks. Ctrl-C ends it."""
+    loaded = load_settings(config, data_dir, node, nats, feed__source=feed, in_process=in_process or None)
+    configure_logs(loaded.config.log, run_id="", node=loaded.config.node)
+
+    def started(info: RunInfo) -> None:
+        if json:
+            print_json(msgspec.to_builtins(info))
+            return
+        say(f"[bold green]node {info.node} is up[/] on {info.url}, metrics and health on http://127.0.0.1:{info.http_port}")
+        say("In another terminal:  overseer status  ·  overseer query best  ·  overseer dispute list  ·  Ctrl-C here ends it")
+
+    async def main() -> None:
+        stop = StopRequest()
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(watch_signals, stop)
+            await Node(loaded, started=started).run(stop)
+            tasks.cancel_scope.cancel()
+
+    run_async(main)
+
+
+def config(
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+    node: NodeName = None,
+    nats: NatsUrl = None,
+    example: Annotated[bool, typer.Option("--example", help="Print an overseer.toml with every setting and its default.")] = False,
+    json: Json = False,
+) -> None:
+    """Show the configuration in force, each value with its source (default, file, environment, flag)."""
+    if example:
+        typer.echo(example_toml(SECTIONS), nl=False)
+        return
+    loaded = load_settings(config, data_dir, node, nats)
+    if json:
+        print_json([msgspec.to_builtins(setting) for setting in loaded.settings])
+        return
+    table = Table("setting", "value", "source", "meaning", box=None, pad_edge=False)
+    for setting in loaded.settings:
+        style = "" if setting.source == "default" else "bold"
+        table.add_row(setting.key, setting.value, setting.source, setting.description, style=style)
+    common.console.print(table)
+
+
+def status(config: ConfigFile = None, data_dir: DataDir = None, json: Json = False) -> None:
+    """What runs, how far each subsystem is, dead letters; the first thing that is wrong on top. Exit code 1 if something is."""
+    loaded = load_settings(config, data_dir)
+    info = common.running_node(loaded)
+
+    async def main() -> NodeReport:
+        async with common.running_client(loaded) as client:
+            connection: Connection = client.connection
+            return await node_report(loaded.config, info, connection)
+
+    report = run_async(main)
+    if json:
+        print_json(msgspec.to_builtins(report))
+    else:
+        _show(report, loaded.config.data_dir)
+    if report.wrong:
+        raise typer.Exit(1)
+
+
+def _show(report: NodeReport, folder: Path) -> None:
+    for wrong in report.wrong:
+        say(f"[bold red]wrong:[/] {wrong}")
+    say(f"node [bold]{report.node}[/] on {folder}: {report.url}, http://127.0.0.1:{report.http_port}, up {report.up_s} s")
+    stream = report.stream
+    say(f"stream {stream.name}: messages {stream.first} to {stream.last}, {stream.bytes / 1e6:.1f} MB of {stream.bytes_max / 1e6:.0f} MB")
+    table = Table("subsystem", "state", "restarts", "processed to", "waiting", "dead letters", "note", box=None, pad_edge=False)
+    for row in report.subsystems:
+        table.add_row(row.name, row.state, str(row.restarts), str(row.position), str(row.pending), str(row.dead_letters), row.note)
+    common.console.print(table)

@@ -1,0 +1,93 @@
+"""`overseer subsystem NAME`: one subsystem as a process of its own; started by the overseer, a container, or by hand."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+import anyio
+
+from overseer.nats.keys import UnusableKey
+from overseer.node.catalogue import CATALOGUE, SECTIONS, build_subsystem
+from overseer.node.hosting import serve_subsystem
+from overseer.observe.logs import configure_logs, logger
+from overseer.ports.bus import BusDenied
+from overseer.ports.store import StoreCorrupted, StoreLocked, WrongStore
+from overseer.runner.errors import BadDeclaration, EvolveFailed, JournalBroken, SecondCopy
+from overseer.runner.observer import Step
+from overseer.settings import ConfigError, Loaded, load_config
+from overseer.supervise.parent import die_with_parent
+from overseer.supervise.policy import EXIT_FATAL
+from overseer.supervise.pulse import own_pulse
+from overseer.supervise.stopping import StopRequest, watch_signals
+
+__all__ = ["KILL_AT", "subsystem_main"]
+
+# What a restart cannot mend: the supervisor gives up at once and names it.
+_FATAL = (SecondCopy, EvolveFailed, JournalBroken, BadDeclaration, StoreLocked, StoreCorrupted, WrongStore, UnusableKey, BusDenied)
+
+# For the crash tests: "<subsystem> <step> <count>": SIGKILL to ourselves when that step is passed for the count-th time.
+KILL_AT = "OVERSEER_TEST_KILL_AT"
+
+
+def subsystem_main(name: str) -> int:
+    """Run the subsystem to its end; returns the exit code."""
+    die_with_parent()
+    pulse = own_pulse()
+    if name not in CATALOGUE:
+        print(f"overseer subsystem: there is no subsystem {name!r}; there are: {', '.join(CATALOGUE)}", file=sys.stderr)
+        return 2
+    try:
+        loaded = load_config(environ=os.environ, sections=SECTIONS)
+    except ConfigError as error:
+        print(f"overseer subsystem: {error}", file=sys.stderr)
+        return EXIT_FATAL
+    if not loaded.config.nats.url:
+        print("overseer subsystem: needs a server: set OVERSEER_NATS_URL (`overseer run` starts everything)", file=sys.stderr)
+        return 2
+    run_id = os.environ.get("OVERSEER_RUN_ID", "")
+    configure_logs(loaded.config.log, run_id=run_id, node=loaded.config.node)
+
+    async def main() -> None:
+        stop = StopRequest()
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(watch_signals, stop)
+            subsystem = build_subsystem(name, loaded)
+            url = loaded.config.nats.url
+            await serve_subsystem(subsystem, loaded.config, url=url, run_id=run_id, pulse=pulse, stop=stop, kill_at=_kill_at(name))
+            tasks.cancel_scope.cancel()
+
+    try:
+        anyio.run(main)
+    except BaseException as error:
+        return _report(name, loaded, error)
+    return 0
+
+
+def _report(name: str, loaded: Loaded, error: BaseException) -> int:
+    """Name what ended us, as the last words on stderr; the traceback only when it is a defect of ours."""
+    cause = error
+    while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
+        cause = cause.exceptions[0]
+    if isinstance(cause, KeyboardInterrupt):
+        return 130
+    fatal = isinstance(cause, _FATAL)
+    logger(name).error("ended", error=f"{type(cause).__name__}: {cause}", fatal=fatal, exc_info=None if fatal else error)
+    print(f"{name}: {type(cause).__name__}: {cause}", file=sys.stderr)
+    return EXIT_FATAL if fatal else 1
+
+
+def _kill_at(name: str) -> Callable[[Step], None] | None:
+    wanted = os.environ.get(KILL_AT, "").split(" ")
+    if len(wanted) != 3 or wanted[0] != name:
+        return None
+    left = int(wanted[2])
+
+    def kill(step: Step) -> None:
+        nonlocal left
+        if step.value == wanted[1]:
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return kill

@@ -1,0 +1,71 @@
+"""Commands that talk to the subsystems: `send`, `query`."""
+
+from typing import Annotated
+
+import typer
+
+from messages.message import Kind, Message
+from messages.overseer import CommandOutcome
+from overseer.cli import common
+from overseer.cli.common import ConfigFile, DataDir, Json, NatsUrl, NodeName, find_message, load_settings, parse_body, print_json, run_async
+from overseer.node.catalogue import build_subsystems
+from overseer.runner.endpoints import outcome_plain
+
+__all__ = ["query", "send"]
+
+Body = Annotated[str, typer.Argument(help="JSON, `@file`, or `-` for stdin (JSON or CBOR). Byte strings are 0x-hex.")]
+
+
+def send(
+    message: Annotated[str, typer.Argument(help="The command's name, e.g. register_vote.")],
+    body: Body = "{}",
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+    node: NodeName = None,
+    nats: NatsUrl = None,
+    id: Annotated[str, typer.Option("--id", help="Command id: a retry with the same id has one effect.")] = "",
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Only put it into the stream; do not wait for the outcome.")] = False,
+    json: Json = False,
+) -> None:
+    """Inject a command and wait for its outcome (after the subsystem's synced commit)."""
+    loaded = load_settings(config, data_dir, node, nats)
+    spec = find_message(message, Kind.COMMAND)
+    command = parse_body(spec, body)
+    awaitable = any(type(command) in s.declaration.requests for s in build_subsystems(loaded).values())
+
+    async def main() -> CommandOutcome | int:
+        async with common.running_client(loaded) as client:
+            if no_wait or not awaitable:
+                return await client.inject(command, command_id=id)
+            return await client.request(command, command_id=id)
+
+    outcome = run_async(main)
+    shown: object = {"status": "stored", "sequence": outcome} if isinstance(outcome, int) else outcome_plain(spec, outcome)
+    _show(shown, json)
+
+
+def query(
+    message: Annotated[str, typer.Argument(help="The query's name, e.g. best or query_votes.")],
+    body: Body = "{}",
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+    node: NodeName = None,
+    nats: NatsUrl = None,
+    json: Json = False,
+) -> None:
+    """Ask a subsystem, e.g. `overseer query is_blacklisted '{"hash": "0x..."}'`."""
+    loaded = load_settings(config, data_dir, node, nats)
+    asked = parse_body(find_message(message, Kind.QUERY), body)
+
+    async def main() -> Message:
+        async with common.running_client(loaded) as client:
+            return await client.query(asked)
+
+    _show(common.plain_message(run_async(main)), json)
+
+
+def _show(value: object, as_json: bool) -> None:
+    if as_json:
+        print_json(value)
+    else:
+        common.console.print_json(data=value)

@@ -1,0 +1,113 @@
+"""The configuration of a node: what may be set, with its meaning. `overseer.settings` reads it.
+
+The comment above a field is its description, shown by `overseer config` and in the example file. A key is `section.field`
+(`nats.port`), its environment variable `OVERSEER_NATS_PORT`. No field holds a secret: keys stay in files under `data_dir`.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from messages.primitives import Hash32, Name
+from overseer.limits import Limits
+from overseer.supervise.policy import SupervisePolicy
+
+__all__ = [
+    "SUBSYSTEMS",
+    "Config",
+    "FeedConfig",
+    "GovernanceConfig",
+    "HttpConfig",
+    "LogConfig",
+    "NatsConfig",
+    "VerificationConfig",
+]
+
+SUBSYSTEMS = ("votes_db", "dispute_conclusion", "chain_api")
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+# `none`, `dev` or a path, which is taken relative to the file that names it.
+FeedSource = Annotated[str, msgspec.Meta(extra={"path_unless": ("none", "dev")})]
+
+
+class NatsConfig(msgspec.Struct, frozen=True, kw_only=True):
+    # Existing server or cluster: nats://host:port or tls://host:port, several separated by commas. Empty: start an embedded one.
+    url: str = ""
+    # Address the embedded server listens on.
+    host: str = "127.0.0.1"
+    # Port of the embedded server; 0 takes a free one.
+    port: Port = 0
+    # Folder of the nkey seeds of this node's accounts. Empty: the folder `keys` in data_dir.
+    keys_dir: Path | None = None
+    # Copies of each stream and bucket kept by a cluster.
+    replicas: Annotated[int, msgspec.Meta(ge=1, le=5)] = 1
+    # Bytes a stream may hold before it refuses more. Keep it below the free disk space.
+    stream_bytes_max: Positive = 4 * 1024**3
+    # Messages a stream may hold before it refuses more.
+    stream_messages_max: Positive = 10_000_000
+    # Messages kept when trimming, below what every subsystem has durably processed.
+    history_messages: Annotated[int, msgspec.Meta(ge=0)] = 100_000
+
+
+class FeedConfig(msgspec.Struct, frozen=True, kw_only=True):
+    # Where blocks come from: none, dev (the development chain), or the path of a file of blocks.
+    source: FeedSource = "dev"
+    # Milliseconds between two blocks.
+    interval_ms: Positive = 6_000
+    # Seed of the development chain: the same seed makes the same blocks and validators.
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class HttpConfig(msgspec.Struct, frozen=True, kw_only=True):
+    # Address of /metrics, /healthz and /readyz. They are not authenticated: keep them on loopback.
+    host: str = "127.0.0.1"
+    # Port of /metrics, /healthz and /readyz; 0 takes a free one.
+    port: Port = 0
+
+
+class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
+    # auto: human on a terminal, JSON lines otherwise.
+    format: Literal["auto", "human", "json"] = "auto"
+    # The least severe level that is written.
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class GovernanceConfig(msgspec.Struct, frozen=True, kw_only=True):
+    # Ed25519 public key (hex) that alone may end governance mode. Empty: nobody can.
+    authority: Hash32 | None = None
+
+
+class VerificationConfig(msgspec.Struct, frozen=True, kw_only=True):
+    # Worker processes that check signatures ahead; 0 checks them in the subsystem's own process.
+    workers: Annotated[int, msgspec.Meta(ge=0, le=64)] = 1
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set, except the subsystems' own sections."""
+
+    # Name of this node: a token of its subjects.
+    node: Name = "node"
+    # Folder of everything the node keeps.
+    data_dir: Path = Path("overseer-data")
+    # Subsystems that this node runs.
+    subsystems: tuple[Literal["votes_db", "dispute_conclusion", "chain_api"], ...] = SUBSYSTEMS
+    # Run all subsystems in one process (small machines) instead of one process each.
+    in_process: bool = False
+    # Hash (hex) of the genesis block. Empty: that of the development chain.
+    genesis: Hash32 | None = None
+    nats: NatsConfig = NatsConfig()
+    feed: FeedConfig = FeedConfig()
+    http: HttpConfig = HttpConfig()
+    log: LogConfig = LogConfig()
+    supervise: SupervisePolicy = SupervisePolicy()
+    governance: GovernanceConfig = GovernanceConfig()
+    verification: VerificationConfig = VerificationConfig()
+    # The runner's bounds.
+    limits: Limits = Limits()
+
+    @property
+    def keys_dir(self) -> Path:
+        """Where the nkey seeds are."""
+        return self.nats.keys_dir or self.data_dir / "keys"

@@ -1,0 +1,147 @@
+"""A line over JetStream: pull from one durable consumer, append under one sender token, look at single messages."""
+
+import base64
+import contextlib
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, cast
+
+import msgspec
+
+from overseer.nats.append import append_batch, append_one, compare_and_set, refusal
+from overseer.nats.connection import Connection
+from overseer.nats.pull import Pull
+from overseer.nats.wire import parse_headers
+from overseer.ports.bus import BusError, BusUnavailable, Delivery, Outgoing, StoredMessage, StreamState
+from overseer.ports.envelope import check_append
+
+__all__ = ["NatsLine"]
+
+# Where the overseer puts the stream's random id.
+STREAM_ID_KEY = "overseer_id"
+
+_NO_MESSAGE = 10037
+
+
+class NatsLine:
+    """Implements `overseer.ports.bus.Line`. One task pulls; appends may run beside it."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        stream: str,
+        sender: str,
+        own_filter: str,
+        durable: str = "",
+        request_timeout_ms: int = 5_000,
+    ) -> None:
+        """`durable` may stay empty for a line that never pulls. `request_timeout_ms` is how long one answer is waited for."""
+        self._connection = connection
+        self._stream = stream
+        self._sender = sender
+        self._own_filter = own_filter
+        self._durable = durable
+        self._timeout_ms = request_timeout_ms
+        self._pull: Pull | None = None
+
+    @property
+    def sender(self) -> str:
+        return self._sender
+
+    @property
+    def stream(self) -> str:
+        return self._stream
+
+    async def connected(self) -> None:
+        await self._connection.ready()
+
+    async def state(self) -> StreamState:
+        answer = await self._ask(f"STREAM.INFO.{self._stream}", None)
+        state: dict[str, Any] = answer["state"]
+        last = int(state["last_seq"])
+        # An empty stream: the server says 0 and 0 when it is new, last + 1 and last when it was purged.
+        first = int(state["first_seq"]) if state["messages"] else last + 1
+        metadata: dict[str, str] = answer["config"].get("metadata") or {}
+        return StreamState(metadata.get(STREAM_ID_KEY, ""), first, last)
+
+    async def message_at(self, sequence: int) -> StoredMessage | None:
+        if sequence < 1:
+            return None
+        return await self._get({"seq": sequence})
+
+    async def last_own(self) -> StoredMessage | None:
+        return await self._get({"last_by_subj": self._own_filter})
+
+    async def seek(self, sequence: int) -> None:
+        """See `Line.seek`. A sequence below the first relevant message means the first; beyond the last waits for it."""
+        await self.unpull()
+        pull = Pull(self._connection, self._stream, self._durable)
+        try:
+            # The old pull's inbox is gone before the reset is handled, and the new one asks only after it: nothing delivered
+            # before the reset can reach the new one. Sequence 0 would mean the acknowledged position.
+            await self._ask(f"CONSUMER.RESET.{self._stream}.{self._durable}", {"seq": max(1, sequence)})
+            await pull.open()
+        except BaseException:
+            await pull.close()
+            raise
+        self._pull = pull
+
+    async def pull(self, batch: int, wait_ms: int) -> list[Delivery]:
+        if self._pull is None:
+            raise BusUnavailable("the line has no position: seek first")
+        return await self._pull.take(batch, wait_ms / 1000)
+
+    async def unpull(self) -> None:
+        """Drop what was asked for and delivered but not taken; the next pull needs a seek."""
+        pull, self._pull = self._pull, None
+        if pull is not None:
+            await pull.close()
+
+    async def ack(self, delivery: Delivery) -> None:
+        with contextlib.suppress(BusError):
+            await self._connection.publish(delivery.ack_token, b"")
+
+    async def append(self, messages: Sequence[Outgoing], expected_last: int) -> int:
+        check_append(messages, self._own_filter)
+        condition = compare_and_set(self._own_filter, expected_last)
+        if len(messages) == 1:
+            return await append_one(self._connection, messages[0], condition, self._timeout_ms)
+        return await append_batch(self._connection, messages, condition, self._timeout_ms)
+
+    async def _get(self, which: dict[str, Any]) -> StoredMessage | None:
+        answer = await self._ask(f"STREAM.MSG.GET.{self._stream}", which, absent=_NO_MESSAGE)
+        return _stored(answer["message"]) if answer else None
+
+    async def _ask(self, call: str, body: dict[str, Any] | None, *, absent: int = 0) -> dict[str, Any]:
+        """The answer of a JetStream call; empty when its error is `absent`."""
+        reply = await self._connection.request(
+            f"$JS.API.{call}", msgspec.json.encode(body) if body is not None else b"", timeout_ms=self._timeout_ms
+        )
+        answer = cast(dict[str, Any], msgspec.json.decode(reply.body))
+        error = answer.get("error")
+        if error is None:
+            return answer
+        if absent and error.get("err_code") == absent:
+            return {}
+        if error.get("code") == 404:
+            # No such stream or consumer (yet, or any more): the overseer makes them.
+            raise BusUnavailable(f"{call}: {error.get('description')}")
+        raise refusal(error)
+
+
+def _stored(message: dict[str, Any]) -> StoredMessage:
+    headers = base64.b64decode(message.get("hdrs", ""))
+    return StoredMessage(
+        int(message["seq"]),
+        time_ms(message["time"]),
+        message["subject"],
+        parse_headers(headers) if headers else {},
+        base64.b64decode(message.get("data", "")),
+    )
+
+
+def time_ms(text: str) -> int:
+    """Milliseconds since the epoch, rounded down, of a time such as 2026-11-21T05:52:24.317688969Z."""
+    whole, _, fraction = text.rstrip("Z").partition(".")
+    return int(datetime.fromisoformat(f"{whole}+00:00").timestamp()) * 1000 + int(fraction.ljust(3, "0")[:3])

@@ -1,0 +1,222 @@
+"""What a node needs on the bus besides its accounts: streams, consumers and a bucket, as data. Pure.
+
+One stream holds the node's commands, facts and signals in one order; one is shared by the network's nodes. Both keep everything
+until the overseer trims them (limits retention), refuse more when they are full (`discard: new`: a full stream says so, it
+never drops), and republish what they stored for the live view. Each subsystem has a durable consumer of its own on what it
+consumes; a bucket holds PoVs.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from messages.message import Kind
+from messages.subjects import live_prefix, net_stream, node_stream
+from overseer.nats.accounts import durable_name, pov_bucket
+from overseer.subsystem import Declaration
+
+__all__ = [
+    "STREAM_ID",
+    "SUBSYSTEM",
+    "BusLimits",
+    "Filters",
+    "NetFilters",
+    "WantedConsumer",
+    "WantedStream",
+    "node_consumers",
+    "node_streams",
+]
+
+# Keys of metadata. The stream's random id tells a stream from another of the same name; the consumer's owner counts in trimming.
+STREAM_ID = "overseer_id"
+STREAM_NODE = "overseer_node"
+SUBSYSTEM = "overseer_subsystem"
+
+_NS_PER_MS = 1_000_000
+# Redelivery is never needed (every connect and gap sets the consumer to the store's position): only late, only once in a while.
+_ACK_WAIT_MS = 60_000
+# Acknowledgements are a courtesy and may be lost; deliveries must not stop for it.
+_ACKS_PENDING_MAX = 200_000
+# Pulls waiting at one consumer: the runner has a few.
+_PULLS_WAITING_MAX = 64
+
+# A declaration's filters on the stream of a node, and on the network's (`overseer.graph`).
+Filters = Callable[[Declaration, str], Sequence[str]]
+NetFilters = Callable[[Declaration], Sequence[str]]
+
+
+class BusLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """How much is kept. A stream at its limit refuses, and the overseer trims; their sum is the server's file store."""
+
+    node_bytes_max: int = 4 * 1024**3
+    node_messages_max: int = 10_000_000
+    net_bytes_max: int = 1024**3
+    net_messages_max: int = 2_000_000
+    pov_bytes_max: int = 1024**3
+    message_bytes_max: int = 1024**2
+    # Subsystems have one each; the rest are short-lived ones of operators.
+    consumers_max: int = 64
+    replicas: int = 1
+
+    @property
+    def store_bytes(self) -> int:
+        """What the server must be allowed to store."""
+        return self.node_bytes_max + self.net_bytes_max + self.pov_bytes_max
+
+
+class WantedStream(msgspec.Struct, frozen=True, kw_only=True):
+    """A stream's configuration as far as we care. `dangerous`: fields whose drift may lose or forge messages."""
+
+    name: str
+    config: Mapping[str, Any]
+    dangerous: frozenset[str]
+    # Whether the stream gets a random id.
+    identified: bool
+
+
+class WantedConsumer(msgspec.Struct, frozen=True, kw_only=True):
+    stream: str
+    name: str
+    config: Mapping[str, Any]
+    dangerous: frozenset[str]
+
+
+# Those that must be off are named as well: what is not there counts as off.
+_KEEPS_EVERYTHING: dict[str, Any] = {
+    "retention": "limits",
+    "discard": "new",
+    "storage": "file",
+    "deny_delete": True,
+    # The overseer trims by purging; nobody else is given the call.
+    "deny_purge": False,
+    "allow_direct": False,
+    "mirror_direct": False,
+    "allow_rollup_hdrs": False,
+    "allow_msg_ttl": False,
+    "allow_msg_schedules": False,
+    "allow_msg_counter": False,
+    "no_ack": False,
+    "sealed": False,
+    "discard_new_per_subject": False,
+    "max_age": 0,
+    "max_msgs_per_subject": -1,
+    "persist_mode": None,
+    "mirror": None,
+    "sources": None,
+    "subject_transform": None,
+}
+
+
+def node_streams(node: str, limits: BusLimits) -> list[WantedStream]:
+    """The node's stream, the network's, and that of the PoV bucket."""
+    own = [f"overseer.{node}.*.{kind.value}.>" for kind in (Kind.COMMAND, Kind.FACT, Kind.SIGNAL)] + [f"overseer.{node}.*.rejected"]
+    return [
+        _stream(
+            node_stream(node),
+            f"Commands, facts and signals of node {node}, in one order",
+            own,
+            f"overseer.{node}.>",
+            (limits.node_bytes_max, limits.node_messages_max),
+            {STREAM_NODE: node},
+            limits,
+        ),
+        _stream(
+            net_stream(),
+            "Signed messages between nodes",
+            ["overseer.net.>"],
+            "overseer.net.>",
+            (limits.net_bytes_max, limits.net_messages_max),
+            {},
+            limits,
+        ),
+        _bucket(node, limits),
+    ]
+
+
+def _stream(
+    name: str,
+    description: str,
+    subjects: list[str],
+    republished: str,
+    sizes: tuple[int, int],
+    metadata: dict[str, str],
+    limits: BusLimits,
+) -> WantedStream:
+    guarded: dict[str, Any] = {
+        **_KEEPS_EVERYTHING,
+        "subjects": subjects,
+        "allow_atomic": True,
+        "num_replicas": limits.replicas,
+        "republish": {"src": republished, "dest": f"{live_prefix()}{republished}"},
+    }
+    bounds: dict[str, Any] = {
+        "description": description,
+        "max_bytes": sizes[0],
+        "max_msgs": sizes[1],
+        "max_msg_size": limits.message_bytes_max,
+        "max_consumers": limits.consumers_max,
+        "metadata": metadata,
+    }
+    return WantedStream(name=name, config={"name": name, **guarded, **bounds}, dangerous=frozenset(guarded), identified=True)
+
+
+def _bucket(node: str, limits: BusLimits) -> WantedStream:
+    """An object store as the stock tools know it: chunks and metadata under `$O.<bucket>`."""
+    bucket = pov_bucket(node)
+    name = f"OBJ_{bucket}"
+    guarded: dict[str, Any] = {
+        "subjects": [f"$O.{bucket}.C.>", f"$O.{bucket}.M.>"],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "new",
+        "num_replicas": limits.replicas,
+        "max_age": 0,
+        "persist_mode": None,
+    }
+    config: dict[str, Any] = {
+        "name": name,
+        **guarded,
+        "description": f"PoVs of node {node}, by their hash",
+        "allow_rollup_hdrs": True,
+        "allow_direct": False,
+        "max_bytes": limits.pov_bytes_max,
+        "metadata": {STREAM_NODE: node},
+    }
+    return WantedStream(name=name, config=config, dangerous=frozenset(guarded), identified=False)
+
+
+def node_consumers(node: str, declarations: Sequence[Declaration], filters: Filters, net_filters: NetFilters) -> list[WantedConsumer]:
+    """One consumer for each subsystem on each stream that it consumes from."""
+    consumers: list[WantedConsumer] = []
+    for declaration in declarations:
+        for stream, wanted in ((node_stream(node), filters(declaration, node)), (net_stream(), net_filters(declaration))):
+            if wanted:
+                consumers.append(_consumer(node, declaration, stream, sorted(wanted)))
+    return consumers
+
+
+def _consumer(node: str, declaration: Declaration, stream: str, filters: list[str]) -> WantedConsumer:
+    name = durable_name(node, declaration.name, stream)
+    guarded: dict[str, Any] = {
+        "durable_name": name,
+        "deliver_policy": "all",
+        "ack_policy": "all",
+        "max_deliver": -1,
+        "filter_subjects": filters,
+        "replay_policy": "instant",
+        "inactive_threshold": 0,
+        "mem_storage": False,
+        "headers_only": False,
+        "deliver_subject": None,
+        "pause_until": None,
+    }
+    bounds: dict[str, Any] = {
+        "name": name,
+        "description": declaration.description,
+        "ack_wait": _ACK_WAIT_MS * _NS_PER_MS,
+        "max_ack_pending": _ACKS_PENDING_MAX,
+        "max_waiting": _PULLS_WAITING_MAX,
+        "metadata": {SUBSYSTEM: declaration.name, STREAM_NODE: node},
+    }
+    return WantedConsumer(stream=stream, name=name, config={**guarded, **bounds}, dangerous=frozenset(guarded))

@@ -1,0 +1,1 @@
+"""A node: one overseer and its subsystems, as processes (docs/operating.md)."""

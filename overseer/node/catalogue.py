@@ -1,0 +1,64 @@
+"""The composition root: the only place that knows which subsystems there are."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+
+from overseer.config import Config
+from overseer.feeds.author import genesis_of
+from overseer.feeds.make import make_authority
+from overseer.settings import Loaded, Sections
+from overseer.subsystem import Subsystem
+from subsystems.chain_api import ChainApi, ChainConfig
+from subsystems.dispute_conclusion import Config as DisputeConclusionConfig
+from subsystems.dispute_conclusion import DisputeConclusion
+from subsystems.votes_db import VotesDb, VotesDbConfig
+
+__all__ = ["CATALOGUE", "SECTIONS", "build_subsystem", "build_subsystems"]
+
+
+class Entry(NamedTuple):
+    """How a subsystem is made of the configuration. `section`: its own part of it, if any."""
+
+    build: Callable[[Config, msgspec.Struct | None], Subsystem]
+    section: type[msgspec.Struct] | None = None
+
+
+def _votes_db(_: Config, section: msgspec.Struct | None) -> Subsystem:
+    assert isinstance(section, VotesDbConfig)
+    return VotesDb(section)
+
+
+def _dispute_conclusion(_: Config, section: msgspec.Struct | None) -> Subsystem:
+    assert isinstance(section, DisputeConclusionConfig)
+    return DisputeConclusion(section)
+
+
+def _chain_api(config: Config, _: msgspec.Struct | None) -> Subsystem:
+    """The chain of the configuration; else the development chain of the feed's seed, with its authority."""
+    seed = str(config.feed.seed)
+    authority = config.governance.authority
+    if authority is None and config.genesis is None:
+        authority = make_authority(seed).public
+    return ChainApi(ChainConfig(genesis=config.genesis or genesis_of(seed), governance_authority=authority))
+
+
+CATALOGUE: dict[str, Entry] = {
+    "chain_api": Entry(_chain_api),
+    "votes_db": Entry(_votes_db, VotesDbConfig),
+    "dispute_conclusion": Entry(_dispute_conclusion, DisputeConclusionConfig),
+}
+
+# The subsystems' own sections of the configuration, by name.
+SECTIONS: Sections = {name: entry.section for name, entry in CATALOGUE.items() if entry.section is not None}
+
+
+def build_subsystem(name: str, loaded: Loaded) -> Subsystem:
+    """The subsystem of that name. Raises KeyError."""
+    return CATALOGUE[name].build(loaded.config, loaded.sections.get(name))
+
+
+def build_subsystems(loaded: Loaded) -> dict[str, Subsystem]:
+    """All that the configuration enables, by name, in its order."""
+    return {name: build_subsystem(name, loaded) for name in loaded.config.subsystems}

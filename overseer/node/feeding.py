@@ -1,0 +1,66 @@
+"""The feed: where blocks come from. An outside sender like any other: `op_feed`, by command id."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+
+from messages.chain_api import Finalized, Header
+from messages.message import Message
+from overseer.feeds.endless import EndlessShape, ticks
+from overseer.feeds.files import read
+from overseer.node.bus import FEED
+from overseer.node.client import Client, Refused
+from overseer.observe.logs import logger
+from overseer.ports.bus import BusError
+from overseer.settings import Loaded
+from overseer.supervise.stopping import StopRequest
+
+__all__ = ["feed"]
+
+# A refusal that may pass, or a bus that is away, is tried again this often before the feed says so and goes on waiting.
+RETRY_MS = 200
+
+
+async def feed(loaded: Loaded, url: str, stop: StopRequest) -> None:
+    """Send what the configured source gives until it ends or the node does. Never raises for what passes."""
+    log = logger(FEED)
+    config = loaded.config
+    async with Client.connected(config, url, FEED) as client:
+        async for message in _source(loaded, client):
+            if stop.requested:
+                return
+            while True:
+                try:
+                    await client.request(message)
+                    break
+                except Refused as refused:
+                    if not refused.retriable:
+                        log.warning("refused", message=message.spec.key, code=refused.code)
+                        break
+                except BusError as error:
+                    log.warning("waiting", message=message.spec.key, error=str(error))
+                await anyio.sleep(RETRY_MS / 1000)
+        log.info("ended")
+
+
+async def _source(loaded: Loaded, client: Client) -> AsyncIterator[Message]:
+    config = loaded.config.feed
+    if config.source != "dev":
+        for record in read(Path(config.source)):
+            yield record.message
+        return
+    for tick in ticks(str(config.seed), EndlessShape(), first=await _next_height(client)):
+        for message in tick.messages:
+            yield message
+        await anyio.sleep(config.interval_ms / 1000)
+
+
+async def _next_height(client: Client) -> int:
+    """Where a restarted feed goes on: behind the last final block."""
+    while True:
+        try:
+            answer = await client.query(Finalized())
+            return answer.number + 1 if isinstance(answer, Header) else 1
+        except (BusError, Refused):
+            await anyio.sleep(RETRY_MS / 1000)

@@ -1,0 +1,177 @@
+"""One subsystem at work: its connection, store, verifier and runner put together; in a process of its own or as a task."""
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import anyio
+from prometheus_client import CollectorRegistry
+
+from messages.message import Kind
+from messages.subjects import net_filter, net_stream, node_stream, own_filter
+from overseer.checks import InlineVerifier, PoolVerifier, Verifier
+from overseer.config import Config
+from overseer.nats.accounts import durable_name, inbox_prefix
+from overseer.nats.connection import Connection, connect
+from overseer.nats.exchange import NatsExchange
+from overseer.nats.keys import KeyFolder
+from overseer.nats.line import NatsLine
+from overseer.node.folder import NodeFolder
+from overseer.observe.http import health_routes, serving
+from overseer.observe.logs import logger
+from overseer.observe.metrics import RunnerInstruments, page
+from overseer.ports.bus import BusUnavailable, Line
+from overseer.rocks.store import RocksStore, StoreIdentity
+from overseer.runner.observer import Observer, Step
+from overseer.runner.runner import Ports, Runner
+from overseer.runner.schema import SYSTEM_TABLES
+from overseer.subsystem import Declaration, Subsystem
+from overseer.supervise.pulse import Pulse, keep_beating
+from overseer.supervise.status import Beat
+from overseer.supervise.stopping import StopRequest
+from overseer.system.clock import SystemClock
+from overseer.system.entropy import SystemEntropy
+
+__all__ = ["STORE_SCHEMA", "open_store", "serve_subsystem", "table_names"]
+
+# Raise when the system tables change in a way that older code cannot read.
+STORE_SCHEMA = 1
+
+
+def table_names(declaration: Declaration) -> list[str]:
+    """All tables of a subsystem's store: the runner's and its own."""
+    return [table.name for table in (*SYSTEM_TABLES, *declaration.tables)]
+
+
+def open_store(folder: NodeFolder, node: str, declaration: Declaration) -> RocksStore:
+    """Raises StoreError (StoreLocked, WrongStore, StoreCorrupted)."""
+    identity = StoreIdentity(node=node, subsystem=declaration.name, schema=STORE_SCHEMA)
+    return RocksStore.open(folder.store(declaration.name), tables=table_names(declaration), identity=identity)
+
+
+def lines_of(connection: Connection, node: str, declaration: Declaration) -> dict[str, Line]:
+    """The streams this subsystem takes part in."""
+    name = declaration.name
+    lines: dict[str, Line] = {
+        "node": NatsLine(
+            connection,
+            stream=node_stream(node),
+            sender=name,
+            own_filter=own_filter(node, name),
+            durable=durable_name(node, name, node_stream(node)),
+        )
+    }
+    consumes = any(m.spec.kind is Kind.NETWORK for m in declaration.consumes)
+    if consumes or any(m.spec.kind is Kind.NETWORK for m in declaration.sends):
+        durable = durable_name(node, name, net_stream()) if consumes else ""
+        lines["net"] = NatsLine(connection, stream=net_stream(), sender=name, own_filter=net_filter(node, name), durable=durable)
+    return lines
+
+
+async def serve_subsystem(
+    subsystem: Subsystem,
+    config: Config,
+    *,
+    url: str,
+    run_id: str,
+    pulse: Pulse,
+    stop: StopRequest,
+    kill_at: Callable[[Step], None] | None = None,
+) -> None:
+    """Run `subsystem` until it is told to stop, or concluded. Raises StoreError, RunnerFault, UnusableKey, BusDenied.
+
+    `kill_at` sees every step of the runner (the crash tests end the process there).
+    """
+    declaration = subsystem.declaration
+    log = logger(declaration.name)
+    seed = KeyFolder(config.keys_dir).seed(declaration.name)
+    registry = CollectorRegistry()
+    metrics = RunnerInstruments(registry).runner(config.node, declaration.name, trouble=lambda text: log.warning("trouble", what=text))
+    async with AsyncExitStack() as stack:
+        store = open_store(NodeFolder(config.data_dir), config.node, declaration)
+        stack.callback(store.close)
+        verifier: Verifier = PoolVerifier(config.verification.workers) if config.verification.workers else InlineVerifier()
+        stack.push_async_callback(verifier.close)
+        connection = await stack.enter_async_context(await _connect(url, config.node, declaration.name, seed.reveal(), pulse, stop))
+        exchange = NatsExchange(connection, metadata={"node": config.node})
+        stack.push_async_callback(exchange.close)
+        ports = Ports(
+            store=store,
+            lines=lines_of(connection, config.node, declaration),
+            exchange=exchange,
+            clock=SystemClock(),
+            entropy=SystemEntropy(),
+            verifier=verifier,
+        )
+        observer: Observer = metrics if kill_at is None else _Watched(metrics, kill_at)
+        runner = Runner(subsystem, config.node, ports, limits=config.limits, run_id=run_id, observer=observer)
+
+        async def metrics_page() -> str:
+            for name, count in runner.outbox_depths().items():
+                metrics.outbox(name, count)
+            for name, sequence in runner.positions().items():
+                metrics.position(name, sequence)
+            return page(registry)
+
+        def ready() -> tuple[bool, object]:
+            progress = runner.progress
+            return progress.ready and not progress.trouble, {"ready": progress.ready, "trouble": progress.trouble}
+
+        async with (
+            serving(health_routes(metrics=metrics_page, ready=ready), host="127.0.0.1", port=0) as port,
+            anyio.create_task_group() as tasks,
+        ):
+
+            def beat() -> Beat:
+                progress = runner.progress
+                return Beat(
+                    progress=progress.handled, pending=progress.waiting > 0, ready=progress.ready, note=progress.trouble, http_port=port
+                )
+
+            async def conclude() -> None:
+                await stop.wait()
+                runner.conclude()
+
+            tasks.start_soon(keep_beating, pulse, beat)
+            tasks.start_soon(conclude)
+            await runner.run()
+            log.info("concluded", handled=runner.progress.handled)
+            tasks.cancel_scope.cancel()
+
+
+async def _connect(url: str, node: str, name: str, seed: str, pulse: Pulse, stop: StopRequest) -> Connection:
+    """Connect; wait for a server that is not there yet, alive to the supervisor, until told to stop."""
+    progress = 0
+    while True:
+        try:
+            return await connect(
+                url.split(","), name=f"{node}/{name}", inbox_prefix=inbox_prefix(name), nkey_seed=seed, connect_wait_ms=pulse.period_ms
+            )
+        except BusUnavailable as error:
+            if stop.requested:
+                raise
+            progress += 1
+            pulse.beat(Beat(progress=progress, note=str(error)))
+
+
+class _Watched:
+    """An observer that shows each step to somebody else as well."""
+
+    def __init__(self, inner: Observer, each: Callable[[Step], None]) -> None:
+        self._inner = inner
+        self._each = each
+
+    def step(self, step: Step) -> None:
+        self._inner.step(step)
+        self._each(step)
+
+    def batch(self, size: int, decide_s: float, commit_s: float) -> None:
+        self._inner.batch(size, decide_s, commit_s)
+
+    def flight(self, seconds: float) -> None:
+        self._inner.flight(seconds)
+
+    def result(self, status: str, code: str) -> None:
+        self._inner.result(status, code)
+
+    def trouble(self, what: str) -> None:
+        self._inner.trouble(what)

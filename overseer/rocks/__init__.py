@@ -1,0 +1,1 @@
+"""RocksDB as the Store port."""

@@ -1,0 +1,385 @@
+"""Read the configuration: defaults, `overseer.toml`, environment, flags, in rising precedence; every value with its source.
+
+Strict: an unknown key, a wrong type or a value out of bounds is an error that names the source, the key and what is expected,
+all of them at once. A subsystem's own section is read in the same way: the caller gives its name and its struct.
+"""
+
+import difflib
+import inspect
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+from urllib.parse import urlsplit
+
+import msgspec
+
+from messages.subjects import SubjectError, check_token
+from overseer.config import Config
+
+__all__ = ["CONFIG_FILE", "RESERVED_ENVIRONMENT", "ConfigError", "Loaded", "Setting", "example_toml", "load_config"]
+
+CONFIG_FILE = "overseer.toml"
+PREFIX = "OVERSEER_"
+# Variables with our prefix that are no settings: the file to read, and what the supervisor tells its children.
+RESERVED_ENVIRONMENT = frozenset(
+    {"OVERSEER_CONFIG", "OVERSEER_PARENT_FD", "OVERSEER_HEARTBEAT_FD", "OVERSEER_HEARTBEAT_MS", "OVERSEER_RUN_ID"}
+)
+# Variables with this prefix are never settings (kill points and other switches of the tests).
+TEST_PREFIX = "OVERSEER_TEST_"
+
+Sections = Mapping[str, type[msgspec.Struct]]
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. `problems` has one sentence for each thing that is wrong."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
+
+
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """One value in force, where it came from, and what it means."""
+
+    key: str
+    value: str
+    source: str
+    description: str
+
+
+class Loaded(msgspec.Struct, frozen=True, kw_only=True):
+    """The configuration in force. `sections` holds the subsystems' own, by name."""
+
+    config: Config
+    sections: dict[str, msgspec.Struct]
+    settings: list[Setting]
+    file: Path | None
+
+    def environment(self) -> dict[str, str]:
+        """The variables that give a child process exactly this configuration, whatever happens to the file meanwhile."""
+        # The folder is told in any case: its default depends on the working directory.
+        told = {_variable(s.key): s.value for s in self.settings if s.source != "default" or s.key == "data_dir"}
+        return {**told, "OVERSEER_CONFIG": ""}
+
+
+class _Leaf(msgspec.Struct, frozen=True):
+    """One key that may be set. `raw` is the type without Annotated and None; `extra` the annotation's extra information."""
+
+    key: str
+    kind: Any
+    raw: Any
+    extra: dict[str, Any]
+    default: Any
+    description: str
+
+
+class _Given(msgspec.Struct, frozen=True):
+    """A value as it was given. `text`: as a string that stands for any type. `folder`: what paths are relative to."""
+
+    value: Any
+    source: str
+    text: bool
+    folder: Path
+
+
+def load_config(
+    file: Path | None = None,
+    *,
+    environ: Mapping[str, str],
+    flags: Mapping[str, object] | None = None,
+    sections: Sections | None = None,
+    folder: Path | None = None,
+) -> Loaded:
+    """Read everything and return what is in force.
+
+    `file`: else the one named by OVERSEER_CONFIG (empty: none), else `overseer.toml` in `folder` (the working directory) if
+    there is one. `flags`: by key (`nats.port`); None means not given; text is taken for any type. Raises ConfigError.
+    """
+    here = folder or Path.cwd()
+    path = _find(file, environ, here)
+    leaves = {leaf.key: leaf for leaf in _leaves(sections or {})}
+    problems: list[str] = []
+    given: dict[str, _Given] = {}
+    if path is not None:
+        given |= _from_file(path, leaves, problems)
+    given |= _from_environment(environ, leaves, here, problems)
+    given |= _from_flags(flags or {}, leaves, here, problems)
+    values = {key: _value(leaf, given.get(key), here, problems) for key, leaf in leaves.items()}
+    if problems:
+        raise ConfigError(problems)
+    config, extra = _build(values, sections or {})
+    _check(config, given)
+    settings = [
+        Setting(key=k, value=_shown(values[k]), source=given[k].source if k in given else "default", description=leaf.description)
+        for k, leaf in leaves.items()
+    ]
+    return Loaded(config=config, sections=extra, settings=settings, file=path)
+
+
+def example_toml(sections: Sections | None = None) -> str:
+    """An `overseer.toml` with every key, its meaning and its default, commented out."""
+    lines = [f"# {CONFIG_FILE}: every setting with its default. Remove a # to change one; see `overseer config` for what is in force."]
+    section = ""
+    for leaf in _leaves(sections or {}):
+        head, _, name = leaf.key.rpartition(".")
+        if head != section:
+            section = head
+            lines += ["", f"[{section}]"]
+        lines += ["", *([f"# {leaf.description}"] if leaf.description else []), f"#{name} = {_toml(leaf.default)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _find(file: Path | None, environ: Mapping[str, str], here: Path) -> Path | None:
+    named = file or (Path(environ["OVERSEER_CONFIG"]) if environ.get("OVERSEER_CONFIG") else None)
+    if named is not None:
+        if not (here / named).is_file():
+            raise ConfigError([f"{named}: no such file; name another, or write one from `overseer config --example`"])
+        return here / named
+    default = here / CONFIG_FILE
+    return default if "OVERSEER_CONFIG" not in environ and default.is_file() else None
+
+
+def _leaves(sections: Sections) -> Iterator[_Leaf]:
+    """All keys: first those without a section, as TOML needs it, then section by section."""
+    own = msgspec.structs.fields(Config)
+    clash = {f.name for f in own} & set(sections)
+    if clash:
+        raise ValueError(f"sections {sorted(clash)} are taken by the configuration itself")
+    structs = {f.name: f.type for f in own if _is_struct(f.type)}
+    yield from (leaf for leaf in _fields_of(Config, "") if leaf.key not in structs)
+    for name, kind in {**structs, **sections}.items():
+        yield from _fields_of(kind, f"{name}.")
+
+
+def _fields_of(kind: type[msgspec.Struct], prefix: str) -> Iterator[_Leaf]:
+    comments = _comments(kind)
+    for field in msgspec.structs.fields(kind):
+        default = field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
+        raw, extra = _bare(field.type)
+        yield _Leaf(f"{prefix}{field.name}", field.type, raw, extra, default, comments.get(field.name, ""))
+
+
+def _is_struct(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _bare(kind: Any) -> tuple[Any, dict[str, Any]]:
+    """The type without `Annotated` and `| None`, and the annotation's extra information."""
+    extra: dict[str, Any] = {}
+    while True:
+        if get_origin(kind) is Annotated:
+            kind, *notes = get_args(kind)
+            for note in notes:
+                extra |= getattr(note, "extra", None) or {}
+        elif get_origin(kind) in (Union, UnionType) and NoneType in get_args(kind):
+            kind = next(k for k in get_args(kind) if k is not NoneType)
+        else:
+            return kind, extra
+
+
+def _comments(kind: type) -> dict[str, str]:
+    """The comment above each field, from the source; empty where the source is not at hand."""
+    try:
+        source = inspect.getsource(kind)
+    except (OSError, TypeError):
+        return {}
+    found: dict[str, str] = {}
+    above: list[str] = []
+    for line in source.splitlines():
+        text = line.strip()
+        field = re.match(r"([a-z_][a-z0-9_]*)\s*:", text)
+        if text.startswith("#"):
+            above.append(text.removeprefix("#").strip())
+            continue
+        if field and above:
+            found[field.group(1)] = " ".join(above)
+        above = []
+    return found
+
+
+def _variable(key: str) -> str:
+    return PREFIX + key.replace(".", "_").upper()
+
+
+def _nearest(name: str, known: Mapping[str, object] | Sequence[str], shown: str = "`{}`") -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {shown.format(close[0])}?" if close else ""
+
+
+def _from_file(path: Path, leaves: Mapping[str, _Leaf], problems: list[str]) -> dict[str, _Given]:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError([f"{path}: cannot be read as TOML: {error}"]) from error
+    heads = {key.partition(".")[0] for key in leaves if "." in key}
+    found: dict[str, _Given] = {}
+    for name, value in table.items():
+        if name in heads and not isinstance(value, dict):
+            problems.append(f"{path}: `{name}` is a section: write [{name}] above its keys")
+            continue
+        inner = cast(dict[str, Any], value) if name in heads or (isinstance(value, dict) and name not in leaves) else None
+        flat: dict[str, Any] = {name: value} if inner is None else {f"{name}.{k}": v for k, v in inner.items()}
+        if inner == {} and name not in heads:
+            problems.append(f"{path}: unknown section [{name}]{_nearest(name, sorted(heads), '[{}]')}")
+        for key, item in flat.items():
+            if key in leaves:
+                found[key] = _Given(item, str(path), False, path.parent)
+            else:
+                problems.append(f"{path}: unknown key `{key}`{_nearest(key, leaves)}")
+    return found
+
+
+def _from_environment(environ: Mapping[str, str], leaves: Mapping[str, _Leaf], here: Path, problems: list[str]) -> dict[str, _Given]:
+    known = {_variable(key): key for key in leaves}
+    found: dict[str, _Given] = {}
+    for name, value in environ.items():
+        if not name.startswith(PREFIX) or name in RESERVED_ENVIRONMENT or name.startswith(TEST_PREFIX):
+            continue
+        if name in known:
+            found[known[name]] = _Given(value, f"environment {name}", True, here)
+        else:
+            problems.append(f"environment: unknown variable {name}{_nearest(name, known, '{}')}")
+    return found
+
+
+def _from_flags(flags: Mapping[str, object], leaves: Mapping[str, _Leaf], here: Path, problems: list[str]) -> dict[str, _Given]:
+    found: dict[str, _Given] = {}
+    for key, value in flags.items():
+        if key not in leaves:
+            problems.append(f"flag: unknown key `{key}`{_nearest(key, leaves)}")
+        elif value is not None:
+            found[key] = _Given(value, "flag", isinstance(value, str), here)
+    return found
+
+
+def _value(leaf: _Leaf, given: _Given | None, here: Path, problems: list[str]) -> Any:
+    """The typed value; on a problem the default, and the problem is noted."""
+    if given is None and leaf.default is not msgspec.NODEFAULT:
+        return here / leaf.default if isinstance(leaf.default, Path) else leaf.default
+    try:
+        if given is None:
+            raise ValueError("must be set: it has no default")
+        return _bounded(leaf, _convert(leaf, given))
+    except ValueError as error:
+        problems.append(f"{given.source if given else 'configuration'}: `{leaf.key}`: {error}")
+        return leaf.default
+
+
+def _convert(leaf: _Leaf, given: _Given) -> Any:
+    value = given.value
+    if value == "" and leaf.default is None:
+        return None
+    if leaf.raw is Path and isinstance(value, str | Path):
+        return (given.folder / value).absolute()
+    if leaf.raw is bytes and isinstance(value, str):
+        value = _from_hex(value)
+    elif given.text and get_origin(leaf.raw) in (list, tuple):
+        value = [item.strip() for item in cast(str, value).split(",") if item.strip()]
+    elif "path_unless" in leaf.extra and isinstance(value, str) and value not in leaf.extra["path_unless"]:
+        value = str((given.folder / value).absolute())
+    try:
+        return msgspec.convert(value, leaf.kind, strict=not given.text, builtin_types=(bytes,))
+    except msgspec.ValidationError as error:
+        choices = _choices(leaf.raw)
+        raise ValueError(f"{error}; one of: {', '.join(choices)}" if choices else str(error)) from None
+
+
+def _choices(kind: Any) -> list[str]:
+    """The words a type allows, if it is an enumeration or a list of one."""
+    if get_origin(kind) is Literal:
+        return [str(word) for word in get_args(kind)]
+    return _choices(get_args(kind)[0]) if get_origin(kind) in (list, tuple) else []
+
+
+def _from_hex(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        raise ValueError(f"expected bytes in hexadecimal, got {len(text)} characters that are not") from None
+
+
+def _bounded(leaf: _Leaf, value: Any) -> Any:
+    """Bounds that the types do not carry: no setting is negative, and no limit of the runner is zero."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        least = 1 if leaf.key.startswith("limits.") else 0
+        if value < least:
+            raise ValueError(f"must be at least {least}, not {value}")
+    return value
+
+
+def _build(values: Mapping[str, Any], sections: Sections) -> tuple[Config, dict[str, msgspec.Struct]]:
+    def under(name: str) -> dict[str, Any]:
+        return {key.partition(".")[2]: value for key, value in values.items() if key.startswith(f"{name}.")}
+
+    parts = {f.name: f.type(**under(f.name)) for f in msgspec.structs.fields(Config) if _is_struct(f.type)}
+    top = {key: value for key, value in values.items() if "." not in key}
+    return Config(**top, **parts), {name: kind(**under(name)) for name, kind in sections.items()}
+
+
+def _check(config: Config, given: Mapping[str, _Given]) -> None:
+    """Rules between values, and of single values that a type cannot tell. Raises ConfigError."""
+    problems: list[str] = []
+
+    def wrong(key: str, what: str) -> None:
+        problems.append(f"{given[key].source if key in given else 'default'}: `{key}`: {what}")
+
+    try:
+        check_token(config.node, "node")
+    except SubjectError as error:
+        wrong("node", str(error))
+    if not config.subsystems or len(set(config.subsystems)) < len(config.subsystems):
+        wrong("subsystems", "must name at least one subsystem, and none twice")
+    for url in config.nats.url.split(",") if config.nats.url else ():
+        _check_url(url, wrong)
+    if config.supervise.backoff_first_ms > config.supervise.backoff_max_ms:
+        wrong("supervise.backoff_first_ms", "must not exceed supervise.backoff_max_ms")
+    if problems:
+        raise ConfigError(problems)
+
+
+def _check_url(url: str, wrong: Any) -> None:
+    try:
+        parts = urlsplit(url.strip())
+        usable = parts.scheme in ("nats", "tls") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        wrong("nats.url", "must be nats://host:port or tls://host:port")
+        return
+    if parts.username is not None or parts.password is not None:
+        # Without the value: it may hold a password.
+        wrong("nats.url", "must not carry a user, password or token: the accounts' keys are files in nats.keys_dir")
+    elif not usable:
+        wrong("nats.url", f"must be nats://host:port or tls://host:port, not {url!r}")
+
+
+def _shown(value: Any) -> str:
+    """A value as text, in the form the environment takes."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case bytes():
+            return value.hex()
+        case list() | tuple():
+            return ",".join(str(item) for item in cast(Sequence[object], value))
+        case _:
+            return str(value)
+
+
+def _toml(value: Any) -> str:
+    match value:
+        case bool() | int() | float():
+            return _shown(value)
+        case list() | tuple():
+            return json.dumps(list(cast(Sequence[object], value)))
+        case msgspec.NODEFAULT:
+            return '""  # must be set'
+        case _:
+            return json.dumps(_shown(value))

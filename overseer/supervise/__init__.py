@@ -1,0 +1,1 @@
+"""Supervision of the subsystems: start, watch, restart, stop (docs/operating.md)."""

@@ -1,0 +1,1 @@
+"""The operating system as the Clock and Entropy ports."""

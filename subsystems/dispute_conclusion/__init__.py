@@ -1,0 +1,6 @@
+"""What follows from a dispute: early reverts, the blacklist cascade, and the record of it (docs: disputes)."""
+
+from subsystems.dispute_conclusion.declaration import Config
+from subsystems.dispute_conclusion.subsystem import DisputeConclusion
+
+__all__ = ["Config", "DisputeConclusion"]

@@ -1,0 +1,22 @@
+"""A real bus, bare or provisioned."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from nats_bus import Bus
+
+
+@pytest.fixture
+async def bare_bus(tmp_path: Path) -> AsyncIterator[Bus]:
+    """Accounts, but nothing provisioned."""
+    bus = Bus(tmp_path)
+    async with bus.server:
+        yield bus
+        await bus.close()
+
+
+@pytest.fixture
+async def bus(bare_bus: Bus) -> Bus:
+    await (await bare_bus.provisioner()).apply()
+    return bare_bus

@@ -1,0 +1,146 @@
+"""Provisioning on a real server: idempotent, shown beforehand, drift found, nothing unknown dropped."""
+
+from typing import Any
+
+import pytest
+from nats_bus import LIMITS, Bus
+from nats_declarations import DECLARATIONS, NODE
+
+from overseer.graph import filters, net_filters
+from overseer.nats.provision import DangerousSettings, Provisioner, call, server_dangers
+from overseer.nats.resources import node_consumers, node_streams
+
+pytestmark = [pytest.mark.real, pytest.mark.anyio]
+
+STREAM = f"OVERSEER_{NODE}"
+
+
+async def test_the_first_plan_creates_everything_and_the_second_is_empty(bare_bus: Bus) -> None:
+    provisioner = await bare_bus.provisioner()
+    planned = [str(change) for change in await provisioner.plan()]
+    assert planned == [
+        "create stream OVERSEER_alpha",
+        "create stream OVERSEER_NET",
+        "create stream OBJ_overseer_alpha_povs",
+        "create consumer OVERSEER_alpha/votes_db",
+        "create consumer OVERSEER_NET/alpha-votes_db",
+        "create consumer OVERSEER_alpha/dispute_conclusion",
+        "create consumer OVERSEER_alpha/chain_api",
+    ]
+    assert [str(change) for change in await provisioner.apply()] == planned
+    assert await provisioner.plan() == []
+    assert await provisioner.apply() == []
+    await provisioner.verify(await bare_bus.server.monitor("varz"))
+
+
+async def test_nothing_is_verified_before_it_exists(bare_bus: Bus) -> None:
+    with pytest.raises(DangerousSettings, match="stream OVERSEER_alpha does not exist"):
+        await (await bare_bus.provisioner()).verify()
+
+
+async def test_the_stream_gets_a_random_id_once(bus: Bus) -> None:
+    provisioner = await bus.user("provisioner")
+    first = (await call(provisioner, f"STREAM.INFO.{STREAM}"))["config"]["metadata"]
+    await change_stream(bus, max_msgs=17)
+    await (await bus.provisioner()).apply()
+    second = (await call(provisioner, f"STREAM.INFO.{STREAM}"))["config"]["metadata"]
+    assert len(first["overseer_id"]) == 32
+    assert second["overseer_id"] == first["overseer_id"]
+    assert second["overseer_node"] == NODE
+    net = (await call(provisioner, "STREAM.INFO.OVERSEER_NET"))["config"]["metadata"]
+    assert net["overseer_id"] not in ("", first["overseer_id"])
+
+
+async def change_stream(bus: Bus, **fields: Any) -> None:
+    """Somebody else's doing."""
+    user = await bus.user("provisioner")
+    config = (await call(user, f"STREAM.INFO.{STREAM}"))["config"]
+    await call(user, f"STREAM.UPDATE.{STREAM}", {**config, **fields})
+
+
+async def change_consumer(bus: Bus, name: str, **fields: Any) -> None:
+    user = await bus.user("provisioner")
+    config = (await call(user, f"CONSUMER.INFO.{STREAM}.{name}"))["config"]
+    await call(user, f"CONSUMER.CREATE.{STREAM}.{name}", {"stream_name": STREAM, "action": "update", "config": {**config, **fields}})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("discard", "old"), ("max_age", 10**12), ("allow_direct", True), ("allow_rollup_hdrs", True), ("no_ack", True)],
+)
+async def test_dangerous_drift_of_a_stream_is_named_and_mended(bus: Bus, field: str, value: object) -> None:
+    await change_stream(bus, **{field: value})
+    provisioner = await bus.provisioner()
+    (change,) = await provisioner.plan()
+    assert change.dangerous == (field,)
+    with pytest.raises(DangerousSettings, match=field):
+        await provisioner.verify()
+    await provisioner.apply()
+    await provisioner.verify()
+    assert await provisioner.plan() == []
+
+
+@pytest.mark.parametrize(("field", "value"), [("max_deliver", 3), ("filter_subjects", [f"overseer.{NODE}.*.cmd.chain_api.import_block"])])
+async def test_dangerous_drift_of_a_consumer_is_named_and_mended(bus: Bus, field: str, value: object) -> None:
+    await change_consumer(bus, "chain_api", **{field: value})
+    provisioner = await bus.provisioner()
+    (change,) = await provisioner.plan()
+    assert (change.name, change.dangerous) == (f"{STREAM}/chain_api", (field,))
+    with pytest.raises(DangerousSettings, match=field):
+        await provisioner.verify()
+    await provisioner.apply()
+    await provisioner.verify()
+
+
+async def test_harmless_drift_is_mended_but_no_danger(bus: Bus) -> None:
+    await change_stream(bus, max_bytes=1_000_000)
+    provisioner = await bus.provisioner()
+    (change,) = await provisioner.plan()
+    assert change.dangerous == ()
+    assert str(change) == f"update stream OVERSEER_alpha\n  max_bytes: 1000000 -> {LIMITS.node_bytes_max}"
+    await provisioner.verify()
+
+
+async def test_what_cannot_be_mended_stays_a_danger(bare_bus: Bus) -> None:
+    provisioner = await bare_bus.provisioner()
+    user = await bare_bus.user("provisioner")
+    config = {**node_streams(NODE, LIMITS)[0].config, "storage": "memory", "max_bytes": 1024**2}
+    await call(user, f"STREAM.CREATE.{STREAM}", {field: value for field, value in config.items() if value is not None})
+    with pytest.raises(Exception, match="can not change storage type"):
+        await provisioner.apply()
+    with pytest.raises(DangerousSettings, match="storage: 'memory' -> 'file'"):
+        await provisioner.verify()
+
+
+async def test_fields_we_do_not_know_survive_an_update(bus: Bus) -> None:
+    await change_stream(bus, metadata={"theirs": "kept"}, compression="s2", max_msgs=5)
+    provisioner = await bus.provisioner()
+    await provisioner.apply()
+    config = (await call(await bus.user("provisioner"), f"STREAM.INFO.{STREAM}"))["config"]
+    assert (config["compression"], config["metadata"]["theirs"], config["max_msgs"]) == ("s2", "kept", LIMITS.node_messages_max)
+    assert len(config["metadata"]["overseer_id"]) == 32
+
+
+async def test_a_consumer_that_nobody_declares_any_more_is_shown_and_deleted_on_demand_only(bus: Bus) -> None:
+    fewer = Provisioner(
+        await bus.user("provisioner"), node_streams(NODE, LIMITS), node_consumers(NODE, DECLARATIONS[1:], filters, net_filters)
+    )
+    assert [str(change) for change in await fewer.plan()] == [f"delete consumer {STREAM}/votes_db"]
+    assert await fewer.apply() == []
+    assert [str(change) for change in await fewer.apply(delete=True)] == [f"delete consumer {STREAM}/votes_db"]
+    assert await fewer.plan() == []
+
+
+async def test_an_operators_consumer_is_nobodys_business(bus: Bus) -> None:
+    operator = await bus.user("operator")
+    config = {"name": "mine", "ack_policy": "explicit", "filter_subject": "overseer.>"}
+    await call(operator, f"CONSUMER.CREATE.{STREAM}.mine", {"stream_name": STREAM, "action": "create", "config": config})
+    assert await (await bus.provisioner()).plan() == []
+
+
+def test_a_server_that_syncs_late_or_takes_anybody_is_dangerous() -> None:
+    sound = {"auth_required": True, "jetstream": {"config": {"sync_always": True}}}
+    assert server_dangers(sound) == []
+    assert "sync_interval" in server_dangers({**sound, "jetstream": {"config": {"sync_interval": 120_000_000_000}}})[0]
+    assert "without a key" in server_dangers({"jetstream": sound["jetstream"]})[0]
+    assert "no JetStream" in server_dangers({"auth_required": True})[0]
