@@ -72,18 +72,22 @@ class OrphanHeld(Message, frozen=True, kw_only=True):
 
 @event(by="chain_api")
 class LeavesMoved(Message, frozen=True, kw_only=True):
-    """The active leaves changed. `swept`: no leaf is left that finality put off."""
+    """The active leaves changed, as block keys, concatenated. `swept`: finality puts off no more of them.
 
-    activated: list[BlockRef]
-    deactivated: list[BlockRef]
+    Deactivated are those `covered` by a child, and those `put_off`: leaves still, but blacklisted or below finality.
+    """
+
+    activated: bytes
+    covered: bytes
+    put_off: bytes
     swept: bool = False
 
 
 @event(by="chain_api")
 class LeavesRevived(Message, frozen=True, kw_only=True):
-    """After governance mode, leaves that may be active again; looked through up to `cursor` (null: all)."""
+    """After governance mode, leaves that are active again, as block keys; looked through up to `cursor` (null: all)."""
 
-    activated: list[BlockRef]
+    activated: bytes
     cursor: BlockRef | None
 
 
@@ -105,8 +109,9 @@ class BestChainMoved(Message, frozen=True, kw_only=True):
     best: BlockRef
     told: BlockRef
     search: BlockRef | None
-    reverted: list[BlockRef]
-    applied: list[BlockRef]
+    # Block keys, concatenated.
+    reverted: bytes
+    applied: bytes
     returned: list[TransactionMove]
     included: list[TransactionMove]
     page: U32

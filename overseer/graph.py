@@ -105,14 +105,19 @@ class Graph(msgspec.Struct, frozen=True):
         return [*found, *self._cycles_of_waits(), *self._cycles_of_commands()]
 
     def _unsent(self, node: Declaration) -> list[Finding]:
-        """Consumed, but nobody sends it. Awaited commands come from outside: operators, feeds, endpoints."""
+        """Consumed, but nobody sends it. Awaited commands come from outside: operators, feeds, endpoints.
+
+        A command whose only permitted senders are no part of this system is told, and no error.
+        """
         found: list[Finding] = []
+        present = {d.name for d in self.declarations}
         for message in node.consumes:
             if message in node.requests or message.spec.owner == _OVERSEER:
                 continue
             if not self.senders(message).subsystems:
                 text = f"{node.name} consumes {message.spec.key}, but no subsystem sends it and it is not among its requests"
-                found.append(Finding(FindingKind.UNSENT, node.name, text))
+                absent = message in node.restricted and present.isdisjoint(node.restricted[message])
+                found.append(Finding(FindingKind.UNSENT, node.name, text, fatal=not absent))
         return found
 
     def _sent_wrongly(self, node: Declaration) -> list[Finding]:

@@ -24,7 +24,7 @@ from overseer.check_worker import HEADER, LENGTHS
 from overseer.subsystem import Check
 from overseer.verification import KEY_BYTES, SCHEMES, SIGNATURE_BYTES
 
-__all__ = ["CheckPool", "PoolLimits", "pack"]
+__all__ = ["CheckPool", "PoolLimits", "pack", "worker_command"]
 
 
 class PoolLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,6 +147,8 @@ class CheckPool:
 
     def __init__(self, workers: int | None, limits: PoolLimits) -> None:
         self.limits = limits
+        # Starts a worker: a program that serves its standard input, a socket.
+        self.command = worker_command()
         self.size = workers or len(os.sched_getaffinity(0))
         # Workers that were lost so far.
         self.losses = 0
@@ -253,7 +255,7 @@ class CheckPool:
         while len(self._workers) < self.size:
             ours, theirs = socket.socketpair()
             try:
-                process = subprocess.Popen(_command(), stdin=theirs.fileno(), stdout=subprocess.DEVNULL)
+                process = subprocess.Popen(self.command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL)
             except OSError:
                 ours.close()
                 self._pause_ms = min(max(self.limits.restart_ms, self._pause_ms * 2), self.limits.restart_ms_max)
@@ -281,7 +283,7 @@ class CheckPool:
         task.add_done_callback(self._pending.discard)
 
 
-def _command() -> list[str]:
+def worker_command() -> list[str]:
     """A Python that loads the worker's module and nothing of its surroundings; it finds modules where we do."""
     path = [str(Path(__file__).resolve().parent.parent), *(entry for entry in sys.path if entry)]
     code = f"import sys; sys.path[:] = {path!r}; from overseer.check_worker import main; main()"

@@ -13,7 +13,7 @@ message wrote, what the batch before it wrote, what is committed.
 
 import struct
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Any, Generic, Protocol, TypeVar, cast
 
@@ -217,6 +217,10 @@ class WriteSet:
             rows = self.rows[table] = {}
         rows[key] = value
 
+    def put_all(self, table: str, keys: Iterable[bytes], value: bytes | None) -> None:
+        """The same value for many keys, at the speed of a dict."""
+        self.rows.setdefault(table, {}).update(dict.fromkeys(keys, value))
+
     def delete_range(self, table: str, start: bytes, end: bytes | None) -> None:
         if end is not None and end <= start:
             return
@@ -390,6 +394,14 @@ class Tables(View):
     def put_packed(self, table: Table[Any], key: bytes, value: bytes) -> None:
         """As put, already packed: for hot paths."""
         self._overlay.put(table.name, key, value)
+
+    def put_all_packed(self, table: Table[Any], keys: Iterable[bytes], value: bytes) -> None:
+        """As put_packed, one value for many keys: for hot paths."""
+        self._overlay.put_all(table.name, keys, value)
+
+    def delete_all_packed(self, table: Table[Any], keys: Iterable[bytes]) -> None:
+        """As delete, for many packed keys: for hot paths."""
+        self._overlay.put_all(table.name, keys, None)
 
     def delete(self, table: Table[Any], key: tuple[Any, ...]) -> None:
         self._overlay.put(table.name, table.pack(key), None)

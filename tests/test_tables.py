@@ -18,6 +18,7 @@ KEYS = st.lists(st.sampled_from([0, 1, 2, 0xFE, 0xFF]), max_size=3).map(bytes)
 CHANGES = st.lists(
     st.one_of(
         st.tuples(st.just("put"), KEYS, st.binary(max_size=2)),
+        st.tuples(st.just("put_all"), KEYS, st.binary(max_size=2)),
         st.tuples(st.just("delete"), KEYS, st.none()),
         st.tuples(st.just("range"), KEYS, st.none() | KEYS),
         st.tuples(st.just("scan"), KEYS, st.none() | KEYS),
@@ -38,6 +39,10 @@ def apply(writes: WriteSet, model: Model, changes: Sequence[Change]) -> Model:
         if kind == "range":
             writes.delete_range("t", key, value)
             model = {k: v for k, v in model.items() if not within(k, key, value)}
+        elif kind == "put_all":
+            keys = [key + bytes([n]) for n in range(20)]
+            writes.put_all("t", keys, value or b"")
+            model.update(dict.fromkeys(keys, value or b""))
         elif kind == "scan":
             if isinstance(writes, Overlay):
                 assert list(writes.scan("t", key, value)) == rows_of(model, key, value)

@@ -6,6 +6,10 @@ import typer
 
 from overseer.cli import common
 from overseer.cli.bus_commands import nats_context, provision
+from overseer.cli.demo import demo
+from overseer.cli.domain import dispute, governance
+from overseer.cli.inspect import graph, journal, verify
+from overseer.cli.making import make
 from overseer.cli.node_commands import config, run, status
 from overseer.cli.talk import query, send
 
@@ -27,11 +31,18 @@ TALKING = "Talking to it"
 LOOKING = "Looking into it"
 MAKING = "Making things"
 
+app.command(rich_help_panel=RUNNING)(demo)
 app.command(rich_help_panel=RUNNING)(run)
 app.command(rich_help_panel=RUNNING)(provision)
 app.command(rich_help_panel=RUNNING)(config)
 app.command(rich_help_panel=RUNNING)(nats_context)
 app.command(rich_help_panel=LOOKING)(status)
+app.command(rich_help_panel=LOOKING)(journal)
+app.command(rich_help_panel=LOOKING)(verify)
+app.command(rich_help_panel=LOOKING)(graph)
+app.add_typer(dispute, name="dispute", rich_help_panel=LOOKING)
+app.add_typer(governance, name="governance", rich_help_panel=TALKING)
+app.add_typer(make, name="make", rich_help_panel=MAKING)
 app.command(rich_help_panel=TALKING)(send)
 app.command(rich_help_panel=TALKING)(query)
 

@@ -15,6 +15,7 @@ from messages.codec import CodecError
 from messages.contract import load as load_contract
 from messages.message import Kind, Message, Spec
 from messages.text import from_json, to_json
+from overseer.failures import lone
 from overseer.nats.keys import UnusableKey
 from overseer.nats.provision import ApiError, DangerousSettings
 from overseer.nats.server import ServerError
@@ -50,9 +51,7 @@ USER_ERROR = 2
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="Configuration file (default: overseer.toml here).", show_default=False)]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="The node's folder (default: overseer-data).", show_default=False)]
 NodeName = Annotated[str | None, typer.Option("--node", help="The node's name (default: node).", show_default=False)]
-NatsUrl = Annotated[
-    str | None, typer.Option("--nats", help="An existing NATS server instead of an embedded one.", show_default=False)
-]
+NatsUrl = Annotated[str | None, typer.Option("--nats", help="An existing NATS server instead of an embedded one.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 T = TypeVar("T")
@@ -118,19 +117,12 @@ def run_async(work: Callable[[], Awaitable[T]]) -> T:
     try:
         return anyio.run(main)
     except BaseExceptionGroup as group:
-        raise single(group) from group
-
-
-def single(error: BaseException) -> BaseException:
-    """The one error in nested groups, else the group."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+        raise lone(group) from group
 
 
 def report(error: BaseException) -> int:
     """Say what went wrong and return the exit code; raises it again when it is a defect."""
-    error = single(error)
+    error = lone(error)
     if not isinstance(error, _EXPECTED):
         raise error
     _errors.print(f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import anyio
 
+from overseer.failures import lone
 from overseer.nats.keys import UnusableKey
 from overseer.node.catalogue import CATALOGUE, SECTIONS, build_subsystem
 from overseer.node.hosting import serve_subsystem
@@ -66,9 +67,7 @@ def subsystem_main(name: str) -> int:
 
 def _report(name: str, loaded: Loaded, error: BaseException) -> int:
     """Name what ended us, as the last words on stderr; the traceback only when it is a defect of ours."""
-    cause = error
-    while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
-        cause = cause.exceptions[0]
+    cause = lone(error)
     if isinstance(cause, KeyboardInterrupt):
         return 130
     fatal = isinstance(cause, _FATAL)

@@ -102,9 +102,9 @@ def _readable(data: bytes) -> str:
     if data[:1] in (b"{", b"["):
         try:
             json.loads(data)
+            return data.decode()
         except (ValueError, RecursionError) as error:
             raise _BodyError(f"neither CBOR nor JSON: {error}") from None
-        return data.decode()
     return _as_json(_loads(data))
 
 

@@ -13,7 +13,7 @@ from overseer.feeds.keyring import Keyring, derive
 from overseer.feeds.ledger import Ledger
 from overseer.feeds.make import Ballot, make_authority, make_block, make_bundle, make_receipt, make_resume, make_vote
 from overseer.feeds.shape import Shape
-from overseer.feeds.story import ACCEPTED, Await, DisputeKey, Scene, Send, Step
+from overseer.feeds.story import ACCEPTED, Await, DisputeKey, Scene, Send, Step, Story
 
 __all__ = ["Author", "Candidate", "genesis_of"]
 
@@ -177,8 +177,7 @@ class Author:
         backing = sorted(b for b in ballots if b[1] in _BACKING)
         ordered = backing + [b for b in ballots if b not in backing]
         outcomes = tuple(self.ledger.vote(candidate.key, index, kind.side) for index, kind in ordered)
-        self.ledger.recount(candidate.key)
-        self.steps.append(Send(message, ACCEPTED, outcomes))
+        self.steps.append(Send(message, ACCEPTED, outcomes, self.ledger.recount(candidate.key)))
 
     def cast_all(self, candidate: Candidate, first: Sequence[Ballot], rest: Sequence[Ballot]) -> None:
         """The bundle that opens the dispute, then the others' votes in bundles."""
@@ -210,8 +209,7 @@ class Author:
             self.ledger.vote(key, vote.validator, vote.kind.side, defect=defects[i] if i < len(defects) else None)
             for i, vote in enumerate(message.explicit_votes)
         )
-        self.ledger.recount(key)
-        self.steps.append(Send(message, ACCEPTED, outcomes))
+        self.steps.append(Send(message, ACCEPTED, outcomes, self.ledger.recount(key)))
 
     def refused(self, message: Message, code: str) -> None:
         """What the receiver must refuse, by that code; nothing follows from it."""
@@ -231,3 +229,14 @@ class Author:
             self.tip = self.ledger.finalized
             self._salt += 1
         return step
+
+    def finished(self) -> Story:
+        """The story as it is now."""
+        expected = self.ledger.expected()
+        return Story(
+            genesis=self.genesis,
+            authority=self.authority,
+            steps=self.steps,
+            expected=expected,
+            questions=barriers.questions(expected, self.ledger.blocks.values()),
+        )

@@ -49,22 +49,15 @@ class DevChain:
             author.grow()
         if self.shape.resume is not None:
             _final_bad_block(author, "final", self.shape.resume)
-        expected = author.ledger.expected()
-        return Story(
-            genesis=author.genesis,
-            authority=author.authority,
-            steps=author.steps,
-            expected=expected,
-            questions=barriers.questions(expected, author.ledger.blocks.values()),
-        )
+        return author.finished()
+
+
+# ------------------------------------------------------------------------------------------------ scenes
 
 
 def _condemn(author: Author, candidate: Candidate, label: str) -> None:
     """The liars back the candidate, the honest vote against it."""
     author.cast_all(candidate, *condemning(camps_of(author.order(label), author.shape)))
-
-
-# ------------------------------------------------------------------------------------------------ scenes
 
 
 def _opening(author: Author) -> None:

@@ -53,6 +53,7 @@ class Ledger:
         self.ever_blacklisted: set[bytes] = set()
         self.rewards: set[Identity] = set()
         self.slashes: set[Identity] = set()
+        self.resolutions: set[tuple[DisputeKey, bool]] = set()
         self.governance = GovernanceState.LEFT
         self.entries = 0
         self.frozen_at: int | None = None
@@ -152,7 +153,7 @@ class Ledger:
         mine.add(validator)
         return Outcome.DOUBLE_VOTE if validator in other else Outcome.STORED
 
-    def recount(self, key: DisputeKey) -> None:
+    def recount(self, key: DisputeKey) -> DisputeStatus:
         """The bundle is complete: what follows from the votes as they are now."""
         tally = self.tallies[key]
         if tally.pro and tally.cons:
@@ -163,8 +164,10 @@ class Ledger:
         elif tally.status is DisputeStatus.CONCLUDED_FOR:
             tally.judged = True
         if tally.judged is not None:
+            self.resolutions.add((key, tally.judged))
             self._judge(key, tally, tally.judged)
         self._look()
+        return tally.status
 
     def _status(self, tally: Tally) -> DisputeStatus:
         if tally.status is DisputeStatus.CONCLUDED_AGAINST or len(tally.cons) >= tally.supermajority:
@@ -217,6 +220,7 @@ class Ledger:
             outcomes=Counter(self.outcomes),
             statuses={key: t.status for key, t in self.tallies.items()},
             disputes=frozenset(self.tallies.keys() - keys_by_status[DisputeStatus.NONE]),
+            resolutions=frozenset(self.resolutions),
             concluded_for=frozenset(favoured),
             concluded_against=frozenset(against),
             challenged=frozenset(key for key, t in self.tallies.items() if t.challenged),

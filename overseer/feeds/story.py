@@ -37,12 +37,13 @@ class Send(NamedTuple):
     """Send a command and wait for its outcome, which is `outcome`: `accepted` or a rejection's code.
 
     Any other outcome that is retriable means that the receiver has not heard yet what it needs: send again.
-    `votes` are, for a bundle, the outcomes of its votes in order.
+    For a bundle, `votes` are the outcomes of its votes in order, and `status` is that of the dispute after it.
     """
 
     message: Message
     outcome: str = ACCEPTED
     votes: tuple[Outcome, ...] | None = None
+    status: DisputeStatus | None = None
 
 
 class Await(NamedTuple):
@@ -82,6 +83,8 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: Counter[Outcome]
     statuses: Mapping[DisputeKey, DisputeStatus]
     disputes: frozenset[DisputeKey]
+    # Every conclusion on the way, with its verdict.
+    resolutions: frozenset[tuple[DisputeKey, bool]]
     concluded_for: frozenset[DisputeKey]
     concluded_against: frozenset[DisputeKey]
     challenged: frozenset[DisputeKey]

@@ -62,7 +62,9 @@ class Listening:
         self.queue = queue
         self.sink = sink
         self.lasting = lasting
+        # Its number, and in which session: numbers start anew in each.
         self.sid = 0
+        self.epoch = 0
 
 
 class _Waiting:
@@ -271,6 +273,7 @@ class Connection:
         if lasting:
             self._listening.append(listening)
         try:
+            listening.epoch = self.epoch
             listening.sid = await session.listen(subject, queue, sink)
         except (nats.errors.Error, OSError) as error:
             if lasting:
@@ -283,7 +286,7 @@ class Connection:
         if listening in self._listening:
             self._listening.remove(listening)
         session = self._session
-        if session is not None:
+        if session is not None and listening.epoch == self.epoch:
             await session.unlisten(listening.sid)
 
     async def settle(self) -> None:
@@ -311,7 +314,8 @@ class Connection:
                 session = Session(self._on_denied)
                 try:
                     await self._begin(session)
-                except (nats.errors.Error, OSError, TimeoutError) as error:
+                except Exception as error:
+                    # Whatever it is (a key that cannot be read, too): reconnecting never ends, and the cause is told to callers.
                     self._cause = _why_not(error, session, self._servers)
                 else:
                     pause_s = self._pace.reconnect_s
@@ -332,6 +336,7 @@ class Connection:
         async with asyncio.timeout(_OPEN_TIMEOUT_S):
             await session.open(self._servers, tls=self._tls, **self._options)
             for listening in list(self._listening):
+                listening.epoch = self.epoch + 1
                 listening.sid = await session.listen(listening.subject, listening.queue, listening.sink)
         self._session = session
         self.epoch += 1
@@ -379,9 +384,10 @@ class Connection:
             answered.set_result((headers, body))
 
 
-def _why_not(error: BaseException, session: Session, servers: Sequence[str]) -> BusError:
-    text = str(error) or session.cause
-    if "authorization" in text.lower() or "authentication" in text.lower():
+def _why_not(error: Exception, session: Session, servers: Sequence[str]) -> BusError:
+    # "No servers" only sums up: the session noted why.
+    text = session.cause if isinstance(error, nats.errors.NoServersError) or not str(error) else str(error)
+    if "authorization violation" in text.lower():
         return BusDenied(f"{_shown(servers)} does not take this user ({text}): check its key and account")
     return BusUnavailable(f"cannot connect to {_shown(servers)}: {text}; is the server running?")
 

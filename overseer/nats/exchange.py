@@ -119,18 +119,28 @@ class NatsExchange:
             endpoints=[_Endpoint(spec=spec, handler=handler) for spec, handler in endpoints],
         )
         denied: list[BusError] = []
+        before = len(self._listening)
         forget = self._connection.expect([spec.subject for spec, _ in endpoints], denied.append)
         try:
-            for endpoint in served.endpoints:
-                await self._listen(endpoint.spec.subject, _QUEUE, partial(self._accept, endpoint))
-            for verb in _VERBS:
-                for subject in (f"$SRV.{verb}", f"$SRV.{verb}.{service}", f"$SRV.{verb}.{service}.{served.id}"):
-                    await self._listen(subject, "", partial(self._discovered, served, verb))
-            await self._connection.settle()
+            await self._subscribe(served)
+            if denied:
+                raise denied[0]
+        except BaseException:
+            # All or nothing: a retry must not find half of it subscribed.
+            half, self._listening[before:] = self._listening[before:], []
+            for listening in half:
+                await self._connection.unlisten(listening)
+            raise
         finally:
             forget()
-        if denied:
-            raise denied[0]
+
+    async def _subscribe(self, served: _Service) -> None:
+        for endpoint in served.endpoints:
+            await self._listen(endpoint.spec.subject, _QUEUE, partial(self._accept, endpoint))
+        for verb in _VERBS:
+            for subject in (f"$SRV.{verb}", f"$SRV.{verb}.{served.name}", f"$SRV.{verb}.{served.name}.{served.id}"):
+                await self._listen(subject, "", partial(self._discovered, served, verb))
+        await self._connection.settle()
 
     async def request(self, subject: str, body: bytes, headers: Mapping[str, str], timeout_ms: int) -> Response:
         check_envelope(subject, headers, body)

@@ -75,6 +75,9 @@ class NatsLine:
 
     async def seek(self, sequence: int) -> None:
         """See `Line.seek`. A sequence below the first relevant message means the first; beyond the last waits for it."""
+        if self._pull is not None:
+            with contextlib.suppress(BusError):
+                await self._pull.registered(self._waiting)
         await self.unpull()
         pull = Pull(self._connection, self._stream, self._durable)
         try:
@@ -108,6 +111,9 @@ class NatsLine:
         if len(messages) == 1:
             return await append_one(self._connection, messages[0], condition, self._timeout_ms)
         return await append_batch(self._connection, messages, condition, self._timeout_ms)
+
+    async def _waiting(self) -> int:
+        return int((await self._ask(f"CONSUMER.INFO.{self._stream}.{self._durable}", None))["num_waiting"])
 
     async def _get(self, which: dict[str, Any]) -> StoredMessage | None:
         answer = await self._ask(f"STREAM.MSG.GET.{self._stream}", which, absent=_NO_MESSAGE)

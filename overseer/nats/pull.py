@@ -3,12 +3,13 @@
 The server is asked for batches under an inbox of this pull's own, each request under a token of its own. Asked but not yet
 delivered (`outstanding`) plus delivered but not yet taken stays below twice what was last wanted: the server delivers the
 next batch while the runner commits this one. A request the server ends early tells how much of it is left over. An idle
-server sends heartbeats; when they stop, or the session ends, or the consumer goes, the pull is over and says why.
+server sends heartbeats; when they stop, or the session ends, or the consumer goes, the pull is over and says why. It is over
+as well when a delivery is missing: before the one that came, or by what a heartbeat says was delivered last.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -21,7 +22,9 @@ __all__ = ["AckPosition", "Pull", "parse_ack"]
 # Below the accounts' response threshold of 10 s, which every heartbeat renews.
 _HEARTBEAT_S = 2.0
 _HEARTBEATS_MISSED = 3
-_EXPIRES_S = 30.0
+# Also how long at most a request that lost its listener unnoticed (see `registered`) can swallow messages.
+_EXPIRES_S = 10.0
+_REGISTERED_S = 1.0
 # Of one request: bounds what is held here (three requests at most). Above any message, or a large one would never come.
 _REQUEST_BYTES_MAX = 8 * 1024 * 1024
 
@@ -68,6 +71,9 @@ class Pull:
         self._failure: BusError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._heard_s = 0.0
+        # Consumer sequence taken last; acknowledgement subject of what arrived last.
+        self._taken = 0
+        self._latest = b""
         self._listening: Listening | None = None
         self._forget: Callable[[], None] = lambda: None
 
@@ -76,6 +82,17 @@ class Pull:
         subject = f"{self._inbox.decode()}.*"
         self._forget = self._connection.expect((self._subject, subject), self._fail)
         self._listening = await self._connection.listen(subject, self._arrive, lasting=False)
+
+    async def registered(self, waiting: Callable[[], Awaitable[int]]) -> None:
+        """Return when the consumer, where `waiting` requests wait, has all those that are not over (or none comes any more).
+
+        A request that the consumer takes up only after its listener is gone, over an import, passes for one that still has
+        one (seen on 2.15.1: the server no longer finds whose reply it is), and swallows messages until it expires.
+        """
+        until_s = asyncio.get_running_loop().time() + _REGISTERED_S
+        while self._failure is None and self._requests and asyncio.get_running_loop().time() < until_s:
+            if await waiting() >= len(self._requests):
+                return
 
     async def close(self) -> None:
         """Unsubscribe: the server drops requests without a listener before it handles anything sent after this."""
@@ -94,7 +111,8 @@ class Pull:
             now = loop.time()
             if self._arrived:
                 self._heard_s = now
-                return self._first(batch)
+                if some := self._first(batch):
+                    return some
             if self._failure is not None:
                 raise self._failure
             if now >= deadline:
@@ -148,14 +166,23 @@ class Pull:
             self._fail(error)
 
     def _first(self, batch: int) -> list[Delivery]:
-        arrived = self._arrived
-        return [_delivery(*arrived.popleft()) for _ in range(min(batch, len(arrived)))]
+        arrived, some = self._arrived, list[Delivery]()
+        for _ in range(min(batch, len(arrived))):
+            delivery = _delivery(*arrived.popleft())
+            if delivery.consumer_sequence != self._taken + 1:
+                self._fail(BusUnavailable(f"deliveries {self._taken + 1} to {delivery.consumer_sequence - 1} were lost: seek again"))
+                arrived.clear()
+                break
+            self._taken += 1
+            some.append(delivery)
+        return some
 
     # --- from the read loop ----------------------------------------------------------------------------------------------
 
     def _arrive(self, subject: bytes, reply: bytes, headers: bytes, body: bytes) -> None:
         if reply.startswith(_ACK):
             self._arrived.append((subject, reply, headers, body))
+            self._latest = reply
             self._outstanding -= 1
         else:
             self._heard_s = asyncio.get_running_loop().time()
@@ -170,6 +197,7 @@ class Pull:
             return
         code, description, details = parse_status(headers)
         if code == _HEARTBEAT:
+            self._compare(details.get("Nats-Last-Consumer", ""))
             return
         wanted = self._requests.pop(token)
         left = details.get("Nats-Pending-Messages", "")
@@ -177,6 +205,12 @@ class Pull:
         over = code in _REQUEST_OVER or (code == "409" and description.lower().startswith(_REQUEST_FILLED))
         if not over:
             self._fail(BusUnavailable(f"{self._subject}: {code} {description}"))
+
+    def _compare(self, delivered: str) -> None:
+        """What the server delivered last must have arrived: it sends heartbeats in line with deliveries."""
+        arrived = parse_ack(self._latest).consumer_sequence if self._latest else 0
+        if delivered.isdigit() and int(delivered) > arrived:
+            self._fail(BusUnavailable(f"deliveries {arrived + 1} to {delivered} were lost: seek again"))
 
     def _fail(self, error: BusError) -> None:
         if self._failure is None:

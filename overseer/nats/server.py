@@ -113,7 +113,7 @@ def find_server() -> Path:
 
 def server_config(settings: ServerSettings, folder: Path, ports: tuple[int, int]) -> str:
     """The configuration file of a server with its data in `folder`, at (client port, monitoring port); -1 takes a free one."""
-    if settings.tls is None and not ip_address(settings.host).is_loopback:
+    if settings.tls is None and not _loopback(settings.host):
         raise ServerError(f"refusing to listen on {settings.host} without TLS: give certificates, or use 127.0.0.1")
     # Settings of this file are JSON values, which the format takes as they are.
     lines: dict[str, object] = {
@@ -306,6 +306,8 @@ class EmbeddedServer:
 
         Raises ServerError when the server refuses them: the old ones then stay in force, also for the next start.
         """
+        if self.pid is None or self._process is None:
+            raise ServerError("nats-server is not running", self._log_tail())
         before = await self._loaded()
         path = self.folder / "accounts.conf"
         write_private(path, accounts)
@@ -314,18 +316,13 @@ class EmbeddedServer:
             write_private(path, self._accounts)
             raise ServerError("nats-server refuses the new accounts", (test.stdout + test.stderr).decode(errors="replace").strip())
         self._accounts = accounts
-        self._signal(signal.SIGHUP)
+        self._process.send_signal(signal.SIGHUP)
         with anyio.move_on_after(RELOAD_MS / 1000):
             while True:
                 if await self._loaded() != before:
                     return
                 await anyio.sleep(_POLL_MS / 1000)
         raise ServerError(f"nats-server did not reload within {RELOAD_MS} ms", self._log_tail())
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self.pid is None or self._process is None:
-            raise ServerError("nats-server is not running", self._log_tail())
-        self._process.send_signal(number)
 
     async def _loaded(self) -> object:
         return (await self.monitor("varz"))["config_load_time"]
@@ -384,6 +381,13 @@ async def _until(condition: Callable[[], bool]) -> None:
     while not condition():
         await anyio.sleep(pause_ms / 1000)
         pause_ms = min(2 * pause_ms, _POLL_MS_MAX)
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _authority(host: str) -> str:

@@ -1,6 +1,6 @@
 """The node's bus: an embedded server or an existing one, with accounts, streams and consumers as declared."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 from overseer.config import Config
@@ -50,7 +50,7 @@ def embedded_server(config: Config, declarations: Sequence[Declaration]) -> Embe
 
 
 @asynccontextmanager
-async def connected_as(config: Config, url: str, user: str, *, wait_ms: int = 10_000) -> AsyncIterator[Connection]:
+async def connected_as(config: Config, url: str, user: str, *, wait_ms: int = 10_000) -> AsyncGenerator[Connection, None]:
     """A connection as one of the node's users. Raises UnusableKey, BusUnavailable, BusDenied."""
     seed = KeyFolder(config.keys_dir).seed(user).reveal()
     async with await connect(

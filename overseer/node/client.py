@@ -1,6 +1,6 @@
 """A person's (or feed's) side of the bus: queries, awaited commands, plain injection."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from messages.codec import decode, encode
@@ -49,7 +49,7 @@ class Client:
 
     @staticmethod
     @asynccontextmanager
-    async def connected(config: Config, url: str, user: str, *, wait_ms: int = 10_000) -> AsyncIterator["Client"]:
+    async def connected(config: Config, url: str, user: str, *, wait_ms: int = 10_000) -> AsyncGenerator["Client", None]:
         """Raises UnusableKey, BusUnavailable, BusDenied."""
         async with connected_as(config, url, user, wait_ms=wait_ms) as connection:
             yield Client(connection, config.node, user)

@@ -10,7 +10,7 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -70,7 +70,7 @@ class NodeFolder:
         return parent / subsystem
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> Generator[None, None, None]:
         """Hold the folder for one node. Raises FolderInUse."""
         private_folder(self.path)
         descriptor = os.open(self.path / "node.lock", os.O_RDWR | os.O_CREAT, 0o600)

@@ -20,7 +20,8 @@ from overseer.observe.http import health_routes, serving
 from overseer.observe.logs import logger
 from overseer.observe.metrics import RunnerInstruments, page
 from overseer.ports.bus import BusUnavailable, Line
-from overseer.rocks.store import RocksStore, StoreIdentity
+from overseer.ports.store import StoreIdentity
+from overseer.rocks.store import RocksStore
 from overseer.runner.observer import Observer, Step
 from overseer.runner.runner import Ports, Runner
 from overseer.runner.schema import SYSTEM_TABLES
@@ -123,9 +124,8 @@ async def serve_subsystem(
 
             def beat() -> Beat:
                 progress = runner.progress
-                return Beat(
-                    progress=progress.handled, pending=progress.waiting > 0, ready=progress.ready, note=progress.trouble, http_port=port
-                )
+                pending = progress.waiting > 0 and not progress.blocked
+                return Beat(progress=progress.handled, pending=pending, ready=progress.ready, note=progress.trouble, http_port=port)
 
             async def conclude() -> None:
                 await stop.wait()

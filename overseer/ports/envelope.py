@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from overseer.ports.bus import MessageTooLarge, Outgoing
 
@@ -66,6 +67,7 @@ def check_append(messages: Sequence[Outgoing], own_filter: str) -> None:
         check_envelope(message.subject, message.headers, message.body)
 
 
+@lru_cache(maxsize=16_384)
 def matches(pattern: str, subject: str) -> bool:
     """Whether `subject` is covered by `pattern` (`*` is one token, a final `>` one or more)."""
     wanted, given = pattern.split("."), subject.split(".")

@@ -38,10 +38,12 @@ class _Tables(dict[str, Rdict]):
 class _Cursor:
     """The only reference to an iterator between two fetches, so that closing the store can take it away."""
 
-    __slots__ = ("__weakref__", "iterator")
+    __slots__ = ("__weakref__", "iterator", "options")
 
-    def __init__(self, iterator: RdictIter) -> None:
+    def __init__(self, iterator: RdictIter, options: ReadOptions) -> None:
         self.iterator: RdictIter | None = iterator
+        # The iterator's upper bound points into its options' memory without owning it (rocksdict): they must live as long.
+        self.options = options
 
 
 class RocksReader:
@@ -112,7 +114,7 @@ class RocksReader:
             iterator.seek_to_last()
         else:
             iterator.seek(start)
-        cursor = _Cursor(iterator)
+        cursor = _Cursor(iterator, options)
         self._cursors.add(cursor)
         return self._rows(table, cursor, start if reverse else None)
 

@@ -4,6 +4,8 @@ Taking one is cheap (hard links); hashing its tables happens in the background, 
 event, and only behind a recorded one is the journal shortened.
 """
 
+from collections.abc import Callable
+
 import anyio
 import anyio.lowlevel
 from blake3 import blake3
@@ -42,14 +44,20 @@ async def tables_hash(declaration: Declaration, rows: Rows) -> bytes:
 class Checkpoints:
     """Takes, hashes and retires the checkpoints of one store."""
 
-    def __init__(self, declaration: Declaration, store: Store, limits: Limits, last_index: int) -> None:
+    def __init__(self, declaration: Declaration, store: Store, limits: Limits, head: Head, hashed: Callable[[], None]) -> None:
+        """`hashed` is called when there is something for `completed`. Checkpoints that were never recorded are dropped."""
         self._declaration = declaration
         self._store = store
         self._limits = limits
-        self._last_index = last_index
+        self._last_index = head.checkpoint
+        self._announcement = OUTBOX_NODE.pack((head.began, 0))
+        self._hashed = hashed
         self._wanted: int | None = None
         self._wake = anyio.Event()
         self._done: CheckpointTaken | None = None
+        for name in store.checkpoints():
+            if int(name) > head.checkpoint:
+                store.drop_checkpoint(name)
 
     def begin_if_due(self, head: Head) -> None:
         """Keep the committed state under its index, when enough records came since the last."""
@@ -77,6 +85,7 @@ class Checkpoints:
             positions = [head.positions[name] for name in sorted(head.positions)]
             self._done = CheckpointTaken(index=self._wanted, name=name, tables_hash=digest, positions=positions)
             self._last_index, self._wanted = self._wanted, None
+            self._hashed()
 
     def completed(self) -> CheckpointTaken | None:
         """A checkpoint to be recorded now, once."""
@@ -84,7 +93,10 @@ class Checkpoints:
         return done
 
     def prune(self, writes: Overlay) -> None:
-        """Retire checkpoints beyond those kept, and the journal, blobs and outgoing bytes up to the oldest one kept."""
+        """Retire checkpoints beyond those kept, and the journal, blobs and outgoing bytes up to the oldest one kept.
+
+        The announcement of our incarnation stays: without it nobody new would take what comes after it.
+        """
         names = sorted(self._store.checkpoints())
         for name in names[: -self._limits.checkpoints_kept]:
             self._store.drop_checkpoint(name)
@@ -92,5 +104,7 @@ class Checkpoints:
         if len(kept) < self._limits.checkpoints_kept:
             return
         behind = (int(kept[0]) + 1,)
-        for table in (JOURNAL, BLOBS, OUTBOX_NODE, OUTBOX_NET):
+        for table in (JOURNAL, BLOBS, OUTBOX_NET):
             writes.delete_range(table.name, b"", table.pack(behind))
+        writes.delete_range(OUTBOX_NODE.name, b"", min(self._announcement, OUTBOX_NODE.pack(behind)))
+        writes.delete_range(OUTBOX_NODE.name, self._announcement + b"\0", OUTBOX_NODE.pack(behind))

@@ -30,6 +30,7 @@ from overseer.ports.bus import BusError, EndpointSpec, Exchange, Handler, Outgoi
 from overseer.ports.entropy import Entropy
 from overseer.runner.engine import Told
 from overseer.runner.intake import COMMAND_ID_CHARS_MAX
+from overseer.runner.wire import correlation_of
 from overseer.subsystem import Declaration
 
 __all__ = ["Endpoints", "Waiting"]
@@ -37,31 +38,48 @@ __all__ = ["Endpoints", "Waiting"]
 Answer = Callable[[Message, str], Awaitable[Message | Rejection]]
 
 
+class _Caller:
+    """One that waits: what was told under its command id, by the sequence of the message it was told of."""
+
+    def __init__(self) -> None:
+        self.told = anyio.Event()
+        self.outcomes: dict[int, bytes] = {}
+
+
 class Waiting:
     """Callers waiting for the outcome of a command, by its id."""
 
     def __init__(self) -> None:
-        self._by_id: dict[str, list[tuple[anyio.Event, list[bytes]]]] = {}
+        self._by_id: dict[str, list[_Caller]] = {}
+        self._count = 0
 
     def __len__(self) -> int:
-        return len(self._by_id)
+        return self._count
 
     def tell(self, told: Told) -> None:
-        for event, slot in self._by_id.get(told.command_id, ()):
-            slot.append(told.outcome)
-            event.set()
+        for caller in self._by_id.get(told.command_id, ()):
+            caller.outcomes[told.sequence] = told.outcome
+            caller.told.set()
 
     async def outcome(self, command_id: str, publish: Callable[[], Awaitable[int]], timeout_ms: int) -> bytes | None:
-        """Publish, then wait; None when it did not come in time."""
-        entry = (anyio.Event(), list[bytes]())
-        self._by_id.setdefault(command_id, []).append(entry)
+        """Publish, then wait for what became of that very message; None when it did not come in time.
+
+        Two callers may use one id at a time: each is told of its own message, told before or after its publish is answered.
+        """
+        caller = _Caller()
+        self._by_id.setdefault(command_id, []).append(caller)
+        self._count += 1
         try:
             with anyio.move_on_after(timeout_ms / 1000):
-                await publish()
-                await entry[0].wait()
-            return entry[1][0] if entry[1] else None
+                sequence = await publish()
+                while sequence not in caller.outcomes:
+                    await caller.told.wait()
+                    caller.told = anyio.Event()
+                return caller.outcomes[sequence]
+            return None
         finally:
-            self._by_id[command_id].remove(entry)
+            self._count -= 1
+            self._by_id[command_id].remove(caller)
             if not self._by_id[command_id]:
                 del self._by_id[command_id]
 
@@ -121,7 +139,7 @@ class Endpoints:
             try:
                 body = encode(_read(spec, request))
                 command_id = request.headers.get(HEADER_COMMAND_ID) or self._entropy.draw(16).hex()
-                if len(command_id) > COMMAND_ID_CHARS_MAX or not command_id.isprintable():
+                if len(command_id) > COMMAND_ID_CHARS_MAX or not command_id.isprintable() or command_id != command_id.strip():
                     raise CodecError("bad_command_id", f"at most {COMMAND_ID_CHARS_MAX} printable characters")
             except CodecError as error:
                 return _refuse(InvalidRequest(reason=error.reason, detail=error.detail), as_json)
@@ -144,12 +162,12 @@ class Endpoints:
             HEADER_COMMAND_ID: command_id,
             HEADER_SCHEMA: str(spec.version),
             HEADER_CONTENT_TYPE: CONTENT_CBOR,
-            HEADER_CORRELATION: request.headers.get(HEADER_CORRELATION, command_id)[:200],
+            HEADER_CORRELATION: correlation_of(request.headers.get(HEADER_CORRELATION, "")) or command_id,
         }
         if request.account:
             headers[HEADER_CALLER] = request.account
         if HEADER_TRACEPARENT in request.headers:
-            headers[HEADER_TRACEPARENT] = request.headers[HEADER_TRACEPARENT][:60]
+            headers[HEADER_TRACEPARENT] = correlation_of(request.headers[HEADER_TRACEPARENT][:60])
         return Outgoing(f"overseer.{self._node}.req_{name}.cmd.{name}.{spec.name}", headers, body)
 
 

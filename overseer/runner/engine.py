@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import msgspec
 from blake3 import blake3
 
-from messages.codec import decode, decode_value, encode, encode_value
+from messages.codec import CodecError, decode, decode_value, encode, encode_value
 from messages.message import Kind, Message, Rejection
 from messages.overseer import CommandOutcome, IncarnationStarted, OutcomeStatus, Parked, Position
 from messages.signals import Conclude
@@ -38,7 +38,7 @@ from overseer.runner.schema import (
     Watermark,
 )
 from overseer.runner.timers import Timers
-from overseer.runner.wire import Sender, reactions, trace_of
+from overseer.runner.wire import Sender, correlation_of, reactions, trace_of
 from overseer.subsystem import Context, Decision, Subsystem, Verify
 from overseer.tables import Overlay, Rows, Tables, View
 
@@ -50,9 +50,15 @@ Mark = tuple[int, int]
 # Expired command outcomes are dropped a few at a time, with the batches that come anyway.
 _EXPIRE_PER_BATCH_MAX = 256
 
+# Reasons of dead letters that no honest peer gives.
+_ALARMING = frozenset({"id_reused", "unannounced_incarnation", "wrong_incarnation", "wrong_sender", "forbidden_sender"})
+
 
 class Retry(Exception):
-    """`decide` raised: nothing of this input was kept. The batch before it goes on; it is tried once more, alone."""
+    """`decide` or `react` raised, or made what no message may hold: nothing of this input was kept.
+
+    The batch before it goes on; it is tried once more, alone.
+    """
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(repr(error))
@@ -79,6 +85,8 @@ class Batch:
         self.handled = 0
         self.duplicates = 0
         self.results: list[tuple[str, str]] = []
+        # Dead letters that point to an attack or a broken peer, as texts.
+        self.alarms: list[str] = []
 
 
 class Engine:
@@ -103,11 +111,10 @@ class Engine:
     def begin(self) -> Batch:
         return Batch(self.rows)
 
-    def handle(self, batch: Batch, stream_id: str, intake: Intake, verify: Verify, *, last_try: bool) -> None:
-        """One delivery into the batch. Raises Retry when `decide` raised (unless `last_try`: then it is parked)."""
+    def handle(self, batch: Batch, stream: str, stream_id: str, intake: Intake, verify: Verify, *, last_try: bool) -> None:
+        """One delivery of the line `stream` into the batch. Raises Retry when it failed (unless `last_try`: then it is parked)."""
         delivery = intake.delivery
         stored = delivery.message
-        stream = intake.address.kind.value if intake.address is not None and intake.address.kind is Kind.NETWORK else "node"
         position = self.head.positions.get(stream)
         if position is not None and position.stream == stream_id and stored.sequence <= position.sequence:
             batch.duplicates += 1
@@ -124,13 +131,22 @@ class Engine:
             elif not fresh:
                 batch.duplicates += 1
             elif not isinstance(intake.message, IncarnationStarted | Conclude):
-                self._decide_message(batch, overlay, intake, stream, seen, now_ms, verify, last_try)
+                try:
+                    self._decide_message(batch, overlay, intake, stream, seen, now_ms, verify)
+                except Retry as retry:
+                    if not last_try:
+                        raise
+                    # Of the attempt nothing stays but that the message was seen.
+                    overlay = Overlay(batch.writes)
+                    self._once(batch, overlay, intake)
+                    failure = Refusal("handler_failed", f"{intake.message.spec.key}: {retry.error!r}"[:500])
+                    self._park(batch, overlay, intake, stream, seen, now_ms, failure)
         batch.writes.merge(overlay)
         batch.last[stream] = delivery
         self.head.positions[stream] = Position(stream=stream_id, sequence=stored.sequence, identity=seen)
 
     def fire(self, batch: Batch, timer: TimerRow, now_ms: int, verify: Verify, *, last_try: bool) -> None:
-        """A due timer as an input of its own. Raises Retry when `decide` raised (unless `last_try`: then it is parked)."""
+        """A due timer as an input of its own. Raises Retry when it failed (unless `last_try`: then it is parked)."""
         spec = journal.find_spec(timer.message)
         if spec is None:
             raise BadDeclaration(self.name, f"a timer of the unknown type {timer.message} is set; a newer release wrote it")
@@ -139,17 +155,18 @@ class Engine:
         cause = self._own_cause(f"timer:{timer.key}")
         fired = TimerRow(timer.key, None, timer.message, b"")
         context = self._context(now_ms, self.name, "", 0, verify)
-        result = Result("timer")
         try:
             decision = self._decide(overlay, decode(spec, timer.body), context)
+            if isinstance(decision, Rejection):
+                raise BadDeclaration(self.name, f"the timer {timer.message} was rejected with {decision.code}; a timer cannot be")
+            self._record(batch, overlay, cause, spec.key, Result("timer"), now_ms, decision, [fired])
         except Retry as retry:
             if not last_try:
                 raise
+            overlay = Overlay(batch.writes)
             result = Result("parked", "handler_failed")
-            decision = Decision(events=[_parked_timer(timer, retry)])
-        if isinstance(decision, Rejection):
-            raise BadDeclaration(self.name, f"the timer {timer.message} was rejected with {decision.code}; a timer cannot be")
-        self._record(batch, overlay, cause, spec.key, result, now_ms, decision, [fired])
+            self._record(batch, overlay, cause, spec.key, result, now_ms, Decision(events=[_parked_timer(timer, retry)]), [fired])
+            batch.results.append((result.status, result.code))
         batch.writes.merge(overlay)
 
     def note(self, batch: Batch, event: Message, now_ms: int) -> None:
@@ -236,7 +253,8 @@ class Engine:
 
     def _cause(self, intake: Intake, stream: str, seen: bytes) -> Cause:
         stored = intake.delivery.message
-        correlation = stored.headers.get(HEADER_CORRELATION, "")[:200] or intake.command_id or f"{stream}:{stored.sequence}"
+        correlation = correlation_of(stored.headers.get(HEADER_CORRELATION, "")) or correlation_of(intake.command_id)
+        correlation = correlation or f"{stream}:{stored.sequence}"
         return Cause(
             stream,
             stored.sequence,
@@ -248,7 +266,7 @@ class Engine:
         )
 
     def _decide_message(
-        self, batch: Batch, overlay: Overlay, intake: Intake, stream: str, seen: bytes, now_ms: int, verify: Verify, last_try: bool
+        self, batch: Batch, overlay: Overlay, intake: Intake, stream: str, seen: bytes, now_ms: int, verify: Verify
     ) -> None:
         message = intake.message
         assert message is not None
@@ -257,24 +275,18 @@ class Engine:
         key = message.spec.key
         cause = self._cause(intake, stream, seen)
         context = self._context(now_ms, intake.address.sender, stored.headers.get(HEADER_CALLER, ""), stored.sequence, verify)
-        try:
-            decision = self._decide(overlay, message, context)
-        except Retry as retry:
-            if not last_try:
-                raise
-            self._park(batch, overlay, intake, stream, seen, now_ms, Refusal("handler_failed", f"{key}: {retry.error!r}"[:500]))
-            return
+        decision = self._decide(overlay, message, context)
         if isinstance(decision, Rejection):
             if type(decision) not in self._rejections:
                 raise BadDeclaration(self.name, f"{decision.spec.key} is not a declared rejection")
-            detail = encode(decision)
+            detail = _body(decision)
             outcome = CommandOutcome(
                 status=OutcomeStatus.REJECTED, sequence=stored.sequence, code=decision.code, detail=detail, retriable=decision.retriable
             )
             result = Result("rejected", decision.code, detail)
             journal.append(overlay, self.head, time_ms=now_ms, cause=cause, input_key=key, result=result, events=[], timers=[])
         else:
-            reply = encode(decision.reply) if decision.reply is not None else None
+            reply = _body(decision.reply) if decision.reply is not None else None
             outcome = CommandOutcome(status=OutcomeStatus.ACCEPTED, sequence=stored.sequence, reply=reply)
             result = Result("accepted")
             self._record(batch, overlay, cause, key, result, now_ms, decision, [])
@@ -308,7 +320,9 @@ class Engine:
         self._record(batch, overlay, cause, "", Result("parked", refusal.reason), now_ms, Decision(events=[parked]), [])
         batch.handled += 1
         batch.results.append(("parked", refusal.reason))
-        if intake.command_id and refusal.reason != "id_reused":
+        if refusal.reason in _ALARMING:
+            batch.alarms.append(f"alarm: {stream} {stored.sequence} on {stored.subject[:200]}: {refusal}"[:500])
+        if intake.command_id:
             detail = refusal.detail[:500].encode()
             outcome = CommandOutcome(status=OutcomeStatus.PARKED, sequence=stored.sequence, code=refusal.reason, detail=detail)
             batch.told.append(Told(intake.command_id, stored.sequence, encode(outcome)))
@@ -326,10 +340,14 @@ class Engine:
         decision: Decision,
         fired: list[TimerRow],
     ) -> None:
-        """Apply a decision: events into tables, journal and outbox, timers set. One record."""
+        """Apply a decision: events into tables, journal and outbox, timers set. One record.
+
+        Raises Retry before anything but `overlay` was touched.
+        """
         tables = Tables(overlay)
         rows: list[EventRow] = []
         told: list[Message] = []
+        index = self.head.index + 1
         for event in decision.events:
             if event.spec.owner != "overseer":
                 if type(event) not in self._events and event.spec.kind is not Kind.FACT:
@@ -338,27 +356,40 @@ class Engine:
                     self.subsystem.evolve(tables, event)
                 except Exception as error:
                     raise EvolveFailed(self.name, event.spec.key, error) from error
-            rows.append(journal.pack_event(overlay, self.head.index + 1, event, self.limits.blob_bytes_min))
-            told.extend(reactions(self.subsystem, event))
+            try:
+                rows.append(journal.pack_event(overlay, index, event, self.limits.blob_bytes_min))
+                told.extend(reactions(self.subsystem, event))
+            except Exception as error:
+                raise Retry(error) from error
+        rendered = self._rendered(cause, index, told)
         timers = fired + [self.timers.change(overlay, change, self._own_timers) for change in decision.timers]
         for row in fired:
             self.timers.drop(overlay, row.key, unless=timers[len(fired) :])
-        index = journal.append(
-            overlay, self.head, time_ms=now_ms, cause=cause, input_key=input_key, result=result, events=rows, timers=timers
-        )
-        self._tell(batch, overlay, cause, index, told)
-
-    def _tell(self, batch: Batch, overlay: Overlay, cause: Cause, index: int, told: Iterable[Message]) -> None:
-        for mark, to_net, row in self.sender.render_all(cause, index, self._checked(told)):
+        journal.append(overlay, self.head, time_ms=now_ms, cause=cause, input_key=input_key, result=result, events=rows, timers=timers)
+        for mark, to_net, row in rendered:
             table = OUTBOX_NET if to_net else OUTBOX_NODE
             overlay.put(table.name, table.pack(mark), encode_value(row))
             (batch.net if to_net else batch.node).append((mark, outgoing(row)))
+
+    def _rendered(self, cause: Cause, index: int, told: Iterable[Message]) -> list[tuple[Mark, bool, OutboxRow]]:
+        try:
+            return list(self.sender.render_all(cause, index, self._checked(told)))
+        except CodecError as error:
+            raise Retry(error) from error
 
     def _checked(self, told: Iterable[Message]) -> Iterable[Message]:
         for message in told:
             if type(message) not in self._sends and message.spec.owner != "overseer":
                 raise BadDeclaration(self.name, f"reacts with {message.spec.key}, which it does not declare as sent")
             yield message
+
+
+def _body(message: Message) -> bytes:
+    """The body of a reply or refusal. Raises Retry when it is too large for a message."""
+    try:
+        return encode(message)
+    except CodecError as error:
+        raise Retry(error) from error
 
 
 def outgoing(row: OutboxRow) -> Outgoing:

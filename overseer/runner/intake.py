@@ -8,7 +8,6 @@ from functools import lru_cache
 
 import msgspec
 from blake3 import blake3
-from messages.text import from_json
 
 from messages.codec import HEADERS_BYTES_MAX, CodecError, decode
 from messages.message import Kind, Message, Spec
@@ -26,6 +25,7 @@ from messages.subjects import (
     SubjectError,
     parse,
 )
+from messages.text import from_json
 from overseer.ports.bus import Delivery, StoredMessage
 from overseer.subsystem import Declaration
 

@@ -17,9 +17,12 @@ HEAD_KEY = HEAD.pack(("head",))
 
 
 def find_spec(key: str) -> Spec | None:
-    """The registered spec of `owner.kind.name`."""
-    owner, kind, name = key.split(".")
-    return CATALOG.find(Kind(kind), owner, name)
+    """The registered spec of `owner.kind.name`, or None."""
+    try:
+        owner, kind, name = key.split(".")
+        return CATALOG.find(Kind(kind), owner, name)
+    except ValueError:
+        return None
 
 
 def pack_event(overlay: Overlay, index: int, event: Message, blob_bytes_min: int) -> EventRow:

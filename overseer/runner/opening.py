@@ -17,6 +17,7 @@ from overseer.ports.entropy import Entropy
 from overseer.ports.store import Store
 from overseer.runner import journal
 from overseer.runner.engine import Engine
+from overseer.runner.errors import SecondCopy
 from overseer.runner.intake import identity
 from overseer.runner.outbox import message_id_of
 from overseer.runner.schema import HEAD, JOURNAL, OUTBOX_NET, OUTBOX_NODE, Head, Record
@@ -27,6 +28,7 @@ from overseer.tables import WriteSet
 __all__ = ["Opened", "open_engine"]
 
 _NOWHERE = Position(stream="", sequence=0)
+_INCARNATION_BYTES = 16
 # How many messages are compared, newest first, before the whole stream is taken as unknown.
 _COMPARED_MAX = 10_000
 
@@ -52,7 +54,11 @@ async def open_engine(
     repairs: list[str] = []
     if not fresh and previous is not None:
         repairs.append(f"the stream holds later messages of ours (incarnation {previous.hex()}): this store was restored; new incarnation")
+        head.past.append(head.incarnation)
         head.incarnation = entropy.draw(16)
+    if previous is not None:
+        head.began = head.index + 1
+        head.past = list(dict.fromkeys([*head.past, previous]))
     if head.evolve_version != subsystem.declaration.evolve_version:
         repairs.append(f"tables of evolve version {head.evolve_version} are rebuilt as version {subsystem.declaration.evolve_version}")
         await _rebuild_tables(subsystem, store, head)
@@ -75,15 +81,26 @@ async def _newer_elsewhere(head: Head, store: Store, lines: dict[str, Line]) -> 
     """The incarnation of our last message in a stream, when this store did not write it."""
     for name, line in lines.items():
         last = message_id_of(await line.last_own())
-        if last is None:
+        if last is None or last.incarnation in {past.hex() for past in head.past}:
             continue
         table = OUTBOX_NODE if name == "node" else OUTBOX_NET
         kept = store.get(table.name, table.pack((last.sequence, last.index))) is not None
         archived = store.get(JOURNAL.name, JOURNAL.pack((last.sequence,))) is None
         known = last.sequence <= head.index and (kept or archived)
         if last.incarnation != head.incarnation.hex() or not known:
-            return bytes.fromhex(last.incarnation)
+            return _incarnation(last.incarnation, lines[name].sender)
     return None
+
+
+def _incarnation(text: str, sender: str) -> bytes:
+    """An incarnation as the header has it. Raises SecondCopy when it is none: somebody else writes under our name."""
+    try:
+        incarnation = bytes.fromhex(text)
+    except ValueError:
+        incarnation = b""
+    if len(incarnation) != _INCARNATION_BYTES:
+        raise SecondCopy(sender, "(at start)", text)
+    return incarnation
 
 
 async def _settle(engine: Engine, store: Store, name: str, line: Line, state: StreamState, now_ms: int) -> RepairNoted | None:
@@ -145,7 +162,7 @@ async def _rebuild_tables(subsystem: Subsystem, store: Store, head: Head) -> Non
     names = sorted(store.checkpoints())
     base = None if first == 1 or not names else store.open_checkpoint(names[0])
     try:
-        built = rebuild(subsystem, store, base)
+        built = await rebuild(subsystem, store, base)
     finally:
         if base is not None:
             base.close()

@@ -6,7 +6,8 @@ timers; *publish* drains the outboxes; *acknowledge* follows. Only *work* touche
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar, cast
 
 import anyio
 import msgspec
@@ -18,7 +19,7 @@ from overseer.limits import Limits
 from overseer.ports.bus import BusUnavailable, Delivery, Exchange, Line
 from overseer.ports.clock import Clock
 from overseer.ports.entropy import Entropy
-from overseer.ports.store import Store
+from overseer.ports.store import Store, StoreError
 from overseer.runner.checkpoints import Checkpoints
 from overseer.runner.endpoints import Endpoints
 from overseer.runner.engine import Batch, Engine, Retry
@@ -35,6 +36,8 @@ __all__ = ["Ports", "Progress", "Runner", "StreamChanged"]
 
 # Batches read ahead of the one being decided: enough that checks run while the one before is committed.
 _AHEAD_BATCHES = 2
+
+_T = TypeVar("_T")
 
 
 class StreamChanged(RunnerFault):
@@ -53,10 +56,14 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Progress(msgspec.Struct):
-    """What a supervisor wants to know. `waiting` tells whether there is work that should move `handled`."""
+    """What a supervisor wants to know. `waiting` tells whether there is work that should move `handled`.
+
+    `blocked`: it cannot move now, and that is not our fault (the outbox is full and the bus takes nothing).
+    """
 
     handled: int = 0
     waiting: int = 0
+    blocked: bool = False
     concluded: bool = False
     ready: bool = False
     trouble: str = ""
@@ -97,27 +104,32 @@ class Runner:
         self._wake = anyio.Event()
         self._ack_wake = anyio.Event()
         self._to_ack: dict[str, Delivery] = {}
-        self._retried = False
+        self._acking = False
+        # Whether the message, the timer at hand has failed once.
+        self._message_failed = False
+        self._timer_failed = False
+        # What was last said of each place that can be in trouble.
+        self._said: dict[str, str] = {}
 
     # -------------------------------------------------------------------------------------------- life
 
     async def run(self) -> None:
-        """Open, repair, serve and work. Returns after `conclude` of this run; raises RunnerFault or StoreError."""
+        """Open, repair, serve and work. Returns after `conclude` of this run; raises RunnerFault, StoreError or BusError."""
+        try:
+            await self._run()
+        except BaseExceptionGroup as group:
+            raise _first_cause(group) from group
+
+    async def _run(self) -> None:
         ports = self._ports
-        opened = await self._open_patiently()
+        opened = await self._patiently(self._open)
         self._engine: Engine = opened.engine
         self.repairs = opened.repairs
         for text in opened.repairs:
             self._observer.trouble(text)
-        incarnation = self._engine.head.incarnation.hex()
-        self._outboxes = {
-            name: Outbox(line, ports.store, OUTBOX_NODE if name == "node" else OUTBOX_NET, incarnation, self._limits)
-            for name, line in ports.lines.items()
-        }
         self._streams = {name: state.id for name, state in opened.streams.items()}
-        for outbox in self._outboxes.values():
-            await outbox.open()
-        self._checkpoints = Checkpoints(self._subsystem.declaration, ports.store, self._limits, self._engine.head.checkpoint)
+        self._outboxes = await self._patiently(self._open_outboxes)
+        self._checkpoints = Checkpoints(self._subsystem.declaration, ports.store, self._limits, self._engine.head, self._rouse)
         endpoints = Endpoints(
             self._node, self._subsystem.declaration, ports.exchange, self._answer, self._busy, limits=self._limits, entropy=ports.entropy
         )
@@ -139,12 +151,20 @@ class Runner:
             await self._work()
             for outbox in self._outboxes.values():
                 await outbox.flushed()
+            await self._keep_marks()
             tasks.cancel_scope.cancel()
 
     def conclude(self) -> None:
         """Stop after what is in hand: as the signal of that name does."""
         self.progress.concluded = True
-        self._wake.set()
+        self._rouse()
+
+    def settled(self) -> bool:
+        """Whether nothing is in hand: what was pulled is committed, told and acknowledged, and no timer is due."""
+        if not self.progress.ready or self._committing or self._to_ack or self._acking or self.progress.waiting:
+            return False
+        due = self._engine.timers.next()
+        return not any(self.outbox_depths().values()) and (due is None or (due.at_ms or 0) > self._ports.clock.now_ms())
 
     def outbox_depths(self) -> dict[str, int]:
         """Messages committed and not yet published, by stream; empty before the opening."""
@@ -155,20 +175,41 @@ class Runner:
         engine = getattr(self, "_engine", None)
         return {} if engine is None else {name: position.sequence for name, position in engine.head.positions.items()}
 
-    async def _open_patiently(self) -> Opened:
-        """Open; while there is no bus, wait for it."""
-        ports, limits = self._ports, self._limits
-        lines = dict(ports.lines)
-        pause_ms = limits.reconnect_ms
+    async def _patiently(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
+        """Do it; while there is no bus, wait for it."""
+        pause_ms = self._limits.reconnect_ms
         while True:
             try:
-                return await open_engine(
-                    self._subsystem, ports.store, self._node, lines, limits=limits, clock=ports.clock, entropy=ports.entropy
-                )
+                return await attempt()
             except BusUnavailable as error:
-                self._observer.trouble(f"bus: {error}")
+                self.progress.trouble = f"bus: {error}"
+                self._say("opening", self.progress.trouble)
                 await anyio.sleep(pause_ms / 1000)
-                pause_ms = min(pause_ms * 2, limits.reconnect_ms_max)
+                pause_ms = min(pause_ms * 2, self._limits.reconnect_ms_max)
+
+    async def _open(self) -> Opened:
+        ports = self._ports
+        return await open_engine(
+            self._subsystem, ports.store, self._node, dict(ports.lines), limits=self._limits, clock=ports.clock, entropy=ports.entropy
+        )
+
+    async def _open_outboxes(self) -> dict[str, Outbox]:
+        outboxes: dict[str, Outbox] = {}
+        for name, line in self._ports.lines.items():
+            table = OUTBOX_NODE if name == "node" else OUTBOX_NET
+            outboxes[name] = Outbox(line, self._ports.store, table, self._engine.head, self._limits, name=name)
+            await outboxes[name].open()
+        return outboxes
+
+    def _say(self, place: str, text: str) -> None:
+        """Report trouble once, however often it is met; "" when it has passed."""
+        if text and self._said.get(place) != text:
+            self._observer.trouble(text)
+        self._said[place] = text
+
+    def _rouse(self) -> None:
+        """Let the work task look again."""
+        self._wake.set()
 
     def _consumes_net(self) -> bool:
         return any(message.spec.kind.value == "net" for message in self._subsystem.declaration.consumes)
@@ -189,10 +230,12 @@ class Runner:
                     deliveries = await line.pull(self._limits.batch_messages_max, self._limits.pull_wait_ms)
                     pause_ms = self._limits.reconnect_ms
                     self.progress.trouble = ""
+                    self._say(name, "")
                     whole = _contiguous(deliveries, expected)
                     if whole:
                         expected += len(whole)
-                        taken = whole[-1].message.sequence
+                        # A redelivered message is behind us already.
+                        taken = max(taken, *(delivery.message.sequence for delivery in whole))
                         self._observer.step(Step.PULLED)
                         await self._hand_over(name, whole)
                     if len(whole) < len(deliveries):
@@ -201,7 +244,7 @@ class Runner:
                         break
             except BusUnavailable as error:
                 self.progress.trouble = f"bus: {error}"
-                self._observer.trouble(self.progress.trouble)
+                self._say(name, self.progress.trouble)
                 await anyio.sleep(pause_ms / 1000)
                 pause_ms = min(pause_ms * 2, self._limits.reconnect_ms_max)
 
@@ -231,7 +274,7 @@ class Runner:
         self.progress.waiting += len(read)
         memo = self._ports.verifier.ahead(checks)
         await self._send.send(_Read(name, read, memo))
-        self._wake.set()
+        self._rouse()
 
     # -------------------------------------------------------------------------------------------- work
 
@@ -239,13 +282,14 @@ class Runner:
         pending: _Read | None = None
         while True:
             if pending is None:
+                if self.progress.concluded:
+                    # What else was read ahead is not acknowledged: the next run takes it.
+                    return
                 pending = self._next_read()
             if pending is not None:
                 if await self._handle_some(pending):
                     pending = None
                 await self._fire_due(self._engine.head.last_ms)
-            elif self.progress.concluded:
-                return
             elif not await self._fire_due(self._ports.clock.now_ms()):
                 await self._idle()
             await self._room_in_outboxes()
@@ -266,20 +310,20 @@ class Runner:
         until = began + limits.batch_decide_ms_max / 1000
         stream_id = self._streams[read.line]
         taken = 0
-        while read.intakes and taken < limits.batch_messages_max and time.monotonic() < until:
+        while read.intakes and taken < limits.batch_messages_max and (not taken or time.monotonic() < until):
             intake = read.intakes[0]
             try:
-                engine.handle(batch, stream_id, intake, read.memo.verify, last_try=self._retried)
+                engine.handle(batch, read.line, stream_id, intake, read.memo.verify, last_try=self._message_failed)
             except Retry as retry:
-                self._observer.trouble(f"decide raised {retry}; once more, alone")
-                self._retried = True
+                self._observer.trouble(f"handling {intake.delivery.message.subject} failed: {retry}; once more, alone")
+                self._message_failed = True
                 break
             read.intakes.popleft()
             taken += 1
             if isinstance(intake.message, Conclude) and intake.message.run_id == self._run_id:
                 self.progress.concluded = True
-            if self._retried:
-                self._retried = False
+            if self._message_failed:
+                self._message_failed = False
                 break
         if taken:
             await self._commit(batch, time.monotonic() - began, taken)
@@ -296,11 +340,12 @@ class Runner:
         fired = 0
         while due is not None and (due.at_ms or 0) <= now_ms and fired < self._limits.timers_per_batch_max:
             try:
-                engine.fire(batch, due, now_ms, self._ports.verifier.inline, last_try=self._retried)
-            except Retry:
-                self._retried = True
+                engine.fire(batch, due, now_ms, self._ports.verifier.inline, last_try=self._timer_failed)
+            except Retry as retry:
+                self._observer.trouble(f"the timer {due.key} failed: {retry}; once more")
+                self._timer_failed = True
                 break
-            self._retried = False
+            self._timer_failed = False
             fired += 1
             if time.monotonic() - began > self._limits.batch_decide_ms_max / 1000:
                 break
@@ -312,6 +357,7 @@ class Runner:
     async def _commit(self, batch: Batch, decide_s: float, taken: int) -> None:
         """Steps 5 and 6: one synced write, then tell."""
         engine, observer = self._engine, self._observer
+        engine.head.published = {name: outbox.known() for name, outbox in self._outboxes.items()}
         engine.finish(batch)
         observer.step(Step.DECIDED)
         began = time.monotonic()
@@ -332,6 +378,8 @@ class Runner:
             self._outboxes["net"].offer(batch.net)
         for status, code in batch.results:
             observer.result(status, code)
+        for alarm in batch.alarms:
+            observer.trouble(alarm)
         if batch.last:
             newest = max(delivery.message.time_ms for delivery in batch.last.values())
             observer.flight(max(0, self._ports.clock.now_ms() - newest) / 1000)
@@ -352,6 +400,11 @@ class Runner:
             checkpoints.prune(batch.writes)
             await self._commit(batch, 0.0, 0)
 
+    async def _keep_marks(self) -> None:
+        """Before we end: what is published by now, in case the stream is trimmed beyond it before we come back."""
+        if self._engine.head.published != {name: outbox.known() for name, outbox in self._outboxes.items()}:
+            await self._commit(self._engine.begin(), 0.0, 0)
+
     async def _idle(self) -> None:
         """Sleep until something was pulled, or the next timer is due."""
         due = self._engine.timers.next()
@@ -364,14 +417,19 @@ class Runner:
 
     async def _alarm(self, at_ms: int) -> None:
         await self._ports.clock.sleep_until(at_ms)
-        self._wake.set()
+        self._rouse()
 
     async def _room_in_outboxes(self) -> None:
         """Intake stops while too much is unpublished: the outbox is kept, nothing is dropped."""
         for name, outbox in self._outboxes.items():
-            if len(outbox) > self._limits.outbox_messages_max:
-                self._observer.trouble(f"outbox of {name} is full: {outbox.trouble or 'publishing'}")
-                await outbox.flushed()
+            if outbox.full:
+                self._say(f"outbox of {name}", f"outbox of {name} is full: {outbox.trouble or 'publishing'}")
+                self.progress.blocked = True
+                try:
+                    await outbox.flushed()
+                finally:
+                    self.progress.blocked = False
+                self._say(f"outbox of {name}", "")
 
     # -------------------------------------------------------------------------------------------- after the commit
 
@@ -381,6 +439,7 @@ class Runner:
             await self._ack_wake.wait()
             self._ack_wake = anyio.Event()
             due, self._to_ack = self._to_ack, {}
+            self._acking = True
             for outbox in self._outboxes.values():
                 await outbox.flushed()
             self._observer.step(Step.PUBLISHED)
@@ -388,7 +447,8 @@ class Runner:
                 try:
                     await self._ports.lines[name].ack(delivery)
                 except BusUnavailable as error:
-                    self._observer.trouble(f"ack: {error}")
+                    self._say("ack", f"ack: {error}")
+            self._acking = False
             self._observer.step(Step.ACKNOWLEDGED)
 
     async def _answer(self, query: Message, account: str) -> Message | Rejection:
@@ -408,9 +468,22 @@ class Runner:
         """Why commands are refused now, or ""."""
         if self.progress.concluded:
             return "stopping"
-        if len(self._outboxes["node"]) > self._limits.outbox_messages_max:
+        if self._outboxes["node"].full:
             return "outbox_full"
         return ""
+
+
+def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What ended us: the first named error in the group, else the first of any kind."""
+    errors: list[BaseException] = []
+    stack: list[BaseException] = [group]
+    while stack:
+        error = stack.pop(0)
+        if isinstance(error, BaseExceptionGroup):
+            stack = [*cast("BaseExceptionGroup[BaseException]", error).exceptions, *stack]
+        else:
+            errors.append(error)
+    return next((error for error in errors if isinstance(error, RunnerFault | StoreError)), errors[0])
 
 
 def _contiguous(deliveries: list[Delivery], expected: int) -> list[Delivery]:

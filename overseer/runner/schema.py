@@ -22,6 +22,7 @@ __all__ = [
     "Head",
     "OutboxRow",
     "OutcomeRow",
+    "Published",
     "Record",
     "Result",
     "TimerRow",
@@ -29,10 +30,24 @@ __all__ = [
 ]
 
 
+class Published(msgspec.Struct, frozen=True, kw_only=True):
+    """The last message known to be published on a line: where it is, and what it was (journal index, place in the record)."""
+
+    stream: str
+    sequence: int
+    index: int
+    place: int
+
+
 class Head(msgspec.Struct, kw_only=True):
     """The one row that says where this store stands; rewritten by every commit. Mutable: the engine's own copy."""
 
     incarnation: bytes
+    # The first journal record of this incarnation, and the incarnations before it as far as they are known.
+    began: int = 1
+    past: list[bytes] = []
+    # By stream name: what was known to be published at the time of the last commit.
+    published: dict[str, Published] = {}
     # The last journal record and the hash of its bytes.
     index: int = 0
     hash: bytes = bytes(32)

@@ -2,16 +2,19 @@
 
 from collections.abc import Callable
 
+import anyio
+import anyio.lowlevel
 import msgspec
 
-from messages.codec import decode_value
-from messages.message import Kind
+from messages.codec import decode_value, encode_value
+from messages.message import Kind, Message
 from messages.overseer import CheckpointTaken
+from messages.subjects import HEADER_ID, MessageId
 from overseer.memory.rows import MemoryRows
 from overseer.runner import journal
 from overseer.runner.checkpoints import tables_hash
 from overseer.runner.errors import EvolveFailed, JournalBroken
-from overseer.runner.schema import OUTBOX_NET, OUTBOX_NODE, Head, OutboxRow, Record
+from overseer.runner.schema import OUTBOX_NET, OUTBOX_NODE, OutboxRow, Record
 from overseer.runner.wire import Sender, reactions
 from overseer.subsystem import Subsystem
 from overseer.tables import Overlay, Rows, Tables
@@ -20,6 +23,8 @@ __all__ = ["Verdict", "apply_record", "rebuild", "verify"]
 
 # Differences listed; more are only counted.
 _LISTED_MAX = 20
+# Records replayed between two turns of the event loop.
+_SLICE_RECORDS = 1_000
 
 
 class Verdict(msgspec.Struct, kw_only=True):
@@ -59,7 +64,7 @@ def apply_record(subsystem: Subsystem, source: Rows, record: Record, rows: Memor
     rows.apply(overlay)
 
 
-def rebuild(
+async def rebuild(
     subsystem: Subsystem, rows: Rows, base: Rows | None, *, until: int | None = None, each: Callable[[Record], None] | None = None
 ) -> MemoryRows:
     """The tables as of journal index `until` (default: the last), from the checkpoint `base` (default: from nothing).
@@ -79,6 +84,8 @@ def rebuild(
     for record, _ in journal.records(rows, after=after, previous=previous):
         if until is not None and record.index > until:
             break
+        if record.index % _SLICE_RECORDS == 0:
+            await anyio.lowlevel.checkpoint()
         apply_record(subsystem, rows, record, built)
         if each is not None:
             each(record)
@@ -88,19 +95,23 @@ def rebuild(
 async def verify(subsystem: Subsystem, node: str, rows: Rows, base: Rows | None) -> Verdict:
     """Rebuild everything from the journal and compare: tables, chain, head, checkpoint, outgoing bytes."""
     verdict = Verdict(subsystem=subsystem.declaration.name)
-    head = journal.read_head(rows)
+    try:
+        head = journal.read_head(rows)
+    except Exception as error:
+        verdict.fault(f"the head cannot be read: {error!r}")
+        return verdict
     if head is None:
         verdict.fault("the store holds no head: nothing was ever committed")
         return verdict
-    last = await _check_base(subsystem, rows, base, verdict)
 
     def each(record: Record) -> None:
         verdict.records += 1
         verdict.to_index = record.index
-        _check_told(subsystem, node, rows, head, record, verdict)
+        _check_told(subsystem, node, rows, record, verdict)
 
     try:
-        built = rebuild(subsystem, rows, base, each=each)
+        last = await _check_base(subsystem, rows, base, verdict)
+        built = await rebuild(subsystem, rows, base, each=each)
     except (JournalBroken, EvolveFailed) as error:
         verdict.fault(str(error))
         return verdict
@@ -132,22 +143,33 @@ async def _check_base(subsystem: Subsystem, rows: Rows, base: Rows | None, verdi
     return head.index
 
 
-def _check_told(subsystem: Subsystem, node: str, rows: Rows, head: Head, record: Record, verdict: Verdict) -> None:
+def _check_told(subsystem: Subsystem, node: str, rows: Rows, record: Record, verdict: Verdict) -> None:
     """The outgoing bytes must be what `react` makes of the recorded events."""
     events = [journal.event_of(rows, row, record.index) for row in record.events]
-    messages = [message for event in events for message in reactions(subsystem, event)]
+    try:
+        messages = [message for event in events for message in reactions(subsystem, event)]
+    except Exception as error:
+        raise JournalBroken(record.index, f"nothing can be told of it: {error!r}") from error
     for place, message in enumerate(messages):
         table = OUTBOX_NET if message.spec.kind is Kind.NETWORK else OUTBOX_NODE
         data = rows.get(table.name, table.pack((record.index, place)))
         if data is None:
             verdict.fault(f"record {record.index}: the outgoing {message.spec.key} is missing")
             continue
-        row = decode_value(OutboxRow, data)
-        incarnation = row.headers.get("Overseer-Id", " ").split(" ")[1]
-        expected = Sender(node, subsystem.declaration.name, bytes.fromhex(incarnation)).render(record.cause, record.index, place, message)
         verdict.messages += 1
-        if expected != row:
+        if not _is_rendered(node, subsystem.declaration.name, record, place, message, data):
             verdict.fault(f"record {record.index}: the outgoing {message.spec.key} is not what the journal says")
+
+
+def _is_rendered(node: str, name: str, record: Record, place: int, message: Message, data: bytes) -> bool:
+    """Whether `data` is the outgoing row that `message` makes, under the incarnation that the row names."""
+    try:
+        row = decode_value(OutboxRow, data)
+        incarnation = bytes.fromhex(MessageId.parse(row.headers[HEADER_ID]).incarnation)
+        return encode_value(Sender(node, name, incarnation).render(record.cause, record.index, place, message)) == data
+    except Exception:
+        # Whatever can be wrong with damaged bytes: they are not what was written.
+        return False
 
 
 def _compare(subsystem: Subsystem, rows: Rows, built: MemoryRows, verdict: Verdict) -> None:

@@ -21,7 +21,9 @@ from messages.subjects import (
 from overseer.runner.schema import Cause, OutboxRow
 from overseer.subsystem import Subsystem
 
-__all__ = ["Sender", "cause_text", "reactions", "trace_of"]
+__all__ = ["Sender", "cause_text", "correlation_of", "reactions", "trace_of"]
+
+_CORRELATION_CHARACTERS_MAX = 200
 
 
 def reactions(subsystem: Subsystem, event: Message) -> Iterable[Message]:
@@ -34,6 +36,11 @@ def reactions(subsystem: Subsystem, event: Message) -> Iterable[Message]:
 def cause_text(cause: Cause) -> str:
     """As the header shows it: `<stream> <sequence>`, or `timer`."""
     return f"{cause.stream} {cause.sequence}" if cause.stream else "timer"
+
+
+def correlation_of(text: str) -> str:
+    """A foreign correlation as we may send it on: printable, bounded, without spaces around it; "" when it cannot be."""
+    return text[:_CORRELATION_CHARACTERS_MAX].strip() if text.isprintable() else ""
 
 
 def trace_of(traceparent: str | None, correlation: str) -> str:

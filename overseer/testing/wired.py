@@ -167,6 +167,7 @@ class Wired:
             assert isinstance(then.reply, VotesRegistered), f"step {number}: {then.reply}"
             found = tuple(outcome.outcome for outcome in then.reply.outcomes)
             assert found == step.votes, f"step {number}: outcomes {found}, expected {step.votes}"
+            assert then.reply.status is step.status, f"step {number}: the dispute is {then.reply.status}, expected {step.status}"
 
     def _play_await(self, number: int, step: Await) -> None:
         until = self.now_ms + _TIMERS_AWAITED_MS

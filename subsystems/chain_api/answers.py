@@ -135,11 +135,7 @@ def _descendants(chain: Chain, query: DescendantsOf) -> Message | Rejection:
     if root is None or (query.cursor is not None and last is None):
         return UnknownBlock(hash=query.hash if root is None else query.cursor or query.hash)
     descent = below(chain, root, last=last, rows_max=_DESCENDANT_ROWS_MAX)
-    found: list[bytes] = []
-    for key in islice(descent, query.after, None):
-        if len(found) == query.limit:
-            return Hashes(hashes=found, next=query.after + query.limit)
-        found.append(hash_of(key))
+    found = [hash_of(key) for key in descent.walk(query.after + query.limit)[query.after :]]
     return Hashes(hashes=found, next=None if descent.done else query.after + len(found))
 
 

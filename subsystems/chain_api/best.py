@@ -119,8 +119,8 @@ def announce(draft: Draft) -> None:
             best=ref_of(best),
             told=ref_of(told),
             search=None if draft.search is None else ref_of(draft.search),
-            reverted=[ref_of(key) for key in reverted],
-            applied=[ref_of(key) for key in applied],
+            reverted=b"".join(reverted),
+            applied=b"".join(applied),
             returned=returned,
             included=included,
             page=state.page,
@@ -155,8 +155,11 @@ def _transactions(
     """What the moves mean for transactions; the page is cut where they are too many for one event."""
     moves: tuple[list[TransactionMove], list[TransactionMove]] = ([], [])
     holders: dict[bytes, set[bytes]] = {}
+    holding = _holding(draft, reverted, applied)
+    if not holding:
+        return reverted, applied, *moves
     for at, (key, joins) in enumerate([*((k, False) for k in reverted), *((k, True) for k in applied)]):
-        held = draft.tables.get_packed(BLOCK_TRANSACTIONS, hash_of(key))
+        held = holding.get(key)
         if held is None:
             continue
         if len(moves[0]) + len(moves[1]) + len(held) // 32 > _TRANSACTIONS_PER_PAGE and at:
@@ -169,6 +172,19 @@ def _transactions(
             (blocks.add if joins else blocks.discard)(hash_of(key))
             moves[joins].append(TransactionMove(identity, hash_of(key), first if joins else not blocks))
     return reverted, applied, *moves
+
+
+def _holding(draft: Draft, reverted: list[bytes], applied: list[bytes]) -> dict[bytes, bytes]:
+    """The blocks of a page that hold transactions, with their identities."""
+    keys = [*reverted, *applied]
+    if len(keys) == 1:
+        held = draft.tables.get_packed(BLOCK_TRANSACTIONS, keys[0])
+        return {} if held is None else {keys[0]: held}
+    if not keys:
+        return {}
+    # Few blocks hold any: reading the range is cheaper than asking for each.
+    lowest, highest = number_of(min(keys)), number_of(max(keys))
+    return dict(draft.tables.scan_packed(BLOCK_TRANSACTIONS, start=(lowest, bytes(32)), end=(highest + 1, bytes(32))))
 
 
 def _sessions(draft: Draft, applied: list[bytes]) -> list[SessionStarted]:

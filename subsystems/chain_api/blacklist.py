@@ -5,6 +5,7 @@ Marking follows in bounded steps, one cascade after the other, and tells the pag
 """
 
 from hashlib import blake2b
+from itertools import takewhile
 
 from messages.chain_api import BadBlock, Blacklist, BlocksReverted, LiftRevert, Revert, RevertLifted, UnknownBlock
 from messages.chain_events import BLOCK_KEY_BYTES, BlacklistRecorded, BlocksMarked, Conviction, GovernanceEntry, MarkCursor, MarkedRun
@@ -29,7 +30,7 @@ from subsystems.chain_api.tables import (
     number_of,
     ref_of,
 )
-from subsystems.chain_api.tree import Descent, is_ancestor
+from subsystems.chain_api.tree import Descent, Verdict, is_ancestor
 
 __all__ = ["blacklist", "governance_for", "lift_revert", "mark", "revert"]
 
@@ -37,8 +38,6 @@ __all__ = ["blacklist", "governance_for", "lift_revert", "mark", "revert"]
 _ROWS_PER_MARK = 4
 # What beginning with one more root counts for, in marks.
 _MARKS_PER_ROOT = 10
-# Behind the last row of a table.
-_NO_ROW = (b"\xff" * (BLOCK_KEY_BYTES + 1), b"")
 
 
 def _find(chain: Chain, blocks: list[bytes]) -> list[bytes] | Rejection:
@@ -126,7 +125,7 @@ def blacklist(draft: Draft, message: Blacklist) -> Decision | Rejection:
     fallen = _step(draft, draft.config.mark_step) if idle else []
     fresh = [BlockRef(c.hash, c.number) for c in convictions if c.fresh]
     bared = _bared(draft, fresh)
-    leaves.move(draft, activated=bared, deactivated=fallen)
+    leaves.move(draft, activated=bared, put_off=fallen)
     best.reconsider(draft)
     best.consider(draft, bared)
     best.search(draft)
@@ -148,7 +147,7 @@ def _bared(draft: Draft, roots: list[BlockRef]) -> list[bytes]:
 def mark(draft: Draft) -> None:
     """The next step of the cascade in progress."""
     if draft.state.cascades:
-        leaves.move(draft, deactivated=_step(draft, draft.config.mark_step))
+        leaves.move(draft, put_off=_step(draft, draft.config.mark_step))
 
 
 def _step(draft: Draft, room: int) -> list[bytes]:
@@ -168,8 +167,7 @@ def _step(draft: Draft, room: int) -> list[bytes]:
             fallen += marker.fallen
             if len(pending) > 1:
                 # What several roots of this step reach is marked once: the later ones must see the marks.
-                for key in keys:
-                    draft.tables.put_packed(MARKS, key, conviction.to_bytes(4, "big"))
+                draft.tables.put_all_packed(MARKS, keys, conviction.to_bytes(4, "big"))
         cursors.append(marker.cursor)
         room -= len(keys) + marker.rows // _ROWS_PER_MARK + _MARKS_PER_ROOT
     finished = sum(cursor.done for cursor in cursors) == len(pending)
@@ -245,28 +243,20 @@ class _Marker:
         self._below(keys)
         return keys
 
+    def _judge(self, mark: bytes) -> Verdict:
+        if mark == self._mine:
+            return Verdict.PASS
+        return Verdict.CUT if self._stands(mark) else Verdict.TAKE
+
     def _below(self, keys: list[bytes]) -> None:
-        descent, mine, room, fallen = self._descent, self._mine, self._room, self.fallen
-        start = CONVICTED.unpack(descent.last)
-        # Both tables are in the order of the walk: they are read along with it instead of asked for each block.
-        marks = self._tables.scan_packed(MARKS, start=start)
-        listed = self._tables.scan_packed(ACTIVE, start=start)
-        marked, mark = next(marks, _NO_ROW)
-        leaf, _ = next(listed, _NO_ROW)
-        for key in descent:
-            while marked < key:
-                marked, mark = next(marks, _NO_ROW)
-            if marked == key:
-                if mark == mine:
-                    continue
-                if self._stands(mark):
-                    descent.cut()
-                    continue
-            keys.append(key)
-            while leaf < key:
-                leaf, _ = next(listed, _NO_ROW)
-            if leaf == key:
-                fallen.append(key)
-            if len(keys) >= room:
-                return
+        descent = self._descent
+        start = descent.last
+        # Marks are in the order of the walk: they are read along with it instead of asked for each block.
+        found = descent.walk(self._room, self._tables.scan_packed(MARKS, start=MARKS.unpack(start)), self._judge)
         self.done = descent.done
+        if found:
+            keys += found
+            rows = self._tables.scan_packed(ACTIVE, start=ACTIVE.unpack(start))
+            listed = [key for key, _ in takewhile(lambda row: row[0] <= found[-1], rows)]
+            if listed:
+                self.fallen += sorted(set(found).intersection(listed))

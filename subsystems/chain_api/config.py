@@ -29,6 +29,6 @@ class ChainConfig(msgspec.Struct, frozen=True, kw_only=True):
     # Leaves tested for viability in one step of the search for the best (each a few walks of O(log n)).
     search_step: int = 200
     # Blocks in one page of `best_chain`.
-    best_page: int = 1_000
+    best_page: int = 2_000
     # Hashes in one page of `descendants_answer`.
     descendants_page: int = 1_000

@@ -43,11 +43,7 @@ def tell(draft: Draft) -> None:
 def _page(draft: Draft, key: bytes, progress: bytes) -> None:
     limit = draft.config.descendants_page
     descent = below(draft, key, last=progress[4 : 4 + BLOCK_KEY_BYTES] or None, rows_max=limit * _ROWS_PER_HASH)
-    hashes: list[bytes] = []
-    for found in descent:
-        hashes.append(found[4:])
-        if len(hashes) == limit:
-            break
+    hashes = [found[4:] for found in descent.walk(limit)]
     draft.record(
         DescendantsTold(
             block=hash_of(key),

@@ -31,7 +31,9 @@ from subsystems.chain_api.tables import (
     ChainState,
     ConvictedRoot,
     block_key,
+    hashes_in,
     key_of,
+    keys_in,
     unpack_block,
 )
 
@@ -98,8 +100,7 @@ def digest_of(before: bytes, runs: list[MarkedRun]) -> bytes:
     """The digest of a cascade's hashes up to this page: BLAKE3 of the digest before and the page's hashes."""
     hasher = blake3(before)
     for run in runs:
-        keys = run.keys
-        hasher.update(b"".join([keys[at + 4 : at + BLOCK_KEY_BYTES] for at in range(0, len(keys), BLOCK_KEY_BYTES)]))
+        hasher.update(b"".join(hashes_in(run.keys)))
     return hasher.digest()
 
 
@@ -107,17 +108,14 @@ def blocks_marked(tables: Tables, event: BlocksMarked) -> None:
     marked = 0
     for run in event.runs:
         mark = run.conviction.to_bytes(4, "big")
-        keys = run.keys
-        put = tables.put_packed
-        for at in range(0, len(keys), BLOCK_KEY_BYTES):
-            put(MARKS, keys[at : at + BLOCK_KEY_BYTES], mark)
+        tables.put_all_packed(MARKS, keys_in(run.keys), mark)
         root = tables.get_packed(ROOT_OF, mark)
         assert root is not None
         place = CONVICTED.unpack(root)
         convicted = tables.get(CONVICTED, place)
         assert convicted is not None
-        tables.put(CONVICTED, place, replace(convicted, count=convicted.count + len(keys) // BLOCK_KEY_BYTES))
-        marked += len(keys) // BLOCK_KEY_BYTES
+        tables.put(CONVICTED, place, replace(convicted, count=convicted.count + len(run.keys) // BLOCK_KEY_BYTES))
+        marked += len(run.keys) // BLOCK_KEY_BYTES
     for cursor in event.cursors:
         if cursor.done:
             tables.delete(PENDING, (event.cascade, cursor.conviction))
@@ -145,6 +143,15 @@ def governance_exited(tables: Tables, event: GovernanceExited) -> None:
     put_state(tables, replace(state, governance=False, finalized=finalized, revive=finalized))
 
 
+def _lift_early_reverts(tables: Tables, state: ChainState, root: bytes) -> ChainState:
+    """The disputes that convicted a pardoned root had it reverted before (D25): that is pardoned with it (C13)."""
+    causes = [key for key, _ in tables.scan(CAUSES, (root,))]
+    lifted = [cause for cause in causes if tables.has(REVERTED, cause)]
+    for cause in lifted:
+        tables.delete(REVERTED, cause)
+    return replace(state, reverted=state.reverted - len(lifted))
+
+
 def _pardon(tables: Tables, state: ChainState, event: GovernanceExited) -> ChainState:
     """Remove the roots: all marks by them are void from here on. What others convict too is marked anew."""
     voided: set[int] = set()
@@ -157,6 +164,7 @@ def _pardon(tables: Tables, state: ChainState, event: GovernanceExited) -> Chain
         state = replace(state, blacklisted=state.blacklisted - convicted.count)
         tables.delete(CONVICTED, place)
         tables.delete(ROOT_OF, (convicted.id,))
+        state = _lift_early_reverts(tables, state, root.hash)
         tables.delete_range(CAUSES, (root.hash,))
         add_kid(tables, _parent_key(tables, *place))
     for cascade, conviction in [key for key, _ in tables.scan(PENDING)]:

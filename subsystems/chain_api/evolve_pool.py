@@ -15,8 +15,10 @@ from subsystems.chain_api.tables import (
     PRESENT,
     TRANSACTIONS,
     Judged,
+    block_key,
     key_of,
 )
+from subsystems.chain_api.tree import read_block
 
 __all__ = ["best_chain_moved", "group_recorded", "identities_in", "transactions_submitted"]
 
@@ -67,8 +69,10 @@ def group_recorded(tables: Tables, event: GroupRecorded) -> None:
     tables.put(JUDGED, (event.block, event.transaction), Judged(event.verdict, event.error))
     if event.verdict is not GroupVerdict.ACCEPTED:
         return
-    held = tables.get_packed(BLOCK_TRANSACTIONS, event.block) or b""
+    block = read_block(tables, event.block)
+    key = block_key(block.number, event.block)
+    held = tables.get_packed(BLOCK_TRANSACTIONS, key) or b""
     if event.transaction not in identities_in(held):
-        tables.put_packed(BLOCK_TRANSACTIONS, event.block, held + event.transaction)
+        tables.put_packed(BLOCK_TRANSACTIONS, key, held + event.transaction)
     if event.included is not None:
         tables.put_packed(INCLUSIONS, event.transaction + event.block, PRESENT)

@@ -38,6 +38,7 @@ from subsystems.chain_api.tables import (
     Orphan,
     block_key,
     key_of,
+    keys_in,
     pack_block,
 )
 from subsystems.chain_api.tree import find_block
@@ -135,7 +136,7 @@ def block_recorded(tables: Tables, event: BlockRecorded) -> None:
     if block.session_start is not None:
         tables.put(SESSION_STARTS, (block.session, block.hash), block.session_start)
     if block.transactions:
-        tables.put_packed(BLOCK_TRANSACTIONS, block.hash, b"".join(dict.fromkeys(block.transactions)))
+        tables.put_packed(BLOCK_TRANSACTIONS, key, b"".join(dict.fromkeys(block.transactions)))
     state = state_of(tables)
     if event.convicted_by is not None:
         mark_one(tables, key, event.convicted_by)
@@ -190,23 +191,24 @@ def _remove_orphan(tables: Tables, block: bytes) -> None:
 
 
 def leaves_moved(tables: Tables, event: LeavesMoved) -> None:
-    for ref in event.deactivated:
-        key = key_of(ref)
-        tables.delete(ACTIVE, (ref.number, ref.hash))
-        if not _kids(tables, ref.hash):
-            tables.put_packed(DORMANT, key, PRESENT)
-    for ref in event.activated:
-        tables.delete(DORMANT, (ref.number, ref.hash))
-        tables.put_packed(ACTIVE, key_of(ref), PRESENT)
+    # The covered ones went when their child came.
+    put_off = keys_in(event.put_off)
+    tables.delete_all_packed(ACTIVE, put_off)
+    tables.put_all_packed(DORMANT, put_off, PRESENT)
+    _activate(tables, event.activated)
     if event.swept:
         put_state(tables, replace(state_of(tables), sweeping=False))
 
 
 def leaves_revived(tables: Tables, event: LeavesRevived) -> None:
-    for ref in event.activated:
-        tables.delete(DORMANT, (ref.number, ref.hash))
-        tables.put_packed(ACTIVE, key_of(ref), PRESENT)
+    _activate(tables, event.activated)
     put_state(tables, replace(state_of(tables), revive=None if event.cursor is None else key_of(event.cursor)))
+
+
+def _activate(tables: Tables, activated: bytes) -> None:
+    keys = keys_in(activated)
+    tables.delete_all_packed(DORMANT, keys)
+    tables.put_all_packed(ACTIVE, keys, PRESENT)
 
 
 def descendants_sought(tables: Tables, event: DescendantsSought) -> None:

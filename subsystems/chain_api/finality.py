@@ -99,7 +99,7 @@ def resume(draft: Draft, message: Resume) -> Decision | Rejection:
         assert frozen is not None
         finalized = block_key(state.frozen_at, frozen)
     covered = sorted({draft.parent(root) for root in pardoned})
-    deactivated = [key for key in covered if leaves.is_listed(draft.tables, key)]
+    covered = [key for key in covered if leaves.is_listed(draft.tables, key)]
     draft.record(
         GovernanceExited(
             entry=state.entry,
@@ -111,7 +111,7 @@ def resume(draft: Draft, message: Resume) -> Decision | Rejection:
             rescan=_overlapping(draft, pardoned),
         )
     )
-    leaves.move(draft, deactivated=deactivated)
+    leaves.move(draft, covered=covered)
     best.reconsider(draft)
     best.search_all(draft)
     best.consider(draft, leaves.revive(draft))

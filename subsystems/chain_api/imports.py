@@ -84,7 +84,7 @@ def _record(draft: Draft, block: ImportBlock, parent: Block) -> None:
     if block.session_start is not None and convicted_by is None and _is_news(draft, block.session):
         draft.record(SessionStarted(index=block.session, block=block.hash, validators=block.session_start))
     active = convicted_by is None and leaves.may_be_active(draft, key)
-    leaves.move(draft, activated=[key] if active else [], deactivated=[above] if listed else [])
+    leaves.move(draft, activated=[key] if active else [], covered=[above] if listed else [])
     if convicted_by is None:
         best.consider_child(draft, key, above)
 

@@ -33,10 +33,10 @@ def may_be_active(chain: Chain, key: bytes) -> bool:
     return (number_of(key) > number_of(finalized) or key == finalized) and chain.convicted_by(key) is None
 
 
-def move(draft: Draft, *, activated: Sequence[bytes] = (), deactivated: Sequence[bytes] = ()) -> None:
-    """Tell what changed, if anything."""
-    if activated or deactivated:
-        draft.record(LeavesMoved(activated=[ref_of(k) for k in activated], deactivated=[ref_of(k) for k in deactivated]))
+def move(draft: Draft, *, activated: Sequence[bytes] = (), covered: Sequence[bytes] = (), put_off: Sequence[bytes] = ()) -> None:
+    """Tell what changed, if anything: leaves that are none any more are covered, others that are not active put off."""
+    if activated or covered or put_off:
+        draft.record(LeavesMoved(activated=b"".join(activated), covered=b"".join(covered), put_off=b"".join(put_off)))
 
 
 def _put_off(chain: Chain, finalized: bytes, limit: int) -> list[bytes]:
@@ -55,8 +55,7 @@ def sweep(draft: Draft) -> None:
         return
     limit = draft.config.leaves_step
     found = _put_off(draft, draft.state.finalized, limit + 1)
-    refs = [ref_of(key) for key in found[:limit]]
-    draft.record(LeavesMoved(activated=[], deactivated=refs, swept=len(found) <= limit))
+    draft.record(LeavesMoved(activated=b"", covered=b"", put_off=b"".join(found[:limit]), swept=len(found) <= limit))
 
 
 def revive(draft: Draft) -> list[bytes]:
@@ -69,5 +68,5 @@ def revive(draft: Draft) -> list[bytes]:
     found = [key for key, _ in islice(rows, limit + 1)]
     activated = [key for key in found[:limit] if may_be_active(draft, key)]
     rest = ref_of(found[limit]) if len(found) > limit else None
-    draft.record(LeavesRevived(activated=[ref_of(key) for key in activated], cursor=rest))
+    draft.record(LeavesRevived(activated=b"".join(activated), cursor=rest))
     return activated

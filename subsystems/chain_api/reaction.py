@@ -18,7 +18,6 @@ from messages.chain_api import (
     TransactionReturned,
 )
 from messages.chain_events import (
-    BLOCK_KEY_BYTES,
     BestChainMoved,
     BlacklistRecorded,
     BlockRecorded,
@@ -46,6 +45,7 @@ from messages.signals import (
     SessionChange,
 )
 from messages.transaction import transaction_id
+from subsystems.chain_api.tables import hashes_in, refs_in
 
 __all__ = ["SENDS", "react"]
 
@@ -84,10 +84,10 @@ def react(event: Message) -> Iterable[Message]:
             return react(SessionStarted(index=0, block=event.genesis, validators=event.validators))
         case BlockRecorded():
             return [_imported(event)]
-        case LeavesMoved() if event.activated or event.deactivated:
-            return [ActiveLeaves(activated=event.activated, deactivated=event.deactivated)]
+        case LeavesMoved() if event.activated or event.covered or event.put_off:
+            return [ActiveLeaves(activated=refs_in(event.activated), deactivated=refs_in(event.covered + event.put_off))]
         case LeavesRevived() if event.activated:
-            return [ActiveLeaves(activated=event.activated, deactivated=[])]
+            return [ActiveLeaves(activated=refs_in(event.activated), deactivated=[])]
         case BestChainMoved():
             return _best_chain(event)
         case FinalityMoved():
@@ -105,14 +105,10 @@ def react(event: Message) -> Iterable[Message]:
         case GroupRecorded() if event.included is not None and event.included.told:
             return [TransactionIncluded(id=event.transaction, block=event.block)]
         case DescendantsTold():
-            hashes = _split(event.hashes, 0, 32)
+            hashes = [event.hashes[at : at + 32] for at in range(0, len(event.hashes), 32)]
             return [DescendantsAnswer(block=event.block, hashes=hashes, page=event.page, last=event.last, known=event.known)]
         case _:
             return []
-
-
-def _split(data: bytes, skip: int, step: int) -> list[bytes]:
-    return [data[at + skip : at + step] for at in range(0, len(data), step)]
 
 
 def _imported(event: BlockRecorded) -> BlockImported:
@@ -138,7 +134,7 @@ def _imported(event: BlockRecorded) -> BlockImported:
 def _best_chain(event: BestChainMoved) -> list[Message]:
     told: list[Message] = []
     if event.reverted or event.applied:
-        told.append(BestChain(reverted=event.reverted, applied=event.applied, page=event.page, last=event.last))
+        told.append(BestChain(reverted=refs_in(event.reverted), applied=refs_in(event.applied), page=event.page, last=event.last))
     told += [TransactionReturned(id=move.id, block=move.block) for move in event.returned if move.told]
     told += [TransactionIncluded(id=move.id, block=move.block) for move in event.included if move.told]
     return told
@@ -166,7 +162,7 @@ def _governance_left(event: GovernanceExited) -> list[Message]:
 
 
 def _cascade_page(event: BlocksMarked, page: int) -> list[Message]:
-    hashes = [found for run in event.runs for found in _split(run.keys, 4, BLOCK_KEY_BYTES)]
+    hashes = [found for run in event.runs for found in hashes_in(run.keys)]
     count, digest = (event.count, event.digest) if event.last else (None, None)
     return [
         kind(

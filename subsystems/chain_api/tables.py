@@ -55,10 +55,13 @@ __all__ = [
     "Orphan",
     "block_key",
     "hash_of",
+    "hashes_in",
     "key_of",
+    "keys_in",
     "number_of",
     "pack_block",
     "ref_of",
+    "refs_in",
     "unpack_block",
 ]
 
@@ -66,6 +69,11 @@ __all__ = [
 PRESENT = b"\x01"
 # A cursor above every leaf.
 SEARCH_ALL = b"\xff" * 36
+
+
+_KEY = struct.Struct("36s")
+_KEY_HASH = struct.Struct("4x32s")
+_KEY_PARTS = struct.Struct(">I32s")
 
 
 def block_key(number: int, block: bytes) -> bytes:
@@ -78,6 +86,21 @@ def number_of(key: bytes) -> int:
 
 def hash_of(key: bytes) -> bytes:
     return key[4:36]
+
+
+def keys_in(keys: bytes) -> list[bytes]:
+    """Concatenated block keys, one by one."""
+    return [key for (key,) in _KEY.iter_unpack(keys)]
+
+
+def hashes_in(keys: bytes) -> list[bytes]:
+    """The hashes of concatenated block keys."""
+    return [block for (block,) in _KEY_HASH.iter_unpack(keys)]
+
+
+def refs_in(keys: bytes) -> list[BlockRef]:
+    """Concatenated block keys as references."""
+    return [BlockRef(block, number) for number, block in _KEY_PARTS.iter_unpack(keys)]
 
 
 def ref_of(key: bytes) -> BlockRef:
@@ -218,7 +241,7 @@ TRANSACTIONS = Table("transactions", key=(HASH,), value=Transaction)
 POOL = Table("pool", key=(HASH,), value=bytes)
 INCLUSIONS = Table("inclusions", key=(HASH, HASH), value=bytes)
 # Block -> its transactions' ids, concatenated (executed ones and accepted group transactions).
-BLOCK_TRANSACTIONS = Table("block_transactions", key=(HASH,), value=bytes)
+BLOCK_TRANSACTIONS = Table("block_transactions", key=(U32_KEY, HASH), value=bytes)
 JUDGED = Table("judged", key=(HASH, HASH), value=Judged)
 # Block whose descendants are being told -> next page (u32) and the last block key told.
 ASKED = Table("asked", key=(HASH,), value=bytes)

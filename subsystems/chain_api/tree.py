@@ -5,16 +5,42 @@ and that blocks of equal height skip equally far (skew-binary numbers; Myers, 19
 over the table ordered by height.
 """
 
+import enum
 from collections.abc import Callable, Iterator
+from itertools import chain
 
+from messages.chain_events import BLOCK_KEY_BYTES
 from messages.signals import BlockRef
 from overseer.tables import View
 from subsystems.chain_api.tables import BLOCKS, LEVELS, Block, block_key, hash_of, number_of, unpack_block
 
-__all__ = ["Descent", "ancestor", "find_block", "fork_point", "is_ancestor", "path_down", "read_block", "skip_of_child"]
+__all__ = [
+    "NO_ROW",
+    "Descent",
+    "Verdict",
+    "ancestor",
+    "find_block",
+    "fork_point",
+    "is_ancestor",
+    "path_down",
+    "read_block",
+    "skip_of_child",
+]
 
+# Behind the last row of any table by block key.
+NO_ROW = (b"\xff" * (BLOCK_KEY_BYTES + 1), b"")
+_NOTHING: Iterator[tuple[bytes, bytes]] = iter(())
 _ZERO = bytes(32)
+_GENESIS_NUMBER = bytes(4)
 _HIGH = b"\xff" * 32
+
+
+class Verdict(enum.Enum):
+    """Of a marked block on a walk."""
+
+    TAKE = enum.auto()
+    PASS = enum.auto()
+    CUT = enum.auto()
 
 
 def find_block(view: View, block: bytes) -> Block | None:
@@ -49,6 +75,8 @@ def ancestor(view: View, block: bytes, number: int) -> bytes | None:
 
 def is_ancestor(view: View, upper: bytes, lower: bytes) -> bool:
     """Whether the block key `upper` is `lower` or an ancestor of it."""
+    if upper[:4] == _GENESIS_NUMBER:
+        return True
     return upper == lower or (number_of(upper) < number_of(lower) and ancestor(view, hash_of(lower), number_of(upper)) == hash_of(upper))
 
 
@@ -72,11 +100,15 @@ def fork_point(view: View, left: bytes, right: bytes) -> bytes:
 def path_down(view: View, top: bytes, bottom: int, limit: int) -> list[bytes]:
     """Block keys from `top` (included) towards genesis, down to above height `bottom`, `limit` at most."""
     out: list[bytes] = []
-    block, number = hash_of(top), number_of(top)
+    number = number_of(top)
     while number > bottom and len(out) < limit:
-        out.append(block_key(number, block))
-        block = read_block(view, block).parent
+        out.append(top)
         number -= 1
+        parent = view.get_packed(LEVELS, top)
+        if parent is None:
+            raise LookupError(f"block {top[4:].hex()} is not in the tree")
+        if number >= 0:
+            top = block_key(number, parent)
     return out
 
 
@@ -84,8 +116,8 @@ class Descent:
     """The descendants of a block (without itself) level by level, as block keys in order; stops and goes on anywhere.
 
     `last` is the last key looked at: given back (with `hit`) it continues there. `known(parent)` tells of a block key that was
-    passed before whether it belongs; it is asked for the level in progress and the next one only. After the iteration `done`
-    says whether there is no more; it also ends, not done, after `rows_max` rows.
+    passed before whether it belongs; it is asked for the level in progress and the next one only. After a walk `done` says
+    whether there is no more; a walk also ends, not done, after `rows_max` rows.
     """
 
     def __init__(
@@ -96,55 +128,70 @@ class Descent:
         self._fresh = last is None
         self._known = known
         self._rows_max = rows_max
-        self._cut = False
         # Rows looked at: what the work costs.
         self.rows = 0
         self.last = root[:4] + _HIGH if last is None else last
         self.hit = hit
         self.done = False
 
-    def cut(self) -> None:
-        """Do not go below the block just given."""
-        self._cut = True
+    def _rows(self) -> Iterator[tuple[bytes, bytes]]:
+        start = LEVELS.unpack(self.last)
+        # Every level has a row, so no more levels than rows are reached.
+        end = (min(start[0] + self._rows_max + 2, 2**32 - 1), _ZERO)
+        rows = self._view.scan_packed(LEVELS, start=start, end=end)
+        for row in rows:
+            if row[0] > self.last:
+                return chain([row], rows)
+        return iter(())
 
-    def __iter__(self) -> Iterator[bytes]:
+    def walk(
+        self, limit: int, marks: Iterator[tuple[bytes, bytes]] = _NOTHING, judge: Callable[[bytes], Verdict] | None = None
+    ) -> list[bytes]:
+        """The next descendants, `limit` at most; once only.
+
+        `marks` are rows over block keys in order; of a block that has one `judge` says whether to take it, to pass it by, or
+        not to go below it either.
+        """
         at = self.last[:4]
         above: set[bytes] = set()
         here: set[bytes] = {hash_of(self._root)} if self._fresh else set()
         above_whole, here_whole = False, self._fresh
         asked: dict[bytes, bool] = {}
-        start = (number_of(self.last), hash_of(self.last))
-        # Every level has a row, so no more levels than rows are reached.
-        end = (min(start[0] + self._rows_max + 2, 2**32 - 1), _ZERO)
-        for key, parent in self._view.scan_packed(LEVELS, start=start, end=end):
-            if key <= self.last:
-                continue
-            if self.rows >= self._rows_max:
-                return
+        found: list[bytes] = []
+        special, mark = next(marks, NO_ROW)
+        hit, last, rows = self.hit, self.last, 0
+        for key, parent in self._rows():
+            if rows >= self._rows_max or len(found) >= limit:
+                break
             if key[:4] != at:
-                if not self.hit:
+                if not hit:
                     self.done = True
-                    return
-                above, above_whole = here, here_whole
-                here, here_whole = set[bytes](), True
-                at, self.hit = key[:4], False
-            self.rows += 1
-            belongs = parent in above
-            if not belongs and not above_whole:
+                    break
+                above.clear()
+                above, above_whole, here = here, here_whole, above
+                here_whole, hit, at = True, False, key[:4]
+            rows += 1
+            last = key
+            if parent not in above:
+                if above_whole:
+                    continue
                 if parent not in asked:
                     asked[parent] = self._known(block_key(number_of(at) - 1, parent))
-                belongs = asked[parent]
-            if not belongs:
-                self.last = key
-                continue
-            block = key[4:]
-            before = self.hit
-            here.add(block)
-            self.hit = True
-            self.last = key
-            yield key
-            if self._cut:
-                here.discard(block)
-                self.hit = before
-                self._cut = False
-        self.done = True
+                if not asked[parent]:
+                    continue
+            while special < key:
+                special, mark = next(marks, NO_ROW)
+            if special == key and judge is not None:
+                verdict = judge(mark)
+                if verdict is Verdict.CUT:
+                    continue
+                if verdict is Verdict.TAKE:
+                    found.append(key)
+            else:
+                found.append(key)
+            here.add(key[4:])
+            hit = True
+        else:
+            self.done = True
+        self.hit, self.last, self.rows = hit, last, rows
+        return found

@@ -3,7 +3,7 @@
 Written for bulk: the loop touches the view only for validators that have voted on that side already.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from messages.polkadot import VoteKind
 from messages.statements import vote_payload
@@ -33,32 +33,29 @@ class Count:
 
 
 class _Payloads:
-    """The signed bytes of each kind for one bundle."""
+    """The signed bytes of each kind for one bundle, made when they are first asked for."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
-        parent = bundle.receipt.descriptor.relay_parent
-        self.plain = {
-            kind: vote_payload(kind, candidate=bundle.candidate, session=bundle.session, relay_parent=parent)
-            for kind in VoteKind
-            if kind is not VoteKind.APPROVAL_MULTIPLE
-        }
+        # Of the kinds that name no candidates of their own.
+        self.plain: dict[VoteKind, bytes] = {}
 
-    def of(self, kind: VoteKind, hashes: "list[bytes] | tuple[bytes, ...]") -> bytes | Outcome:
+    def of(self, kind: VoteKind, hashes: Sequence[bytes]) -> bytes | Outcome:
         """The bytes, or why there are none."""
         if kind is not VoteKind.APPROVAL_MULTIPLE:
-            return Outcome.BAD_KIND if hashes else self.plain[kind]
+            if hashes:
+                return Outcome.BAD_KIND
+            if kind not in self.plain:
+                self.plain[kind] = self._signed(kind, ())
+            return self.plain[kind]
         if not 1 <= len(hashes) <= CANDIDATES_PER_VOTE_MAX:
             return Outcome.BAD_KIND
-        if self._bundle.candidate not in hashes:
-            return Outcome.WRONG_CANDIDATE
-        return vote_payload(
-            kind,
-            candidate=self._bundle.candidate,
-            session=self._bundle.session,
-            relay_parent=self._bundle.receipt.descriptor.relay_parent,
-            candidates=hashes,
-        )
+        return self._signed(kind, hashes) if self._bundle.candidate in hashes else Outcome.WRONG_CANDIDATE
+
+    def _signed(self, kind: VoteKind, hashes: Sequence[bytes]) -> bytes:
+        bundle = self._bundle
+        parent = bundle.receipt.descriptor.relay_parent
+        return vote_payload(kind, candidate=bundle.candidate, session=bundle.session, relay_parent=parent, candidates=hashes)
 
 
 def count_votes(view: View, bundle: Bundle, row: DisputeRow, verify: Verify) -> Count:
@@ -74,7 +71,7 @@ def count_votes(view: View, bundle: Bundle, row: DisputeRow, verify: Verify) -> 
             continue
         payload = plain.get(kind) if not hashes else None
         if payload is None:
-            payload = payloads.of(kind, list(hashes))
+            payload = payloads.of(kind, hashes)
             if isinstance(payload, Outcome):
                 outcomes.append(VoteOutcome(validator, kind, payload))
                 continue
@@ -124,7 +121,7 @@ def wanted_checks(view: View, bundle: Bundle) -> Iterator[Check]:
     for validator, kind, signature, hashes in bundle.statements:
         if validator >= bundle.size:
             continue
-        payload = payloads.of(kind, list(hashes))
+        payload = payloads.of(kind, hashes)
         if isinstance(payload, Outcome):
             continue
         if voted >> validator & 1:

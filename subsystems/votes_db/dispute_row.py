@@ -18,6 +18,8 @@ _HEAD = struct.Struct(">BBIIQ")
 _STATUSES: tuple[DisputeStatus, ...] = tuple(DisputeStatus)
 _PLACE = {status: place for place, status in enumerate(_STATUSES)}
 _KNOWN, _CHALLENGED, _LIFTED, _CONCLUDED, _CASCADE = 1, 2, 4, 8, 16
+# Up to so many members a set is taken apart bit by bit, beyond by its digits: late votes come one at a time.
+_FEW = 32
 
 
 class DisputeRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,4 +104,10 @@ def mask_of(validators: Iterable[int]) -> int:
 
 def members(mask: int) -> list[int]:
     """The validators of a set, ascending."""
+    if mask.bit_count() <= _FEW:
+        few: list[int] = []
+        while mask:
+            few.append((mask & -mask).bit_length() - 1)
+            mask &= mask - 1
+        return few
     return [place for place, bit in enumerate(bin(mask)[:1:-1]) if bit == "1"]

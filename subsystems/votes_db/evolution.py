@@ -61,6 +61,8 @@ def apply(tables: Tables, event: Message) -> None:
     match event:
         case VotesImported():
             _votes_imported(tables, event)
+        case TransactionsIssued():
+            _transactions_issued(tables, event)
         case CandidateOpened():
             _candidate_opened(tables, event)
         case PovRecorded():
@@ -75,8 +77,6 @@ def apply(tables: Tables, event: Message) -> None:
             _change(tables, (event.session, event.candidate), lifted=True)
         case CascadeTold():
             _change(tables, (event.session, event.candidate), cascade=True)
-        case TransactionsIssued():
-            _transactions_issued(tables, event)
         case CandidatesKnown():
             _candidates_known(tables, event)
         case SessionOpened():

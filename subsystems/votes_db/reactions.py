@@ -14,6 +14,7 @@ from messages.votes_db_journal import (
     DisputeResolved,
     PackedVotes,
     TransactionsIssued,
+    VotesImported,
 )
 from subsystems.votes_db.packing import KIND, to_votes
 
@@ -23,6 +24,9 @@ __all__ = ["react"]
 def react(event: Message) -> Iterable[Message]:
     """The messages that follow from one event, in order; a fact is told as it was recorded."""
     match event:
+        # By far the most frequent, and told to nobody, comes first.
+        case VotesImported():
+            return ()
         case DisputeDetected():
             return _detection(event)
         case ChallengeRaised():

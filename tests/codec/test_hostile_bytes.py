@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from message_values import CONTRACT, simplest
 
 from messages.chain_api import FinalizeBlock
-from messages.codec import BODY_BYTES_MAX, DEPTH_MAX, CodecError, decode, decode_raw, encode
+from messages.codec import BODY_BYTES_MAX, DEPTH_MAX, ITEMS_MAX, CodecError, decode, decode_raw, encode
 
 # Far beyond what a refusal takes (all are below 20 ms on two busy cores), far below what an attack takes.
 SECONDS_MAX = 1.0
@@ -73,11 +73,16 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "4 GiB of bytes": (map_of(b"\x5a" + b"\xff" * 4), "malformed"),
     "reserved length": (map_of(b"\x1c"), "malformed"),
     "reserved length of a list": (map_of(b"\x9e"), "malformed"),
+    "as many empty lists as fit": (
+        map_of(b"\x9a" + struct.pack(">I", BODY_BYTES_MAX - 8) + b"\x80" * (BODY_BYTES_MAX - 8)),
+        "too_many_items",
+    ),
+    "one value too many": (map_of(b"\x9a" + struct.pack(">I", ITEMS_MAX - 2) + b"\x00" * (ITEMS_MAX - 2)), "too_many_items"),
     # depth
     "lists in lists, just too deep": (map_of(b"\x81" * DEPTH_MAX + b"\x80"), "too_deep"),
     "maps in maps, just too deep": (b"\xa1\x61a" * (DEPTH_MAX + 1) + b"\x00", "too_deep"),
     "400 deep": (map_of(b"\x81" * 400 + b"\x00"), "malformed"),
-    "as deep as fits": (b"\x81" * BODY_BYTES_MAX, "malformed"),
+    "as deep as fits": (b"\x81" * BODY_BYTES_MAX, "too_many_items"),
     # keys
     "duplicate keys": (b"\xa2\x61a\x00\x61a\x01", "malformed"),
     "integer key": (map_of(b"\x00", key=b"\x00"), "malformed"),
@@ -132,6 +137,9 @@ def test_the_limits_themselves_are_allowed() -> None:
     largest = map_of(b"\x5a" + struct.pack(">I", BODY_BYTES_MAX - 8) + bytes(BODY_BYTES_MAX - 8))
     assert len(largest) == BODY_BYTES_MAX
     assert decode_raw(largest)
+    # The map, its key and the list are three of them.
+    most = map_of(b"\x9a" + struct.pack(">I", ITEMS_MAX - 3) + b"\x00" * (ITEMS_MAX - 3))
+    assert len(decode_raw(most)["a"]) == ITEMS_MAX - 3
 
 
 def test_a_body_beyond_the_limit_is_not_encoded_either() -> None:

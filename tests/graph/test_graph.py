@@ -98,6 +98,12 @@ def test_a_message_that_nobody_sends_is_found_unless_it_comes_from_outside() -> 
     assert kinds(declared("graph_b", consumes=(Weighed,))) == [FindingKind.UNSENT]
 
 
+def test_a_command_whose_only_senders_are_not_part_of_the_system_is_told_and_no_error() -> None:
+    receiver = declared("graph_b", consumes=(Weigh,), restricted={Weigh: ("graph_a",)})
+    assert [(f.kind, f.fatal) for f in Graph.of([receiver]).findings()] == [(FindingKind.UNSENT, False)]
+    assert [(f.kind, f.fatal) for f in Graph.of([receiver, declared("graph_a")]).findings()] == [(FindingKind.UNSENT, True)]
+
+
 def test_a_command_that_nobody_consumes_is_found_and_a_fact_is_not() -> None:
     assert kinds(declared("graph_a", sends=(Weigh, Weighed))) == [FindingKind.UNCONSUMED]
     assert kinds(declared("graph_a", sends=(Weigh,)), declared("graph_b")) == [FindingKind.UNCONSUMED]

@@ -33,6 +33,18 @@ async def test_the_first_plan_creates_everything_and_the_second_is_empty(bare_bu
     await provisioner.verify(await bare_bus.server.monitor("varz"))
 
 
+async def test_the_stream_keeps_everything_and_refuses_when_full(bus: Bus) -> None:
+    config = (await call(await bus.user("provisioner"), f"STREAM.INFO.{STREAM}"))["config"]
+    wanted = {"retention": "limits", "discard": "new", "storage": "file", "deny_delete": True, "deny_purge": False, "allow_atomic": True}
+    wanted |= {"allow_direct": False, "max_age": 0, "max_msgs_per_subject": -1, "num_replicas": 1, "max_bytes": LIMITS.node_bytes_max}
+    wanted |= {"republish": {"src": f"overseer.{NODE}.>", "dest": f"live.overseer.{NODE}.>"}, "max_msg_size": 1024**2}
+    assert {field: config[field] for field in wanted} == wanted
+    consumer = (await call(await bus.user("provisioner"), f"CONSUMER.INFO.{STREAM}.votes_db"))["config"]
+    assert (consumer["ack_policy"], consumer["deliver_policy"], consumer["max_deliver"]) == ("all", "all", -1)
+    assert consumer["max_ack_pending"] == 200_000
+    assert "inactive_threshold" not in consumer
+
+
 async def test_nothing_is_verified_before_it_exists(bare_bus: Bus) -> None:
     with pytest.raises(DangerousSettings, match="stream OVERSEER_alpha does not exist"):
         await (await bare_bus.provisioner()).verify()

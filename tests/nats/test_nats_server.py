@@ -49,9 +49,14 @@ def test_a_missing_executable_says_what_to_install(monkeypatch: pytest.MonkeyPat
         find_server()
 
 
-def test_it_does_not_listen_beyond_loopback_without_tls(tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+def test_it_does_not_listen_beyond_loopback_without_tls(tmp_path: Path, host: str) -> None:
     with pytest.raises(ServerError, match="without TLS"):
-        server_config(ServerSettings(host="0.0.0.0"), tmp_path, (-1, -1))
+        server_config(ServerSettings(host=host), tmp_path, (-1, -1))
+
+
+def test_beyond_loopback_clients_show_certificates_and_monitoring_stays_inside(tmp_path: Path) -> None:
+    assert "tls" not in server_config(ServerSettings(host="localhost"), tmp_path, (-1, -1))
     tls = TlsFiles(certificate=tmp_path / "c", key=tmp_path / "k", authority=tmp_path / "a")
     text = server_config(ServerSettings(host="0.0.0.0", tls=tls), tmp_path, (-1, -1))
     assert '"verify": true' in text
@@ -142,9 +147,7 @@ async def test_a_bad_configuration_ends_the_start_with_the_servers_words(tmp_pat
 
 PARENT = """
     import sys, anyio
-    from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
+    from pathlib import Path
     from overseer.nats.server import EmbeddedServer
 
     async def main():
@@ -223,6 +226,14 @@ async def test_a_rotated_key_is_taken_by_a_reload_and_the_old_one_ends(bus: Bus)
     await until(lambda: reader.client.is_closed)
     renewed = await bus.user("reader")
     assert (await renewed.ask("$JS.API.INFO"))["streams"] == 3
+
+
+@pytest.mark.real
+async def test_a_server_that_does_not_run_is_not_reloaded(tmp_path: Path) -> None:
+    async with EmbeddedServer(tmp_path, OPEN) as server:
+        await server.kill()
+        with pytest.raises(ServerError, match="not running"):
+            await server.reload(OPEN)
 
 
 @pytest.mark.real

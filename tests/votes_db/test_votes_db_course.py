@@ -1,5 +1,7 @@
 """The course of a dispute: detected, confirmed, concluded, late votes, double votes (D01 to D10, D28)."""
 
+from collections.abc import Iterator
+
 from votes_world import (
     APPROVED,
     BACKED,
@@ -19,8 +21,9 @@ from votes_world import (
 )
 
 from messages.chain_api import SubmitTransaction
+from messages.codec import encode
 from messages.dispute_conclusion import Challenged, ChallengeLifted, Detection, Resolution, Voter
-from messages.polkadot import Side, TransactionKind
+from messages.polkadot import Side, TransactionKind, Vote
 from messages.votes_db import (
     ActiveDisputes,
     Dispute,
@@ -31,6 +34,8 @@ from messages.votes_db import (
     Outcome,
     RecentDisputes,
 )
+from overseer.memory.rows import MemoryRows
+from overseer.tables import Overlay, Tables
 from overseer.testing.given import Given
 from subsystems.votes_db import VotesDbConfig
 
@@ -79,11 +84,19 @@ def test_D02_the_valid_voter_contradicts_when_it_comes_second() -> None:
 
 def test_D02_detection_carries_the_other_candidates_of_the_contradicting_voter_newest_last() -> None:
     db = votes_db(10)
-    for at, of in enumerate((5, 3, 4)):
+    newest_last = sorted(range(1, 6), key=candidate, reverse=True)
+    for at, of in enumerate(newest_last):
         db.when(bundle([vote(2, APPROVED, of)], of), now_ms=2_000_000 + at)
     db.when(bundle([vote(1, VALID)]))
     (detection,) = db.when(bundle([vote(2, INVALID)])).sent_of(Detection)
-    assert detection.voted_candidates == [candidate(5), candidate(3), candidate(4)]
+    assert detection.voted_candidates == [candidate(of) for of in newest_last]
+
+
+def test_D02_a_lone_voter_contradicting_itself_has_no_other_candidates() -> None:
+    db = votes_db(10)
+    db.when(bundle([vote(2, VALID)]))
+    (detection,) = db.when(bundle([vote(2, INVALID)])).sent_of(Detection)
+    assert (detection.contradicting, detection.voted_candidates) == (2, [])
 
 
 def test_D02_a_new_dispute_is_gossiped_once_with_its_votes() -> None:
@@ -296,6 +309,15 @@ def test_D25_invalid_votes_beyond_f_challenge_once_and_a_conclusion_for_lifts_it
     assert then.sent_of(Challenged) == then.sent_of(ChallengeLifted) == []
 
 
+def test_D25_a_lifted_challenge_is_not_lifted_again_by_late_votes() -> None:
+    db = votes_db(10)
+    assert len(db.when(bundle([vote(0, VALID), *votes(range(6, 10), INVALID)])).sent_of(Challenged)) == 1
+    assert len(db.when(bundle(votes(range(1, 7), VALID))).sent_of(ChallengeLifted)) == 1
+    late = db.when(bundle([vote(7, VALID)]))
+    assert outcomes(late) == [Outcome.DOUBLE_VOTE]
+    assert late.sent_of(ChallengeLifted) == []
+
+
 def test_D28_the_whole_import_replayed_changes_nothing_and_sends_nothing() -> None:
     db = votes_db(7)
     messages = [
@@ -325,3 +347,42 @@ def test_D28_the_events_alone_build_the_same_tables() -> None:
 
 def rows_of(db: Given) -> dict[str, list[tuple[bytes, bytes]]]:
     return {name: list(db.rows.scan(name, b"", None)) for name in db.rows.tables()}
+
+
+class CountingRows(MemoryRows):
+    """Counts the rows that are read."""
+
+    read = 0
+
+    def get(self, table: str, key: bytes) -> bytes | None:
+        self.read += 1
+        return super().get(table, key)
+
+    def scan(self, table: str, start: bytes, end: bytes | None, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        for row in super().scan(table, start, end, reverse=reverse):
+            self.read += 1
+            yield row
+
+
+def test_D05_the_thousandth_vote_reads_and_writes_as_many_rows_as_the_tenth() -> None:
+    db = votes_db(1000, verify=lambda check: True)
+    rows = CountingRows(db.rows.tables())
+    for name in db.rows.tables():
+        rows.load(name, db.rows.scan(name, b"", None))
+    db.rows = rows
+    db.when(bundle([Vote(999, VALID, bytes(64))]))
+    work: list[tuple[int, int, int]] = []
+    for i in range(999):
+        rows.read, written = 0, Overlay(rows)
+        then = db.when(bundle([Vote(i, INVALID, bytes(64))]))
+        read = rows.read
+        for event in then.events:
+            db.subsystem.evolve(Tables(written), event)
+        work.append((read, sum(len(r) for r in written.rows.values()), sum(len(encode(e)) for e in then.events)))
+    # Until the dispute is confirmed (332) its voters take spam slots; once concluded (665), each vote is judged by itself.
+    phases = [{w[:2] for w in work[start:end]} for start, end in ((1, 332), (340, 660), (670, 999))]
+    assert [len(phase) for phase in phases] == [1, 1, 1]
+    (unconfirmed,), (confirmed,), (late,) = phases
+    assert confirmed <= unconfirmed
+    assert late[0] <= confirmed[0] + 1
+    assert max(w[2] for w in work[1:332]) <= work[10][2] + 4

@@ -106,6 +106,8 @@ async def test_seek_below_the_first_means_the_first_and_beyond_the_last_waits_fo
     await world.trim(5)
     await line.seek(1)
     assert (await line.pull(1, 1_000))[0].message.sequence == 5
+    await line.ack((await pull_all(line, 5))[-1])
+    # Not the acknowledged position, which the server takes a 0 for.
     await line.seek(0)
     assert (await line.pull(1, 1_000))[0].message.sequence == 5
     await line.seek(13)

@@ -204,6 +204,38 @@ async def test_endpoints_answer_again_after_a_restart(own_server: Server, closin
         assert (await exchange.request("votes.look", b"again", {}, 2_000)).body == b"again"
 
 
+async def test_a_seek_on_a_new_session_ends_nobody_elses_subscription(own_server: Server, closing: AsyncExitStack) -> None:
+    """Subscriptions are numbered anew in each session: the old pull's number is an endpoint's now."""
+
+    async def echo(request: Request) -> Response:
+        return Response(request.body)
+
+    world = await world_on(own_server, closing)
+    await world.create()
+    line = await world.line("votes_db")
+    await line.seek(1)
+    exchange = NatsExchange(world.connection)
+    await exchange.serve("votes_db", "votes", [(EndpointSpec("look", "votes.look"), echo)])
+    own_server.kill()
+    own_server.start()
+    with anyio.fail_after(10):
+        await line.connected()
+        await line.seek(1)
+        assert (await exchange.request("votes.look", b"still", {}, 2_000)).body == b"still"
+
+
+async def test_a_pong_whose_waiter_gave_up_does_not_end_the_session(own_server: Server, closing: AsyncExitStack) -> None:
+    connection = await connected_to(own_server, closing)
+    own_server.signal(signal.SIGSTOP)
+    with anyio.move_on_after(0.05) as waiting:
+        await connection.ready()
+    own_server.signal(signal.SIGCONT)
+    assert waiting.cancelled_caught
+    await connection.settle()
+    await connection.settle()
+    assert connection.epoch == 1
+
+
 async def test_an_absent_server_and_a_refused_user_are_told_in_time_and_by_name(own_server: Server) -> None:
     absent = f"nats://127.0.0.1:{own_server.port}"
     own_server.kill()
@@ -331,6 +363,41 @@ async def test_a_deleted_consumer_and_a_missing_stream_are_unavailable_not_silen
             await ask()
     with pytest.raises(BusUnavailable, match="nobody"):
         await line.append(nats.numbered("votes_db", 1), 0)
+
+
+async def test_a_delivery_that_went_elsewhere_is_noticed_even_when_nothing_follows_it(
+    nats: NatsWorld, shared_server: Server, closing: AsyncExitStack
+) -> None:
+    """As after a torn pull: without this the message would be missing until the next one, or for good."""
+    await nats.create()
+    line = await nats.line("votes_db")
+    await line.seek(1)
+    thief = await connected_to(shared_server, closing)
+    stolen: list[bytes] = []
+    await thief.listen("thief", lambda _subject, _reply, _headers, body: stolen.append(body))
+    ask = f"$JS.API.CONSUMER.MSG.NEXT.{nats.stream}.votes_db"
+    await thief.publish(ask, b"1", reply="thief")
+    await thief.settle()
+
+    async def waiting() -> bool:
+        return (await nats.api(f"CONSUMER.INFO.{nats.stream}.votes_db"))["num_waiting"] == 1
+
+    await until(waiting)
+    # Asks beside the thief, who is first in line.
+    assert await line.pull(10, 0) == []
+    await line.append(nats.numbered("votes_db", 1), 0)
+    await until(lambda: stolen == [b"0"])
+    with pytest.raises(BusUnavailable, match="deliveries 1 to 1 were lost"):
+        await take_until_lost(line, [])
+    await line.seek(1)
+    assert [d.message.body for d in await line.pull(10, 1_000)] == [b"0"]
+    # And at once when something does follow.
+    await line.seek(1)
+    await thief.publish(ask, b"1", reply="thief")
+    await until(lambda: len(stolen) == 2)
+    await line.append(nats.numbered("votes_db", 1, start=1), 1)
+    with pytest.raises(BusUnavailable, match="deliveries 1 to 1 were lost"):
+        await line.pull(10, 1_000)
 
 
 async def test_one_acknowledgement_covers_all_before_it_and_shows_in_the_consumer(nats: NatsWorld) -> None:

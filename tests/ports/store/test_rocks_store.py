@@ -306,9 +306,12 @@ async def test_a_reader_looks_into_a_running_store_and_writes_nothing_there(tmp_
 
 async def test_the_event_loop_goes_on_during_a_commit_and_a_cancelled_commit_is_finished(tmp_path: Path) -> None:
     store = open_at(tmp_path / "s")
+    finished = False
     with anyio.CancelScope() as scope:
         scope.cancel()
         await store.commit(put(10))
+        finished = True
+    assert finished, "the cancellation came before the sync"
     turns = 0
     done = anyio.Event()
 

@@ -1,0 +1,224 @@
+"""`overseer demo`: embedded NATS, real processes, a story, and a check of what it came to."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Annotated
+
+import anyio
+import msgspec
+import typer
+from rich.live import Live
+
+from overseer.cli.common import Json, console, fail, load_settings, print_json, run_async, say
+from overseer.demo.playing import Outcome, Played, Unexpected, find_out, play
+from overseer.demo.view import LiveView
+from overseer.feeds.devchain import DevChain, Shape
+from overseer.feeds.story import Await, Scene, Send, Story
+from overseer.node.client import Client
+from overseer.node.folder import RunInfo
+from overseer.node.overseer import Node
+from overseer.node.report import NodeReport, node_report
+from overseer.observe.logs import configure_logs
+from overseer.settings import Loaded
+from overseer.supervise.stopping import StopRequest, watch_signals
+
+__all__ = ["demo"]
+
+REFRESH_PER_S = 8
+
+
+class Told(msgspec.Struct, kw_only=True):
+    """What `--json` prints."""
+
+    ok: bool
+    seconds: float
+    processes: int
+    blocks: int
+    votes_sent: int
+    votes_stored: int
+    disputes: int
+    concluded_for: int
+    concluded_against: int
+    blacklisted: int
+    blacklisted_expected: int
+    transactions: int
+    governance_entered: bool
+    governance_left: bool
+    dead_letters: int
+    differences: list[str]
+
+
+def demo(
+    validators: Annotated[int, typer.Option(min=4, max=1000, help="Validators of a session.")] = 100,
+    seed: Annotated[str, typer.Option(help="The same seed tells the same story.")] = "demo",
+    stay: Annotated[bool, typer.Option("--stay", help="Stay up afterwards, to be looked at with `nats` and `overseer`.")] = False,
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", help="Keep the node here (default: a temporary folder).", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """A story on a real node: sessions, forks, disputes both ways, a cascade, governance mode entered and left.
+
+    Checks its own outcome against what the development chain knows; the exit code is 1 on any difference.
+    """
+    story = DevChain(seed, Shape(validators=validators)).story()
+    with tempfile.TemporaryDirectory(prefix="overseer-demo-") as scratch:
+        folder = data_dir or Path(scratch)
+        loaded = load_settings(
+            data_dir=folder, node="demo", feed__source="none", log__level="warning", genesis=story.genesis.hex(),
+            governance__authority=story.authority.public.hex(),
+        )  # fmt: skip
+        configure_logs(loaded.config.log, run_id="", node="demo")
+        told = run_async(lambda: _Demo(loaded, story, json, stay).run())
+        if json:
+            print_json(msgspec.to_builtins(told))
+        if not told.ok:
+            raise typer.Exit(1)
+
+
+class _Demo:
+    """One showing."""
+
+    def __init__(self, loaded: Loaded, story: Story, as_json: bool, stay: bool) -> None:
+        self._loaded = loaded
+        self._story = story
+        self._json = as_json
+        self._stay = stay
+        self._view = LiveView(len(story.steps))
+        self._up = anyio.Event()
+        self._info: RunInfo | None = None
+        self._began = time.monotonic()
+        self._ended = anyio.Event()
+
+    async def run(self) -> Told:
+        stop = StopRequest()
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(watch_signals, stop)
+            node = Node(self._loaded, started=self._started)
+            tasks.start_soon(self._run_node, node, stop)
+            async with AsyncExitStack() as stack:
+                told = await self._tell(node, stop, stack)
+            stop.request("the story is told")
+            await self._ended.wait()
+            tasks.cancel_scope.cancel()
+        return told
+
+    async def _run_node(self, node: Node, stop: StopRequest) -> None:
+        try:
+            await node.run(stop)
+        finally:
+            self._ended.set()
+
+    def _started(self, info: RunInfo) -> None:
+        self._info = info
+        self._up.set()
+
+    async def _tell(self, node: Node, stop: StopRequest, stack: AsyncExitStack) -> Told:
+        show = not self._json and console.is_terminal
+        live = stack.enter_context(Live(self._view, console=console, refresh_per_second=REFRESH_PER_S, transient=True)) if show else None
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_cancel_when_stopped, stop, scope)
+                await self._up.wait()
+                tasks.cancel_scope.cancel()
+        if self._info is None:
+            # Given up (the node's own error tells why), or stopped by hand.
+            await self._ended.wait()
+            fail("stopped before the node was up")
+        client = await stack.enter_async_context(Client.connected(self._loaded.config, self._info.url, "operator"))
+        await client.connection.listen(f"overseer.{self._info.node}.>", self._view.hear)
+        try:
+            played = await play(client, self._story, self._follow(node, show))
+            outcome = await find_out(client, self._story)
+        except Unexpected as unexpected:
+            played, outcome = Played(), _nothing(str(unexpected))
+        report = await node_report(self._loaded.config, self._info, client.connection)
+        told = self._judge(played, outcome, report)
+        if live is not None:
+            live.stop()
+            console.print(self._view)
+        if not self._json:
+            _summary(told, self._loaded, self._info, self._stay)
+        if self._stay:
+            await stop.wait()
+        return told
+
+    def _follow(self, node: Node, show: bool) -> Callable[[int, Scene | Send | Await], None]:
+        def follow(number: int, step: Scene | Send | Await) -> None:
+            self._view.step = number
+            self._view.children = node.supervisor.statuses() if node.supervisor is not None else ()
+            if isinstance(step, Scene):
+                self._view.scene = step.text
+                if not show and not self._json:
+                    say(f"[{time.monotonic() - self._began:5.1f} s] {step.text}".replace("[", "\\[", 1))
+
+        return follow
+
+    def _judge(self, played: Played, outcome: Outcome, report: NodeReport) -> Told:
+        expected = self._story.expected
+        differences = list(outcome.differences)
+        dead = sum(row.dead_letters for row in report.subsystems)
+        if dead:
+            differences.append(f"dead letters: {dead}, expected 0")
+        if self._view.transactions != set(expected.transactions):
+            differences.append(f"transactions: {len(self._view.transactions)}, expected {len(expected.transactions)} (or others)")
+        return Told(
+            ok=not differences,
+            seconds=round(time.monotonic() - self._began, 1),
+            # The overseer, the NATS server, and the subsystems.
+            processes=2 + len(report.subsystems),
+            blocks=expected.blocks,
+            votes_sent=played.votes_sent,
+            votes_stored=outcome.votes_stored,
+            disputes=outcome.disputes,
+            concluded_for=outcome.concluded_for,
+            concluded_against=outcome.concluded_against,
+            blacklisted=outcome.blacklisted,
+            blacklisted_expected=len(expected.blacklisted),
+            transactions=len(self._view.transactions),
+            governance_entered=outcome.governance_entered,
+            governance_left=outcome.governance_left,
+            dead_letters=dead,
+            differences=differences,
+        )
+
+
+async def _cancel_when_stopped(stop: StopRequest, scope: anyio.CancelScope) -> None:
+    await stop.wait()
+    scope.cancel()
+
+
+def _nothing(difference: str) -> Outcome:
+    return Outcome(
+        votes_stored=0, disputes=0, concluded_for=0, concluded_against=0, blacklisted=0, governance_entered=False, governance_left=False,
+        differences=[difference],
+    )  # fmt: skip
+
+
+def _summary(told: Told, loaded: Loaded, info: RunInfo, stay: bool) -> None:
+    verdict = "[bold green]as it had to be[/]" if told.ok else "[bold red]not as it had to be[/]"
+    say(f"\n[bold]The story is told, {verdict}[/], in {told.seconds} s by {told.processes} processes:")
+    say(f"  {told.blocks} blocks, {told.votes_sent} votes sent, {told.votes_stored} stored (each once), {told.dead_letters} dead letters")
+    say(f"  {told.disputes} disputes: {told.concluded_for} concluded for, {told.concluded_against} against")
+    say(f"  {told.blacklisted} blocks blacklisted (expected {told.blacklisted_expected}), {told.transactions} rewards and slashes")
+    say(f"  governance mode: {'entered' if told.governance_entered else 'never entered'}{', and left' if told.governance_left else ''}")
+    for difference in told.differences:
+        say(f"  [red]differs:[/] {difference}")
+    if not stay:
+        say("\nTry next: [bold]overseer demo --stay[/], and in another terminal what it then proposes; or [bold]overseer run[/].")
+        return
+    environment = f"OVERSEER_NODE={info.node} OVERSEER_DATA_DIR={loaded.config.data_dir}"
+    say(f"\nStaying up on {info.url} until Ctrl-C. In another terminal: [bold]export {environment}[/], then")
+    for line in (
+        "overseer status",
+        "overseer dispute list",
+        "overseer query best",
+        "overseer journal chain_api --limit 5",
+        "overseer verify",
+        "overseer nats-context   # then: nats --context overseer-demo micro ls",
+        "nats --context overseer-demo sub 'overseer.>' --translate 'overseer decode'",
+    ):
+        say(f"  {line}".replace("[", "\\["))

@@ -1,0 +1,172 @@
+"""`overseer make ...`: valid, signed input, from a seed or a key file, ready to be piped into `overseer send`.
+
+overseer make bundle --valid 0-6 --invalid 7,8 | overseer send register_vote -
+"""
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from messages.message import Message
+from messages.polkadot import VoteKind
+from messages.scale import candidate_hash
+from overseer.cli import common
+from overseer.cli.common import plain_message
+from overseer.feeds.author import genesis_of
+from overseer.feeds.keyring import KeyFileError, Keyring
+from overseer.feeds.make import make_block, make_bundle, make_receipt, make_validators, make_vote
+
+__all__ = ["make"]
+
+make = typer.Typer(help="Make valid, signed input: keys, receipts, votes, bundles, blocks.", no_args_is_help=True)
+
+Seed = Annotated[str, typer.Option(help="Everything follows from it: the same seed makes the same keys and candidates.")]
+Keys = Annotated[Path | None, typer.Option("--keys", help="A key file, instead of the seed's keys.", show_default=False)]
+Count = Annotated[int, typer.Option("--validators", min=1, max=10_000, help="Size of the validator set.")]
+SessionIndex = Annotated[int, typer.Option("--session", min=0, help="Session index.")]
+ParaId = Annotated[int, typer.Option("--para", min=0, help="Parachain id.")]
+RelayParent = Annotated[str | None, typer.Option("--relay-parent", help="The relay parent (default: the genesis).", show_default=False)]
+Label = Annotated[str, typer.Option("--label", help="Tells candidates of one seed apart.")]
+
+
+def _keyring(seed: str, keys: Path | None, count: int) -> Keyring:
+    if keys is None:
+        return make_validators(seed, count)
+    try:
+        return Keyring.from_json(keys.read_bytes())
+    except (OSError, KeyFileError) as error:
+        common.fail(f"{keys}: {error}", "make one with `overseer make validator --count 10 > keys.json`")
+
+
+def _hash(text: str, what: str) -> bytes:
+    try:
+        data = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        data = b""
+    if len(data) != 32:
+        common.fail(f"{what} {text!r} is not a hash", "a hash is 64 hexadecimal digits, with or without 0x")
+    return data
+
+
+def _indices(text: str, count: int) -> list[int]:
+    """`0-6,9` -> [0, ..., 6, 9]."""
+    found: list[int] = []
+    for part in filter(None, text.split(",")):
+        low, _, high = part.partition("-")
+        try:
+            first, last = int(low), int(high or low)
+        except ValueError:
+            common.fail(f"{part!r} is not a validator index or a range", "write indices like 0-6,9")
+        if not 0 <= first <= last < count:
+            common.fail(f"{part!r} is outside the set of {count} validators", f"indices are 0 to {count - 1}")
+        found.extend(range(first, last + 1))
+    return found
+
+
+def _print(message: Message) -> None:
+    typer.echo(json_module.dumps(plain_message(message)))
+
+
+def _receipt(seed: str, label: str, para: int, relay_parent: str | None) -> Any:
+    parent = _hash(relay_parent, "relay parent") if relay_parent else genesis_of(seed)
+    return make_receipt(f"{seed}/{label}", para_id=para, relay_parent=parent)
+
+
+@make.command()
+def validator(
+    seed: Seed = "dev",
+    count: Annotated[int, typer.Option(min=1, max=10_000, help="How many keys.")] = 1,
+    ed25519: Annotated[bool, typer.Option("--ed25519", help="Ed25519 instead of sr25519 keys.")] = False,
+) -> None:
+    """Validator keys as a key file on stdout (it holds secrets: keep it to yourself)."""
+    typer.echo(make_validators(seed, count, ed25519_every=1 if ed25519 else 0).to_json().decode())
+
+
+@make.command()
+def receipt(seed: Seed = "dev", label: Label = "candidate", para: ParaId = 1000, relay_parent: RelayParent = None) -> None:
+    """A candidate receipt with its hash."""
+    made = _receipt(seed, label, para, relay_parent)
+    bundle = make_bundle(make_validators(seed, 1), made, [(0, VoteKind.EXPLICIT_VALID)], session=0, block_number=0)
+    typer.echo(json_module.dumps({"candidate_hash": f"0x{candidate_hash(made).hex()}", "candidate": plain_message(bundle)["candidate"]}))
+
+
+@make.command()
+def vote(
+    index: Annotated[int, typer.Option(min=0, help="The validator's index in its session.")],
+    kind: Annotated[VoteKind, typer.Option(help="Kind of statement.")],
+    seed: Seed = "dev",
+    keys: Keys = None,
+    count: Count = 10,
+    session: SessionIndex = 1,
+    label: Label = "candidate",
+    para: ParaId = 1000,
+    relay_parent: RelayParent = None,
+) -> None:
+    """One signed vote, as it stands in a bundle's `explicit_votes`: [validator, kind, signature, hashes]."""
+    made = _receipt(seed, label, para, relay_parent)
+    ring = _keyring(seed, keys, count)
+    if index >= len(ring):
+        common.fail(f"validator {index} is not in a set of {len(ring)}", "raise --validators")
+    several = [candidate_hash(made), bytes(32)] if kind is VoteKind.APPROVAL_MULTIPLE else []
+    parent = made.descriptor.relay_parent
+    signed = make_vote(ring[index], index, kind, candidate=candidate_hash(made), session=session, relay_parent=parent, candidates=several)
+    shown = [signed.validator, signed.kind.value, f"0x{signed.signature.hex()}", [f"0x{h.hex()}" for h in signed.candidates]]
+    typer.echo(json_module.dumps(shown))
+
+
+@make.command()
+def bundle(
+    valid: Annotated[str, typer.Option(help="Who votes valid: indices like 0-6,9.")] = "0",
+    invalid: Annotated[str, typer.Option(help="Who votes invalid.")] = "1",
+    backing: Annotated[str, typer.Option(help="Who backed it (seconded).")] = "",
+    approving: Annotated[str, typer.Option(help="Who approved it.")] = "",
+    seed: Seed = "dev",
+    keys: Keys = None,
+    count: Count = 10,
+    session: SessionIndex = 1,
+    label: Label = "candidate",
+    para: ParaId = 1000,
+    relay_parent: RelayParent = None,
+    number: Annotated[int, typer.Option(min=0, help="Block number (a hint).")] = 1,
+) -> None:
+    """A dispute's gossip with real signatures: the body of `register_vote`."""
+    ring = _keyring(seed, keys, count)
+    kinds = (
+        (backing, VoteKind.BACKING_SECONDED),
+        (valid, VoteKind.EXPLICIT_VALID),
+        (approving, VoteKind.APPROVAL),
+        (invalid, VoteKind.EXPLICIT_INVALID),
+    )
+    ballots = [(index, kind) for text, kind in kinds for index in _indices(text, len(ring))]
+    if not ballots:
+        common.fail("nobody votes", "give --valid, --invalid, --backing or --approving")
+    _print(make_bundle(ring, _receipt(seed, label, para, relay_parent), ballots, session=session, block_number=number))
+
+
+@make.command()
+def block(
+    parent: Annotated[str | None, typer.Option(help="The parent's hash (default: the seed's genesis).", show_default=False)] = None,
+    number: Annotated[int, typer.Option(min=1, help="The block's number.")] = 1,
+    seed: Seed = "dev",
+    session: SessionIndex = 1,
+    starts_session: Annotated[bool, typer.Option("--starts-session", help="It carries the session's validator set.")] = False,
+    keys: Keys = None,
+    count: Count = 10,
+    include: Annotated[list[str] | None, typer.Option(help="Hash of an included candidate; may be repeated.", show_default=False)] = None,
+    back: Annotated[list[str] | None, typer.Option(help="Hash of a backed candidate; may be repeated.", show_default=False)] = None,
+    salt: Annotated[str, typer.Option(help="Tells equal siblings apart.")] = "",
+) -> None:
+    """A block on a parent: the body of `import_block`."""
+    made = make_block(
+        _hash(parent, "parent") if parent else genesis_of(seed),
+        number,
+        session=session,
+        epoch_start=number if starts_session else 0,
+        session_start=_keyring(seed, keys, count).validators if starts_session else None,
+        backed=[_hash(text, "candidate") for text in back or []],
+        included=[_hash(text, "candidate") for text in include or []],
+        salt=salt.encode(),
+    )
+    _print(made)

@@ -1,0 +1,162 @@
+"""Plays a story against a running node, and finds out what it came to."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import anyio
+import msgspec
+
+from messages.chain_api import GovernanceReport, GovernanceStatus
+from messages.codec import decode
+from messages.message import Message
+from messages.signals import GovernanceState
+from messages.votes_db import DisputeStatus, DisputeSummaries, QueryVotes, RecentDisputes, VotesRegistered, VotesSnapshot
+from overseer.feeds.story import ACCEPTED, Await, Scene, Send, Story
+from overseer.node.client import Client, Refused
+from overseer.ports.bus import BusError
+
+__all__ = ["Outcome", "Played", "Unexpected", "asked", "find_out", "play"]
+
+# How long anything may take before the story is given up, and how often it is looked at again.
+PATIENCE_S = 30.0
+LOOK_AGAIN_S = 0.01
+
+_M = TypeVar("_M", bound=Message)
+
+
+class Unexpected(Exception):
+    """The node did something else than the story says."""
+
+
+class Played(msgspec.Struct):
+    """What playing counted."""
+
+    sent: int = 0
+    votes_sent: int = 0
+    votes_stored: int = 0
+
+
+class Outcome(msgspec.Struct, kw_only=True):
+    """What the node says at the end, and every difference from what the story comes to."""
+
+    votes_stored: int
+    disputes: int
+    concluded_for: int
+    concluded_against: int
+    blacklisted: int
+    governance_entered: bool
+    governance_left: bool
+    differences: list[str]
+
+
+async def play(client: Client, story: Story, told: Callable[[int, Scene | Send | Await], None]) -> Played:
+    """All steps in order; `told` hears of each before it is done. Raises Unexpected."""
+    played = Played()
+    for number, step in enumerate(story.steps):
+        told(number, step)
+        match step:
+            case Scene():
+                pass
+            case Send():
+                await _send(client, number, step, played)
+            case Await():
+                await _await(client, step)
+    return played
+
+
+async def _send(client: Client, number: int, step: Send, played: Played) -> None:
+    command_id = f"demo-{number}"
+    spec = step.message.spec
+    code, reply = "", None
+    with anyio.move_on_after(PATIENCE_S):
+        for attempt in range(1_000_000):
+            try:
+                outcome = await client.request(step.message, command_id=f"{command_id}-{attempt}")
+                code, reply = ACCEPTED, outcome.reply
+                break
+            except Refused as refused:
+                code = refused.code
+                if code == step.outcome or not refused.retriable:
+                    break
+            await anyio.sleep(LOOK_AGAIN_S)
+    if code != step.outcome:
+        raise Unexpected(f"step {number}: {spec.name} ended as {code or 'nothing at all'}, expected {step.outcome}")
+    played.sent += 1
+    if reply is not None and spec.reply is not None:
+        answer = decode(spec.reply.spec, reply)
+        if isinstance(answer, VotesRegistered):
+            found = tuple(vote.outcome for vote in answer.outcomes)
+            played.votes_sent += len(found)
+            played.votes_stored += sum(outcome in ("stored", "double_vote") for outcome in found)
+            if step.votes is not None and found != step.votes:
+                raise Unexpected(f"step {number}: votes ended as {[v.value for v in found]}, expected {[v.value for v in step.votes]}")
+
+
+async def _await(client: Client, step: Await) -> None:
+    answer: Message | None = None
+    with anyio.move_on_after(PATIENCE_S):
+        while True:
+            answer = await asked(client, step.query)
+            if step.holds(answer):
+                return
+            await anyio.sleep(LOOK_AGAIN_S)
+    raise Unexpected(f"never came true: {step.what}; the answer is {answer}")
+
+
+async def asked(client: Client, query: Message) -> Message:
+    """The reply, or the typed rejection it was refused with. A subsystem that restarts is waited for."""
+    for _ in range(int(PATIENCE_S / LOOK_AGAIN_S)):
+        try:
+            return await client.query(query)
+        except Refused as refused:
+            if isinstance(refused.detail, Message):
+                return refused.detail
+            raise
+        except BusError:
+            await anyio.sleep(LOOK_AGAIN_S)
+    raise Unexpected(f"{query.spec.owner} does not answer {query.spec.name}")
+
+
+async def find_out(client: Client, story: Story) -> Outcome:
+    """Ask all that can be asked, and compare."""
+    expected = story.expected
+    differences: list[str] = []
+    for question in story.questions:
+        answer = await asked(client, question.query)
+        if not question.holds(answer):
+            differences.append(f"{question.what}: {answer}"[:500])
+    votes = 0
+    for session, candidate in expected.votes:
+        snapshot = await _get(client, QueryVotes(session=session, candidate=candidate), VotesSnapshot)
+        votes += len(snapshot.votes)
+    summaries = await _get(client, RecentDisputes(), DisputeSummaries)
+    statuses = [summary.status for summary in summaries.disputes if summary.status is not DisputeStatus.NONE]
+    report = await _get(client, GovernanceStatus(), GovernanceReport)
+    outcome = Outcome(
+        votes_stored=votes,
+        disputes=len(statuses),
+        concluded_for=statuses.count(DisputeStatus.CONCLUDED_FOR),
+        concluded_against=statuses.count(DisputeStatus.CONCLUDED_AGAINST),
+        blacklisted=report.blacklisted,
+        governance_entered=report.entry > 0,
+        governance_left=report.entry > 0 and report.state is GovernanceState.LEFT,
+        differences=differences,
+    )
+    for what, found, wanted in (
+        ("votes stored", outcome.votes_stored, expected.votes_stored),
+        ("disputes", outcome.disputes, len(expected.disputes)),
+        ("concluded for", outcome.concluded_for, len(expected.concluded_for)),
+        ("concluded against", outcome.concluded_against, len(expected.concluded_against)),
+        ("blacklisted blocks", outcome.blacklisted, len(expected.blacklisted)),
+        ("entries into governance mode", report.entry, expected.governance_entries),
+    ):
+        if found != wanted:
+            differences.append(f"{what}: {found}, expected {wanted}")
+    return outcome
+
+
+async def _get(client: Client, query: Message, kind: type[_M]) -> _M:
+    answer = await asked(client, query)
+    if not isinstance(answer, kind):
+        raise Unexpected(f"{query.spec.name} was answered by {answer}")
+    return answer

@@ -1,0 +1,145 @@
+"""What the demo shows while it plays: built from the bus's live view, as an operator would see it."""
+
+from collections import Counter, deque
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from messages.chain_api import BlockImported, TransactionQueued
+from messages.codec import CodecError, decode
+from messages.message import Message
+from messages.signals import BestChain, BlockFinalized, BlocksBlacklisted, GovernanceMode, GovernanceState
+from messages.subjects import SubjectError, parse
+from messages.votes_db import DisputeStatus, DisputeStatusChanged
+from overseer.supervise.status import ChildStatus
+
+__all__ = ["LiveView"]
+
+TREE_ROWS = 14
+NEWS_ROWS = 6
+DISPUTE_ROWS = 9
+_STATUS_STYLE = {
+    DisputeStatus.NONE: "dim",
+    DisputeStatus.ACTIVE: "yellow",
+    DisputeStatus.CONFIRMED: "bold yellow",
+    DisputeStatus.CONCLUDED_FOR: "green",
+    DisputeStatus.CONCLUDED_AGAINST: "bold red",
+}
+
+
+class LiveView:
+    """Hears every message of the node; renders on demand."""
+
+    def __init__(self, steps: int) -> None:
+        self.scene = "Starting NATS and the subsystems."
+        self.step = 0
+        self.steps = steps
+        self.heard: Counter[str] = Counter()
+        self.transactions: set[bytes] = set()
+        self.children: Sequence[ChildStatus] = ()
+        self._blocks: dict[bytes, BlockImported] = {}
+        self._best: set[bytes] = set()
+        self._black: set[bytes] = set()
+        self._final = 0
+        self._frozen: int | None = None
+        self._disputes: dict[tuple[int, bytes], DisputeStatus] = {}
+        self._news: deque[str] = deque(maxlen=NEWS_ROWS)
+
+    # -------------------------------------------------------------------------------------------- hearing
+
+    def hear(self, subject: bytes, _reply: bytes, _headers: bytes, body: bytes) -> None:
+        """A message of the live view. What cannot be read (a dead letter's origin) is only counted."""
+        try:
+            address = parse(subject.decode())
+            spec = address.spec()
+            self.heard[address.kind.value] += 1
+            if spec is not None and address.kind.value in ("evt", "sig"):
+                self._take(decode(spec, body))
+        except (SubjectError, CodecError, UnicodeDecodeError):
+            self.heard["unreadable"] += 1
+
+    def _take(self, message: Message) -> None:
+        match message:
+            case BlockImported():
+                self._blocks[message.hash] = message
+                if message.blacklisted:
+                    self._black.add(message.hash)
+            case BestChain():
+                self._best -= {ref.hash for ref in message.reverted}
+                self._best |= {ref.hash for ref in message.applied}
+            case BlockFinalized():
+                self._final = max(self._final, message.number)
+            case BlocksBlacklisted():
+                self._black |= set(message.hashes)
+                if message.last and message.count:
+                    self._news.append(f"cascade: {message.count} blocks blacklisted from {len(message.roots)} roots")
+            case GovernanceMode():
+                entered = message.state is GovernanceState.ENTERED
+                self._frozen = message.frozen_at if entered else None
+                self._news.append(f"governance mode {'entered, frozen at ' + str(message.frozen_at) if entered else 'left'}")
+            case DisputeStatusChanged():
+                self._disputes[message.session, message.candidate] = message.status
+                self._news.append(f"dispute {message.candidate.hex()[:8]}: {message.status.value}")
+            case TransactionQueued():
+                self.transactions.add(message.id)
+            case _:
+                pass
+
+    # -------------------------------------------------------------------------------------------- showing
+
+    def __rich__(self) -> RenderableType:
+        top = Table.grid(expand=True)
+        top.add_column(ratio=3)
+        top.add_column(ratio=2)
+        bar = ProgressBar(total=max(1, self.steps), completed=self.step)
+        top.add_row(Group(Text(self.scene, style="bold"), bar), self._processes())
+        middle = Table.grid(expand=True, padding=(0, 1))
+        middle.add_column(ratio=1)
+        middle.add_column(ratio=1)
+        middle.add_row(self._tree(), Group(self._dispute_table(), self._news_panel()))
+        return Group(top, middle)
+
+    def _processes(self) -> RenderableType:
+        table = Table("process", "pid", "state", "handled", box=None, pad_edge=False)
+        for child in self.children:
+            style = "green" if child.state.value == "ready" else "yellow"
+            done = str(child.beat.progress) if child.beat else ""
+            table.add_row(child.name, str(child.pid or ""), Text(child.state.value, style=style), done)
+        return table
+
+    def _tree(self) -> RenderableType:
+        """The newest heights, the best chain first; other branches beside it."""
+        heights: dict[int, list[BlockImported]] = {}
+        for block in self._blocks.values():
+            heights.setdefault(block.number, []).append(block)
+        text = Text()
+        for number in sorted(heights, reverse=True)[:TREE_ROWS]:
+            text.append(f"{number:>5} ", style="dim")
+            for block in sorted(heights[number], key=lambda b: b.hash not in self._best):
+                text.append_text(self._mark(block))
+            text.append("\n")
+        text.append("● best  ○ fork  ✖ blacklisted  underlined: final", style="dim")
+        frozen = f", GOVERNANCE MODE frozen at {self._frozen}" if self._frozen is not None else ""
+        return Panel(text, title=f"block tree: {len(self._blocks)} blocks, final {self._final}{frozen}", title_align="left")
+
+    def _mark(self, block: BlockImported) -> Text:
+        black, best = block.hash in self._black, block.hash in self._best
+        sign = "✖" if black else "●" if best else "○"
+        style = "bold red" if black else "green" if best else "dim"
+        if best and block.number <= self._final:
+            style += " underline"
+        return Text(f"{sign} {block.hash.hex()[:6]}  ", style=style)
+
+    def _dispute_table(self) -> RenderableType:
+        table = Table("session", "candidate", "status", box=None, pad_edge=False)
+        for (session, candidate), status in list(self._disputes.items())[-DISPUTE_ROWS:]:
+            table.add_row(str(session), candidate.hex()[:12], Text(status.value, style=_STATUS_STYLE[status]))
+        return Panel(table, title=f"disputes: {len(self._disputes)}", title_align="left")
+
+    def _news_panel(self) -> RenderableType:
+        counts = "  ".join(f"{kind} {count}" for kind, count in sorted(self.heard.items()))
+        return Panel("\n".join(self._news), title=f"heard: {counts}", title_align="left")
