@@ -19,7 +19,7 @@ from overseer.failures import lone
 from overseer.nats.keys import UnusableKey
 from overseer.nats.provision import ApiError, DangerousSettings
 from overseer.nats.server import ServerError
-from overseer.node.catalogue import SECTIONS
+from overseer.node.catalogue import SECTIONS, BrokenGraph
 from overseer.node.client import Client, Refused
 from overseer.node.folder import FolderInUse, NodeFolder, NotRunning, RunInfo
 from overseer.ports.bus import BusError
@@ -84,6 +84,7 @@ _EXPECTED = (
     BusError,
     StoreError,
     GaveUp,
+    BrokenGraph,
     CodecError,
 )
 

@@ -95,6 +95,7 @@ class _Demo:
 
     async def run(self) -> Told:
         stop = StopRequest()
+        told: Told | None = None
         async with anyio.create_task_group() as tasks:
             await tasks.start(watch_signals, stop)
             node = Node(self._loaded, started=self._started)
@@ -104,6 +105,8 @@ class _Demo:
             stop.request("the story is told")
             await self._ended.wait()
             tasks.cancel_scope.cancel()
+        if told is None:
+            fail("stopped before the story was told")
         return told
 
     async def _run_node(self, node: Node, stop: StopRequest) -> None:

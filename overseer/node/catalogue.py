@@ -1,6 +1,6 @@
 """The composition root: the only place that knows which subsystems there are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -8,6 +8,7 @@ import msgspec
 from overseer.config import Config
 from overseer.feeds.author import genesis_of
 from overseer.feeds.make import make_authority
+from overseer.graph import Finding, Graph
 from overseer.settings import Loaded, Sections
 from overseer.subsystem import Subsystem
 from subsystems.chain_api import ChainApi, ChainConfig
@@ -15,7 +16,7 @@ from subsystems.dispute_conclusion import Config as DisputeConclusionConfig
 from subsystems.dispute_conclusion import DisputeConclusion
 from subsystems.votes_db import VotesDb, VotesDbConfig
 
-__all__ = ["CATALOGUE", "SECTIONS", "build_subsystem", "build_subsystems"]
+__all__ = ["CATALOGUE", "SECTIONS", "BrokenGraph", "build_subsystem", "build_subsystems"]
 
 
 class Entry(NamedTuple):
@@ -59,6 +60,18 @@ def build_subsystem(name: str, loaded: Loaded) -> Subsystem:
     return CATALOGUE[name].build(loaded.config, loaded.sections.get(name))
 
 
+class BrokenGraph(Exception):
+    """The subsystems' declarations do not fit together: nothing may be started."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        super().__init__("; ".join(f"{finding.subsystem}: {finding.text}" for finding in findings))
+        self.findings = findings
+
+
 def build_subsystems(loaded: Loaded) -> dict[str, Subsystem]:
-    """All that the configuration enables, by name, in its order."""
-    return {name: build_subsystem(name, loaded) for name in loaded.config.subsystems}
+    """All that the configuration enables, by name, in its order. Raises BrokenGraph when one of them is missed by another."""
+    built = {name: build_subsystem(name, loaded) for name in loaded.config.subsystems}
+    fatal = [finding for finding in Graph.of(s.declaration for s in built.values()).findings() if finding.fatal]
+    if fatal:
+        raise BrokenGraph(fatal)
+    return built

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import anyio
 import anyio.lowlevel
 import msgspec
 

@@ -9,7 +9,7 @@ are trimmed, replaced or full, disks that are wiped or restored from a backup.
 
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, cast
@@ -216,7 +216,7 @@ class MemoryWorld:
             self.broker.create_stream(name, subjects=[subjects], stream_id=f"{name} 0")
 
     @contextlib.asynccontextmanager
-    async def session(self, node: str, declaration: Declaration) -> AsyncIterator[Session]:
+    async def session(self, node: str, declaration: Declaration) -> AsyncGenerator[Session, None]:
         name = declaration.name
         wanted = {"node": (node_stream(node), own_filter(node, name))}
         if _wants_net(declaration):
@@ -390,7 +390,7 @@ class RealWorld:
         await call(self._ask, f"CONSUMER.CREATE.{stream}.{name}", body)
 
     @contextlib.asynccontextmanager
-    async def session(self, node: str, declaration: Declaration) -> AsyncIterator[Session]:
+    async def session(self, node: str, declaration: Declaration) -> AsyncGenerator[Session, None]:
         name = declaration.name
         wanted = {"node": (node_stream(node), own_filter(node, name))}
         if _wants_net(declaration):

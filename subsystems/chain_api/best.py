@@ -43,9 +43,10 @@ def viable_ancestor(chain: Chain, key: bytes) -> bytes:
 
 
 def consider(draft: Draft, candidates: Iterable[bytes]) -> None:
-    """Make the best of the candidates best, if better than what is. Nothing is made best in governance mode (C11)."""
-    if draft.state.governance:
-        return
+    """Make the best of the candidates best, if better than what is.
+
+    Nothing is made best in governance mode (C11): the finalized block is blacklisted then, so no block that holds it is viable.
+    """
     for key in candidates:
         if key > draft.best and is_viable(draft, key):
             draft.best = key
@@ -53,7 +54,7 @@ def consider(draft: Draft, candidates: Iterable[bytes]) -> None:
 
 def consider_child(draft: Draft, key: bytes, parent: bytes) -> None:
     """As consider, for a block just imported that is not blacklisted: on the best chain without a look at anything else."""
-    if parent == draft.best and parent >= draft.state.finalized and not draft.state.governance:
+    if parent == draft.best and parent >= draft.state.finalized:
         draft.best = key
     else:
         consider(draft, (key,))

@@ -65,12 +65,12 @@ def governance_for(chain: Chain, bad: list[bytes]) -> GovernanceEntry | None:
 
 
 def revert(draft: Draft, message: Revert) -> Decision | Rejection:
-    """Stop building on blocks until it is lifted; once for each cause."""
+    """Stop building on blocks until it is lifted; once for each cause, and not after the cause was judged."""
     keys = _find(draft, message.blocks)
     if isinstance(keys, Rejection):
         return keys
     place = (message.cause.session, message.cause.candidate)
-    fresh = [hash_of(key) for key in keys if not draft.tables.has(REVERTED, (hash_of(key), *place))]
+    fresh = [hash_of(key) for key in keys if not any(draft.tables.has(table, (hash_of(key), *place)) for table in (REVERTED, CAUSES))]
     if fresh:
         draft.record(BlocksReverted(blocks=fresh, cause=message.cause))
         best.reconsider(draft)

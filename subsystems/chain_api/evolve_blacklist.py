@@ -81,7 +81,12 @@ def blacklist_recorded(tables: Tables, event: BlacklistRecorded) -> None:
     newest = state.conviction - 1
     for conviction in event.convictions:
         place = (conviction.number, conviction.hash)
-        tables.put_packed(CAUSES, CAUSES.pack((conviction.hash, event.cause.session, event.cause.candidate)), PRESENT)
+        why = (conviction.hash, event.cause.session, event.cause.candidate)
+        tables.put(CAUSES, why, PRESENT)
+        if tables.has(REVERTED, why):
+            # Judged: the early revert has served, and must not outlast a pardon.
+            tables.delete(REVERTED, why)
+            state = replace(state, reverted=state.reverted - 1)
         if not conviction.fresh:
             continue
         newest = max(newest, conviction.id)

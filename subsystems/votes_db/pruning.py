@@ -31,13 +31,12 @@ def prune_step(view: View, rows_max: int) -> list[Message]:
     session = next_session(view, kept.oldest)
     if session is None:
         return [SessionsPruned(through=kept.oldest - 1)] if kept.oldest else []
+    # The ids go first: the session's validator set, by which they are found, is among the rows that follow.
     ids_from, ids_to = _ids(view, session, rows_max)
     room = rows_max - (ids_to - ids_from)
     ranges: list[PrunedRange] = []
     for table in SESSION_FIRST:
         if room <= 0:
-            break
-        if table is SESSIONS and ids_to < _validators(view, session):
             break
         pruned, taken = _range(view, table, session, room)
         room -= taken

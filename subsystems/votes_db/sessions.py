@@ -40,8 +40,7 @@ def on_block_imported(view: View, message: BlockImported) -> list[Message]:
     if kept is not None and message.session < kept.oldest:
         return []
     included = [c for c in message.included if _strength(view, message.session, c) < INCLUDED]
-    now_included = set(included)
-    backed = [c for c in message.backed if c not in now_included and _strength(view, message.session, c) < BACKED]
+    backed = [c for c in message.backed if _strength(view, message.session, c) < BACKED]
     if not backed and not included:
         return []
     return [CandidatesKnown(session=message.session, number=message.number, backed=backed, included=included)]

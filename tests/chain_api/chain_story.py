@@ -2,6 +2,8 @@
 
 from hashlib import blake2b
 
+from nacl.signing import SigningKey
+
 from messages.chain_api import (
     AncestorsOf,
     Best,
@@ -19,7 +21,6 @@ from messages.governance import resume_payload
 from messages.message import Message
 from messages.polkadot import DisputeRef, Side, Transaction, TransactionKind, VoteKind
 from messages.signals import ActiveLeaves, BestChain, BlockFinalized, BlocksBlacklisted
-from nacl.signing import SigningKey
 from overseer.testing.given import Given, Then
 from subsystems.chain_api import ChainApi, ChainConfig
 
@@ -38,9 +39,7 @@ def cause(name: str = "candidate", session: int = 0) -> DisputeRef:
 
 
 def transaction(validator: int, *, candidate: str = "candidate", signature: bytes = bytes(64)) -> Transaction:
-    return Transaction(
-        TransactionKind.SLASH, 0, digest(candidate), validator, Side.INVALID, VoteKind.EXPLICIT_VALID, signature
-    )
+    return Transaction(TransactionKind.SLASH, 0, digest(candidate), validator, Side.INVALID, VoteKind.EXPLICIT_VALID, signature)
 
 
 class Listener:
@@ -82,7 +81,7 @@ class Story:
     """A chain with blocks called by name; `genesis` is there."""
 
     def __init__(self, **settings: object) -> None:
-        config = ChainConfig(genesis=GENESIS, governance_authority=bytes(AUTHORITY.verify_key), **settings)  # type: ignore[arg-type]
+        config = ChainConfig(**{"genesis": GENESIS, "governance_authority": bytes(AUTHORITY.verify_key), **settings})  # type: ignore[arg-type]
         self.given = Given(ChainApi(config))
         self.heard = Listener()
         self.numbers: dict[bytes, int] = {GENESIS: 0}

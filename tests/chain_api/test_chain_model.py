@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from chain_story import GENESIS, Story, cause, digest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from messages.chain_api import Blacklist, FinalizeBlock, GovernanceStatus, LiftRevert, ResumeMode, Revert
 from overseer.testing.given import Then
 from subsystems.chain_api.tables import READY, STATE
@@ -76,6 +77,8 @@ class Run:
         self.story = Story(mark_step=2, adopt_step=2, leaves_step=2, search_step=2, best_page=2, descendants_page=3)
         self.model = Model()
         self.blocks = [digest(n) for n in range(len(shape))]
+        # Roots convicted for each cause: a repeat does nothing.
+        self.judged: dict[int, set[bytes]] = {}
         self.messages = []
         for n, parent in enumerate(shape):
             above = "genesis" if parent % (n + 1) == n else parent % (n + 1)
@@ -94,10 +97,12 @@ class Run:
 
     def _blacklist(self, block: bytes, n: int, more: int) -> None:
         roots = [block, self.blocks[more % len(self.blocks)]]
-        then = self.story.when(Blacklist(roots=roots, cause=cause(f"c{more % 3}")))
+        then = self.story.when(Blacklist(roots=roots, cause=cause(f"r{more % 3}")))
         if all(root in self.model.numbers for root in roots):
             assert then.rejection is None
             self.model.convicted |= set(roots)
+            self.model.reverted -= {(root, f"r{more % 3}") for root in roots if root not in self.judged.get(more % 3, set())}
+            self.judged.setdefault(more % 3, set()).update(roots)
             self.model.freeze()
         else:
             assert then.rejection is not None
@@ -116,7 +121,7 @@ class Run:
 
     def _revert(self, block: bytes, n: int, more: int) -> None:
         then = self.story.when(Revert(blocks=[block], cause=cause(f"r{more % 2}")))
-        if then.rejection is None:
+        if then.rejection is None and block not in self.judged.get(more % 2, set()):
             self.model.reverted.add((block, f"r{more % 2}"))
 
     def _lift(self, block: bytes, n: int, more: int) -> None:
@@ -135,6 +140,8 @@ class Run:
             also = {block} & model.convicted
             then = self._signed(ResumeMode.PARDON, final | also)
             model.convicted -= final | also
+            for roots in self.judged.values():
+                roots -= final | also
         else:
             then = self._signed(ResumeMode.ABANDON, set())
             frozen_at = model.frozen_at
@@ -171,6 +178,7 @@ class Run:
         assert story.given.ask(GovernanceStatus()).blacklisted == len(model.blacklisted())
         assert story.given.ask(GovernanceStatus()).frozen_at == model.frozen_at
 
+
 ACTIONS = st.tuples(
     st.sampled_from(["import"] * 6 + ["blacklist", "step", "step", "revert", "lift", "finalize", "resume"]),
     st.integers(0, 1000),
@@ -179,7 +187,11 @@ ACTIONS = st.tuples(
 
 
 @settings(max_examples=200, deadline=None)
-@given(shape=st.lists(st.integers(0, 1000), min_size=6, max_size=MAX_BLOCKS), actions=st.lists(ACTIONS, min_size=15, max_size=60), in_order=st.booleans())
+@given(
+    shape=st.lists(st.integers(0, 1000), min_size=6, max_size=MAX_BLOCKS),
+    actions=st.lists(ACTIONS, min_size=15, max_size=60),
+    in_order=st.booleans(),
+)
 def test_the_chain_is_what_its_definition_says(shape: list[int], actions: list[tuple[str, int, int]], in_order: bool) -> None:
     run = Run(shape)
     if in_order:

@@ -2,6 +2,8 @@
 
 import pytest
 from chain_story import GENESIS, Story, cause, digest, names, transaction
+from nacl.signing import SigningKey
+
 from messages.chain_api import (
     BadBlock,
     BlockImported,
@@ -36,7 +38,6 @@ from messages.chain_events import BlacklistRecorded, FinalityMoved
 from messages.dispute_conclusion import DescendantsAnswer
 from messages.signals import ActiveLeaves, BestChain, BlockFinalized, BlockRef, BlocksBlacklisted, GovernanceMode, GovernanceState
 from messages.transaction import transaction_id
-from nacl.signing import SigningKey
 
 
 def ref(name: object, number: int) -> BlockRef:
@@ -534,6 +535,16 @@ def test_D25_an_early_revert_is_lifted_again_and_counts_once_for_each_cause() ->
     story.when(LiftRevert(blocks=names("a2"), cause=other))
     assert story.best == digest("a4")
     assert not story.is_blacklisted("a2")
+    story.replays()
+
+
+def test_D25_an_early_revert_ends_with_the_conviction_so_that_a_pardon_lets_the_chain_proceed() -> None:
+    story = final_to_9()
+    story.when(Revert(blocks=names(5), cause=cause()))
+    assert story.best == digest(4)
+    story.blacklist(5)
+    assert story.when(story.resume(ResumeMode.PARDON, 5)).rejection is None
+    assert story.best == digest(9)
     story.replays()
 
 

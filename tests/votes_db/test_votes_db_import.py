@@ -1,10 +1,5 @@
 """What is refused, whole or vote by vote; spam; all or nothing (D11 to D17, D26)."""
 
-import json
-import random
-from pathlib import Path
-from typing import Any
-
 import msgspec
 import pytest
 from nacl.signing import SigningKey
@@ -28,19 +23,17 @@ from votes_world import (
     votes_db,
 )
 
-from messages.chain_api import BlockImported
+from messages.chain_api import BlockImported, SubmitTransaction
+from messages.codec import encode
 from messages.dispute_conclusion import Detection, Resolution
 from messages.polkadot import (
-    CandidateCommitments,
-    CandidateDescriptor,
-    CandidateReceipt,
-    HorizontalMessage,
     Scheme,
     Validator,
     Vote,
-    VoteKind,
 )
+from messages.scale import candidate_hash
 from messages.signals import SessionChange
+from messages.statements import vote_payload
 from messages.votes_db import (
     Dispute,
     DisputeStatus,
@@ -53,12 +46,11 @@ from messages.votes_db import (
     SpamRefused,
     UnknownDispute,
 )
+from messages.votes_db_journal import GossipReleased
 from overseer.subsystem import Check
 from overseer.testing.given import Given
 from overseer.verification import verify_check
 from subsystems.votes_db import VotesDb, VotesDbConfig
-
-VECTORS: dict[str, Any] = json.loads((Path(__file__).parent.parent / "vectors" / "polkadot_votes.json").read_text())
 
 
 def nothing_stored(db: Given, session: int = 1) -> bool:
@@ -264,14 +256,16 @@ def test_D15_before_the_first_session_everything_is_unknown() -> None:
 def test_D15_word_of_a_dispute_that_overtakes_its_session_is_held_until_it_starts() -> None:
     here, there = votes_db(10, sessions=(1, 2)), votes_db(10)
     (told,) = here.when(bundle([vote(0, VALID, session=2), vote(1, INVALID, session=2)], session=2)).sent_of(Dispute)
+    (second,) = here.when(bundle([vote(0, VALID, 1, session=2), vote(1, INVALID, 1, session=2)], 1, session=2)).sent_of(Dispute)
+    there.when(second, sender="votes_db")
     then = there.when(told, sender="votes_db")
     assert (then.rejection, then.sent) == (None, [])
     assert isinstance(there.when(told, sender="votes_db").rejection, SessionOutOfWindow)
     there.when(SessionChange(index=2, validators=[s.validator for s in signers(10)]))
     then = there.settle()
-    assert len(then.sent_of(Detection)) == 1
+    assert len(then.sent_of(Detection)) == 2
     assert then.sent_of(Dispute) == []
-    assert snapshot(there, session=2).cons == [1]
+    assert snapshot(there, session=2).cons == snapshot(there, 1, session=2).cons == [1]
     assert list(there.rows.scan("held", b"", None)) == []
     assert there.timers == {}
 
@@ -285,6 +279,56 @@ def test_D15_what_is_held_is_bounded_and_near() -> None:
     assert [db.when(d, sender="votes_db").rejection is None for d in told] == [True, True, False]
     far = msgspec.structs.replace(told[2], session_index=5)
     assert votes_db(10, config=VotesDbConfig(window=3)).when(far, sender="votes_db").rejection is not None
+
+
+def test_D15_a_held_dispute_that_is_malformed_is_let_go_when_its_session_starts() -> None:
+    db = votes_db(10)
+    db.when(Dispute(candidate=receipt(1), candidate_hash=candidate(0), block_number=1, session_index=2, votes=[vote(0, VALID)]))
+    db.when(SessionChange(index=2, validators=[s.validator for s in signers(10)]))
+    (released, *_) = db.settle().events
+    assert isinstance(released, GossipReleased)
+    assert released.refused == "malformed_bundle"
+    assert list(db.rows.scan("held", b"", None)) == []
+
+
+# ------------------------------------------------------------------------------------------------ large ones
+
+
+def test_D02_a_receipt_with_large_commitments_is_gossiped_with_their_hash() -> None:
+    made = msgspec.structs.replace(receipt().commitments, head_data=bytes(100_000))
+    large = msgspec.structs.replace(receipt(), commitments=made)
+    name = candidate_hash(large)
+    parent = large.descriptor.relay_parent
+    cast = [
+        Vote(i, k, signer(i).sign(vote_payload(k, candidate=name, session=1, relay_parent=parent))) for i, k in ((0, VALID), (1, INVALID))
+    ]
+    message = RegisterVote(candidate=large, candidate_hash=name, block_number=1, session_index=1, explicit_votes=cast)
+    (told,) = votes_db(10).when(message).sent_of(Dispute)
+    assert isinstance(told, Dispute)
+    assert told.candidate.commitments is None
+    assert outcomes(votes_db(10).when(told)) == [Outcome.STORED] * 2
+
+
+@pytest.mark.parametrize(("valid", "invalid", "carried"), [(20, 20, (5, 5)), (1, 30, (1, 9)), (30, 2, (8, 2))])
+def test_D02_a_detection_carries_as_many_votes_of_both_sides_as_fit(valid: int, invalid: int, carried: tuple[int, int]) -> None:
+    db = votes_db(100, config=VotesDbConfig(page_bytes_max=65 * 10))
+    then = db.when(bundle([*votes(range(valid), VALID), *votes(range(50, 50 + invalid), INVALID)], validators=100))
+    (detection,) = then.sent_of(Detection)
+    assert isinstance(detection, Detection)
+    kinds = [v.kind for v in detection.votes]
+    assert (kinds.count(VALID), kinds.count(INVALID)) == carried
+
+
+def test_D05_transactions_with_many_hashes_go_out_in_messages_of_bounded_size() -> None:
+    db = votes_db(400, verify=lambda check: True)
+    several = [candidate(i) for i in range(64)]
+    for start in (0, 140):
+        db.when(bundle([Vote(i, APPROVED_SEVERAL, bytes(64), several) for i in range(start, start + 140)], validators=400))
+    then = db.when(bundle([Vote(300, INVALID, bytes(64))], validators=400))
+    sizes = [len(encode(m)) for m in then.sent_of(SubmitTransaction)]
+    assert len(sizes) > 1
+    assert max(sizes) < 320 * 1024
+    assert len(due(then)) == 281
 
 
 # ------------------------------------------------------------------------------------------------ spam
@@ -403,90 +447,6 @@ def test_D26_a_failure_in_the_middle_of_a_bundle_leaves_nothing_and_the_redelive
     assert len(then.sent_of(Resolution)) == 1
     assert len(due(then)) == 1000
     assert db.when(message).events == []
-
-
-# ------------------------------------------------------------------------------------------------ real votes of Polkadot
-
-
-def unhex(text: str) -> bytes:
-    return bytes.fromhex(text[2:])
-
-
-def vector_receipt(number: int) -> CandidateReceipt:
-    descriptor, made = VECTORS["receipts"][number]["descriptor"], VECTORS["receipts"][number]["commitments"]
-    code = made["newValidationCode"]
-    return CandidateReceipt(
-        descriptor=CandidateDescriptor(
-            para_id=descriptor["paraId"],
-            relay_parent=unhex(descriptor["relayParent"]),
-            collator=unhex(descriptor["collatorId"]),
-            persisted_validation_data_hash=unhex(descriptor["persistedValidationDataHash"]),
-            pov_hash=unhex(descriptor["povHash"]),
-            erasure_root=unhex(descriptor["erasureRoot"]),
-            signature=unhex(descriptor["signature"]),
-            para_head=unhex(descriptor["paraHead"]),
-            validation_code_hash=unhex(descriptor["validationCodeHash"]),
-        ),
-        commitments=CandidateCommitments(
-            upward_messages=[unhex(m) for m in made["upwardMessages"]],
-            horizontal_messages=[HorizontalMessage(m["recipient"], unhex(m["data"])) for m in made["horizontalMessages"]],
-            new_validation_code=None if code is None else unhex(code),
-            head_data=unhex(made["headData"]),
-            processed_downward_messages=made["processedDownwardMessages"],
-            hrmp_watermark=made["hrmpWatermark"],
-        ),
-    )
-
-
-def vector_bundle(vector: dict[str, Any], signature: bytes | None = None) -> RegisterVote:
-    """The vector's vote as validator 0's."""
-    number = [r["candidate_hash"] for r in VECTORS["receipts"]].index(vector["candidate_hash"])
-    return RegisterVote(
-        candidate=vector_receipt(number),
-        candidate_hash=unhex(vector["candidate_hash"]),
-        block_number=1,
-        session_index=vector["session"],
-        explicit_votes=[Vote(0, VoteKind(vector["kind"]), unhex(vector["signature"]) if signature is None else signature)],
-    )
-
-
-def vector_db(vector: dict[str, Any], key: bytes | None = None) -> Given:
-    db = Given(VotesDb())
-    own = Validator(unhex(vector["validator_id"]) if key is None else key, Scheme(vector["scheme"]))
-    db.when(SessionChange(index=vector["session"], validators=[own, signer(1).validator]))
-    return db
-
-
-def flipped(data: bytes, bit: int) -> bytes:
-    changed = bytearray(data)
-    changed[bit // 8] ^= 1 << bit % 8
-    return bytes(changed)
-
-
-@pytest.mark.parametrize("place", range(len(VECTORS["votes"])))
-def test_D12_real_votes_of_polkadot_are_stored_and_one_flipped_bit_is_a_bad_signature(place: int) -> None:
-    vector = VECTORS["votes"][place]
-    signature, key = unhex(vector["signature"]), unhex(vector["validator_id"])
-    assert outcomes(vector_db(vector).when(vector_bundle(vector))) == [Outcome.STORED]
-    # Every bit of the signature for some of them, a sample for the others.
-    bits = range(512) if place < 2 else random.Random(place).sample(range(512), 24)
-    db = vector_db(vector)
-    for bit in bits:
-        assert outcomes(db.when(vector_bundle(vector, flipped(signature, bit)))) == [Outcome.BAD_SIGNATURE], bit
-    for bit in random.Random(place).sample(range(256), 24):
-        assert outcomes(vector_db(vector, flipped(key, bit)).when(vector_bundle(vector))) == [Outcome.BAD_SIGNATURE], bit
-
-
-@pytest.mark.parametrize("number", range(len(VECTORS["receipts"])))
-def test_D14_one_flipped_bit_in_a_real_receipt_is_another_candidate(number: int) -> None:
-    vector = next(v for v in VECTORS["votes"] if v["candidate_hash"] == VECTORS["receipts"][number]["candidate_hash"])
-    good = vector_bundle(vector)
-    for field in ("relay_parent", "collator", "persisted_validation_data_hash", "pov_hash", "erasure_root", "signature", "para_head"):
-        data = getattr(good.candidate.descriptor, field)
-        bit = random.Random(field).randrange(len(data) * 8)
-        descriptor = msgspec.structs.replace(good.candidate.descriptor, **{field: flipped(data, bit)})
-        message = msgspec.structs.replace(good, candidate=msgspec.structs.replace(good.candidate, descriptor=descriptor))
-        assert refused(vector_db(vector), message).reason == "candidate_hash"
 
 
 def test_D12_a_key_that_is_no_point_is_a_bad_signature_and_no_error() -> None:

@@ -1,0 +1,45 @@
+"""Signed votes in bulk: validators with sr25519 keys, and bundles that verify. Signed by the native library: it is fast."""
+
+from collections.abc import Iterable, Sequence
+
+import sr25519  # pyright: ignore[reportMissingTypeStubs]
+
+from messages.polkadot import Validator, Vote, VoteKind
+from messages.scale import candidate_hash
+from messages.signals import SessionChange
+from messages.statements import vote_payload
+from messages.votes_db import RegisterVote
+from overseer.feeds.keyring import derive
+from overseer.feeds.make import make_receipt
+from overseer.feeds.schnorrkel import pair_from_seed
+
+__all__ = ["SESSION", "Ballots"]
+
+SESSION = 1
+_BLOCK_NUMBER = 7
+
+
+class Ballots:
+    """One session's validators, and what they sign."""
+
+    def __init__(self, validators: int) -> None:
+        self._pairs = [pair_from_seed(derive("bench", "validator", i)) for i in range(validators)]
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    @property
+    def session(self) -> SessionChange:
+        return SessionChange(index=SESSION, validators=[Validator(public) for public, _ in self._pairs])
+
+    def bundle(self, number: int, voters: Iterable[int], *, against: Sequence[int] = ()) -> RegisterVote:
+        """Votes on candidate `number`: valid ones, and invalid ones of those `against`."""
+        receipt = make_receipt(f"bench {number}", para_id=1_000, relay_parent=derive("bench", "parent", number), height=number)
+        candidate = candidate_hash(receipt)
+        votes: list[Vote] = []
+        for kind, indices in ((VoteKind.EXPLICIT_INVALID, against), (VoteKind.EXPLICIT_VALID, voters)):
+            payload = vote_payload(kind, candidate=candidate, session=SESSION, relay_parent=receipt.descriptor.relay_parent)
+            votes += [Vote(i, kind, sr25519.sign(self._pairs[i], payload)) for i in indices]  # pyright: ignore
+        return RegisterVote(
+            candidate=receipt, candidate_hash=candidate, block_number=_BLOCK_NUMBER, session_index=SESSION, explicit_votes=votes
+        )

@@ -1,0 +1,193 @@
+"""A node's bus without the node: a server with accounts and streams in a folder of its own, and runners put together as in a node."""
+
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from secrets import token_bytes
+
+import anyio
+from blake3 import blake3
+
+from messages.codec import encode
+from messages.message import Message
+from messages.overseer import IncarnationStarted
+from messages.subjects import CONTENT_CBOR, HEADER_COMMAND_ID, HEADER_CONTENT_TYPE, HEADER_SCHEMA, build, node_stream, own_filter
+from overseer.checks import Verifier
+from overseer.config import Config
+from overseer.nats.accounts import PROVISIONER, operator_sender
+from overseer.nats.connection import Connection
+from overseer.nats.exchange import NatsExchange
+from overseer.nats.line import NatsLine
+from overseer.node.bus import connected_as, embedded_server, provisioned
+from overseer.node.folder import NodeFolder
+from overseer.node.hosting import lines_of, open_store
+from overseer.ports.bus import Outgoing
+from overseer.rocks.store import RocksStore
+from overseer.runner.engine import outgoing
+from overseer.runner.observer import Silent, Step
+from overseer.runner.runner import Ports, Runner
+from overseer.runner.schema import Cause
+from overseer.runner.wire import Sender
+from overseer.subsystem import Subsystem
+from overseer.system.clock import SystemClock
+from overseer.system.entropy import SystemEntropy
+
+__all__ = ["NODE", "OPERATOR", "Feeder", "Site", "Work", "open_site"]
+
+NODE = "bench"
+OPERATOR = "operator"
+# Messages of one atomic append.
+_APPENDED_AT_ONCE = 500
+_POLL_S = 0.001
+
+
+class Feeder:
+    """Appends messages under a sender's name, as that sender: a subsystem by its message ids, an operator by command ids."""
+
+    def __init__(self, connection: Connection, user: str) -> None:
+        self.sender = operator_sender(user) if user == OPERATOR else user
+        self._outside = user == OPERATOR
+        self._line = NatsLine(connection, stream=node_stream(NODE), sender=self.sender, own_filter=own_filter(NODE, self.sender))
+        self._wire = Sender(NODE, self.sender, token_bytes(16))
+        self._index = 0
+        self._last = 0
+
+    def render(self, messages: Sequence[Message]) -> list[Outgoing]:
+        """As they go onto the wire, each with an id of its own."""
+        return [self._rendered(message) for message in messages]
+
+    def _rendered(self, message: Message) -> Outgoing:
+        self._index += 1
+        if self._outside:
+            headers = {
+                HEADER_COMMAND_ID: f"{self._wire.incarnation}-{self._index}",
+                HEADER_SCHEMA: str(message.spec.version),
+                HEADER_CONTENT_TYPE: CONTENT_CBOR,
+            }
+            return Outgoing(build(NODE, self.sender, message.spec), headers, encode(message))
+        text = f"bench:{self._index}"
+        cause = Cause("", 0, self.sender, text, b"", text, blake3(text.encode()).hexdigest()[:32])
+        return outgoing(self._wire.render(cause, self._index, 0, message))
+
+    async def append(self, messages: Sequence[Outgoing]) -> int:
+        """Store them, in order; returns the last one's sequence."""
+        for at in range(0, len(messages), _APPENDED_AT_ONCE):
+            self._last = await self._line.append(messages[at : at + _APPENDED_AT_ONCE], self._last)
+        return self._last
+
+    async def tell(self, *messages: Message) -> int:
+        return await self.append(self.render(messages))
+
+
+class Work(Silent):
+    """A runner at work, watched."""
+
+    def __init__(self, store: RocksStore) -> None:
+        self.store = store
+        self.runner: Runner
+        # Messages handled since the start, and when the last batch of them was committed.
+        self.handled = 0
+        self.committed_s = 0.0
+        self.ready_s = 0.0
+        self.troubles: list[str] = []
+        self.refusals = 0
+        self._moved = anyio.Event()
+
+    def step(self, step: Step) -> None:
+        if step is Step.COMMITTED:
+            self.committed_s = time.perf_counter()
+            self._moved.set()
+            self._moved = anyio.Event()
+
+    def batch(self, size: int, decide_s: float, commit_s: float) -> None:
+        self.handled += size
+
+    def result(self, status: str, code: str) -> None:
+        if status != "accepted":
+            self.refusals += 1
+            self.troubles.append(f"{status} {code}")
+
+    def trouble(self, what: str) -> None:
+        self.troubles.append(what)
+
+    async def until(self, holds: Callable[[], bool]) -> float:
+        """Return when `holds`, looked at after each commit; the moment of that commit."""
+        while not holds():
+            await self._moved.wait()
+            # Whoever is told of a commit is told before the figures of its batch are.
+            await anyio.sleep(0)
+        return self.committed_s
+
+    async def until_at(self, sequence: int) -> float:
+        """Return when everything up to `sequence` of the node's stream is handled. Seconds since the runner was ready."""
+        at = await self.until(lambda: self.runner.positions().get("node", 0) >= sequence)
+        if self.refusals:
+            raise RuntimeError(f"{self.refusals} refusals: {self.troubles[:3]}")
+        return at - self.ready_s
+
+
+class Site:
+    """One node's bus. Made by `open_site`."""
+
+    def __init__(self, config: Config, url: str) -> None:
+        self.config = config
+        self.url = url
+
+    @asynccontextmanager
+    async def feeder(self, user: str) -> AsyncGenerator[Feeder, None]:
+        """Someone who sends. A subsystem announces itself first, as every sender must."""
+        async with connected_as(self.config, self.url, user) as connection:
+            feeder = Feeder(connection, user)
+            if user != OPERATOR:
+                await feeder.tell(IncarnationStarted(incarnation=bytes.fromhex(feeder._wire.incarnation)))  # pyright: ignore
+            yield feeder
+
+    @asynccontextmanager
+    async def exchange(self, user: str) -> AsyncGenerator[NatsExchange, None]:
+        """Someone who asks."""
+        async with connected_as(self.config, self.url, user) as connection:
+            yield NatsExchange(connection)
+
+    def open_store(self, subsystem: Subsystem) -> RocksStore:
+        return open_store(NodeFolder(self.config.data_dir), NODE, subsystem.declaration)
+
+    @asynccontextmanager
+    async def working(self, subsystem: Subsystem, verifier: Verifier) -> AsyncGenerator[Work, None]:
+        """The subsystem with its real runner, store and bus, from the moment it is ready; concluded afterwards."""
+        name = subsystem.declaration.name
+        store = self.open_store(subsystem)
+        try:
+            async with connected_as(self.config, self.url, name) as connection:
+                exchange = NatsExchange(connection, metadata={"node": NODE})
+                ports = Ports(
+                    store=store,
+                    lines=lines_of(connection, NODE, subsystem.declaration),
+                    exchange=exchange,
+                    clock=SystemClock(),
+                    entropy=SystemEntropy(),
+                    verifier=verifier,
+                )
+                work = Work(store)
+                work.runner = Runner(subsystem, NODE, ports, limits=self.config.limits, observer=work)
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(work.runner.run)
+                    while not work.runner.progress.ready:
+                        await anyio.sleep(_POLL_S)
+                    work.ready_s = time.perf_counter()
+                    yield work
+                    work.runner.conclude()
+                await exchange.close()
+        finally:
+            store.close()
+
+
+@asynccontextmanager
+async def open_site(folder: Path, subsystems: Sequence[Subsystem]) -> AsyncGenerator[Site, None]:
+    """Start a server with everything these subsystems declare, in `folder`."""
+    config = Config(node=NODE, data_dir=folder)
+    declarations = [subsystem.declaration for subsystem in subsystems]
+    async with embedded_server(config, declarations) as server:
+        async with connected_as(config, server.url, PROVISIONER) as manage:
+            await provisioned(config, manage, declarations, server)
+        yield Site(config, server.url)

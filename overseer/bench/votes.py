@@ -1,0 +1,100 @@
+"""`votes_bundled`, `votes_single`: votes verified, stored and journaled, against merely verifying as many signatures."""
+
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from messages.message import Message
+from overseer.bench.ballots import Ballots
+from overseer.bench.bare_checks import bare_checks
+from overseer.bench.measure import Measure, Report, Sizes, judged
+from overseer.bench.site import OPERATOR, Feeder, Site, open_site
+from overseer.checks import PoolVerifier
+from overseer.feeds.author import genesis_of
+from subsystems.chain_api import ChainApi, ChainConfig
+from subsystems.votes_db import VotesDb
+
+__all__ = ["chain_of_bench", "import_votes", "votes_bundled", "votes_single"]
+
+
+async def votes_bundled(folder: Path, sizes: Sizes, report: Report) -> list[Measure]:
+    ballots = Ballots(sizes.bundle_votes)
+    cores = len(os.sched_getaffinity(0))
+
+    def messages(number: int) -> list[Message]:
+        first = number * sizes.bundles
+        return [ballots.bundle(first + i, range(sizes.bundle_votes)) for i in range(sizes.bundles)]
+
+    pairs = await _rounds(folder, sizes, report, ballots, messages, lambda: bare_checks(cores, sizes.bare_checks_s))
+    return [
+        judged(
+            "votes_bundled",
+            f"votes imported and stored from bundles of {sizes.bundle_votes}, all cores",
+            [(rate * sizes.bundle_votes, limit) for rate, limit in pairs],
+            unit="votes/s",
+            limited_by=f"bare sr25519 verifications on {cores} cores",
+            target=0.80,
+        )
+    ]
+
+
+async def votes_single(folder: Path, sizes: Sizes, report: Report) -> list[Measure]:
+    ballots = Ballots(sizes.single_voters)
+
+    def messages(number: int) -> list[Message]:
+        first = number * sizes.single_candidates
+        candidates = [ballots.bundle(first + i, range(sizes.single_voters)) for i in range(sizes.single_candidates)]
+        return [
+            type(bundle)(**{**{name: getattr(bundle, name) for name in bundle.__struct_fields__}, "explicit_votes": [bundle.explicit_votes[v]]})
+            for v in range(sizes.single_voters)
+            for bundle in candidates
+        ]
+
+    pairs = await _rounds(folder, sizes, report, ballots, messages, lambda: bare_checks(1, sizes.bare_checks_s))
+    return [
+        judged(
+            "votes_single",
+            "votes imported and stored, each a message of its own",
+            pairs,
+            unit="votes/s",
+            limited_by="bare sr25519 verifications on one core",
+            target=0.50,
+        )
+    ]
+
+
+async def _rounds(
+    folder: Path,
+    sizes: Sizes,
+    report: Report,
+    ballots: Ballots,
+    messages: Callable[[int], Sequence[Message]],
+    bare: Callable[[], Awaitable[float]],
+) -> list[tuple[float, float]]:
+    """(messages imported in a second, the limit) of each round, taking turns."""
+    pairs: list[tuple[float, float]] = []
+    subsystem = VotesDb()
+    async with open_site(folder, [subsystem, chain_of_bench()]) as site, site.feeder("chain_api") as chain, site.feeder(OPERATOR) as people:
+        await chain.tell(ballots.session)
+        for number in range(sizes.rounds):
+            report(f"round {number + 1} of {sizes.rounds}")
+            limit = await bare() if number % 2 else 0.0
+            rate = await import_votes(site, subsystem, people, messages(number))
+            pairs.append((rate, limit or await bare()))
+    return pairs
+
+
+async def import_votes(site: Site, subsystem: VotesDb, people: Feeder, messages: Sequence[Message]) -> float:
+    """Messages imported in a second: from a stream that holds them all to the last commit."""
+    last = await people.append(people.render(messages))
+    verifier = PoolVerifier()
+    try:
+        async with site.working(subsystem, verifier) as work:
+            return len(messages) / await work.until_at(last)
+    finally:
+        await verifier.close()
+
+
+def chain_of_bench() -> ChainApi:
+    """Who tells of sessions and blocks."""
+    return ChainApi(ChainConfig(genesis=genesis_of("bench")))
