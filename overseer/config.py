@@ -49,6 +49,8 @@ class NatsConfig(msgspec.Struct, frozen=True, kw_only=True):
     stream_messages_max: Positive = 10_000_000
     # Messages kept when trimming, below what every subsystem has durably processed.
     history_messages: Annotated[int, msgspec.Meta(ge=0)] = 100_000
+    # Milliseconds between two trims of the stream.
+    trim_ms: Positive = 60_000
 
 
 class FeedConfig(msgspec.Struct, frozen=True, kw_only=True):

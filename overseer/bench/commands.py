@@ -27,7 +27,7 @@ async def commands_durable(folder: Path, sizes: Sizes, report: Report) -> list[M
             first = last - sizes.commands + 1
             limit = await bare.run(subject, first, sizes.commands) if number % 2 else 0.0
             async with site.working(ledger, InlineVerifier()) as work:
-                took = await work.until_at(last)
+                took = await work.until(last)
             limit = limit or await bare.run(subject, first, sizes.commands)
             pairs.append((sizes.commands / took, limit))
     return [

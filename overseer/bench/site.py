@@ -80,51 +80,44 @@ class Feeder:
         return await self.append(self.render(messages))
 
 
-class Work(Silent):
-    """A runner at work, watched."""
+# Read at each commit; what it says only grows.
+Gauge = Callable[[RocksStore], int]
 
-    def __init__(self, store: RocksStore) -> None:
-        self.store = store
+
+class Work(Silent):
+    """A runner at work, watched. Its level, as of each commit: the position in the node's stream, or what `gauge` reads."""
+
+    def __init__(self, store: RocksStore, gauge: Gauge | None) -> None:
         self.runner: Runner
-        # Messages handled since the start, and when the last batch of them was committed.
-        self.handled = 0
-        self.committed_s = 0.0
         self.ready_s = 0.0
-        self.troubles: list[str] = []
-        self.refusals = 0
+        self._store = store
+        self._gauge = gauge
+        # When the last commit was durable.
+        self._committed_s = 0.0
+        self._level = 0
         self._moved = anyio.Event()
+        self._refusals: list[str] = []
 
     def step(self, step: Step) -> None:
+        # Exactly here what the engine remembers is what the store holds.
         if step is Step.COMMITTED:
-            self.committed_s = time.perf_counter()
+            self._committed_s = time.perf_counter()
+            self._level = self._gauge(self._store) if self._gauge is not None else self.runner.positions()["node"]
             self._moved.set()
             self._moved = anyio.Event()
 
-    def batch(self, size: int, decide_s: float, commit_s: float) -> None:
-        self.handled += size
-
     def result(self, status: str, code: str) -> None:
         if status != "accepted":
-            self.refusals += 1
-            self.troubles.append(f"{status} {code}")
+            self._refusals.append(f"{status} {code}")
 
-    def trouble(self, what: str) -> None:
-        self.troubles.append(what)
-
-    async def until(self, holds: Callable[[], bool]) -> float:
-        """Return when `holds`, looked at after each commit; the moment of that commit."""
-        while not holds():
+    async def until(self, level: int) -> float:
+        """Return when a commit has reached `level`: seconds from the runner's start to that commit. Raises RuntimeError."""
+        while self._level < level:
             await self._moved.wait()
-            # Whoever is told of a commit is told before the figures of its batch are.
-            await anyio.sleep(0)
-        return self.committed_s
-
-    async def until_at(self, sequence: int) -> float:
-        """Return when everything up to `sequence` of the node's stream is handled. Seconds since the runner was ready."""
-        at = await self.until(lambda: self.runner.positions().get("node", 0) >= sequence)
-        if self.refusals:
-            raise RuntimeError(f"{self.refusals} refusals: {self.troubles[:3]}")
-        return at - self.ready_s
+        took = self._committed_s - self.ready_s
+        if self._refusals:
+            raise RuntimeError(f"what should be accepted was not, {len(self._refusals)} times: {self._refusals[0]}")
+        return took
 
 
 class Site:
@@ -153,7 +146,7 @@ class Site:
         return open_store(NodeFolder(self.config.data_dir), NODE, subsystem.declaration)
 
     @asynccontextmanager
-    async def working(self, subsystem: Subsystem, verifier: Verifier) -> AsyncGenerator[Work, None]:
+    async def working(self, subsystem: Subsystem, verifier: Verifier, *, gauge: Gauge | None = None) -> AsyncGenerator[Work, None]:
         """The subsystem with its real runner, store and bus, from the moment it is ready; concluded afterwards."""
         name = subsystem.declaration.name
         store = self.open_store(subsystem)
@@ -168,7 +161,7 @@ class Site:
                     entropy=SystemEntropy(),
                     verifier=verifier,
                 )
-                work = Work(store)
+                work = Work(store, gauge)
                 work.runner = Runner(subsystem, NODE, ports, limits=self.config.limits, observer=work)
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(work.runner.run)

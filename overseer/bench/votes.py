@@ -90,7 +90,7 @@ async def import_votes(site: Site, subsystem: VotesDb, people: Feeder, messages:
     verifier = PoolVerifier()
     try:
         async with site.working(subsystem, verifier) as work:
-            return len(messages) / await work.until_at(last)
+            return len(messages) / await work.until(last)
     finally:
         await verifier.close()
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from messages.chain_api import BlockImported, TransactionQueued
 from messages.codec import CodecError, decode
-from messages.message import Message
+from messages.message import Kind, Message
 from messages.signals import BestChain, BlockFinalized, BlocksBlacklisted, GovernanceMode, GovernanceState
 from messages.subjects import SubjectError, parse
 from messages.votes_db import DisputeStatus, DisputeStatusChanged
@@ -52,14 +52,18 @@ class LiveView:
     # -------------------------------------------------------------------------------------------- hearing
 
     def hear(self, subject: bytes, _reply: bytes, _headers: bytes, body: bytes) -> None:
-        """A message of the live view. What cannot be read (a dead letter's origin) is only counted."""
+        """A message of the live view. Our own requests are heard too: they have no place in the stream, and are passed over."""
         try:
             address = parse(subject.decode())
             spec = address.spec()
+            if address.kind is Kind.QUERY:
+                return
             self.heard[address.kind.value] += 1
-            if spec is not None and address.kind.value in ("evt", "sig"):
+            if spec is not None and address.kind in (Kind.FACT, Kind.SIGNAL):
                 self._take(decode(spec, body))
-        except (SubjectError, CodecError, UnicodeDecodeError):
+        except (SubjectError, UnicodeDecodeError):
+            return
+        except CodecError:
             self.heard["unreadable"] += 1
 
     def _take(self, message: Message) -> None:

@@ -10,7 +10,8 @@ import msgspec
 
 from overseer.nats.append import append_batch, append_one, compare_and_set, refusal
 from overseer.nats.connection import Connection
-from overseer.nats.pull import Pull
+from overseer.nats.pull import Cut, Pull
+from overseer.nats.trimming import TRIMMED_BELOW
 from overseer.nats.wire import parse_headers
 from overseer.ports.bus import BusError, BusUnavailable, Delivery, Outgoing, StoredMessage, StreamState
 from overseer.ports.envelope import check_append
@@ -44,6 +45,7 @@ class NatsLine:
         self._durable = durable
         self._timeout_ms = request_timeout_ms
         self._pull: Pull | None = None
+        self._sought = 1
 
     @property
     def sender(self) -> str:
@@ -63,7 +65,9 @@ class NatsLine:
         # An empty stream: the server says 0 and 0 when it is new, last + 1 and last when it was purged.
         first = int(state["first_seq"]) if state["messages"] else last + 1
         metadata: dict[str, str] = answer["config"].get("metadata") or {}
-        return StreamState(metadata.get(STREAM_ID_KEY, ""), first, last)
+        # Trimming leaves each sender's last message where it is: what is there below the mark is not the history from there on.
+        trimmed_below = min(int(metadata.get(TRIMMED_BELOW, "0")), last + 1)
+        return StreamState(metadata.get(STREAM_ID_KEY, ""), max(first, trimmed_below), last)
 
     async def message_at(self, sequence: int) -> StoredMessage | None:
         if sequence < 1:
@@ -78,12 +82,17 @@ class NatsLine:
         if self._pull is not None:
             with contextlib.suppress(BusError):
                 await self._pull.registered(self._waiting)
+        await self._begin(max(1, sequence), before=0)
+
+    async def _begin(self, sequence: int, *, before: int) -> None:
+        """A pull of its own from `sequence` on, in place of the one there is."""
         await self.unpull()
-        pull = Pull(self._connection, self._stream, self._durable)
+        self._sought = sequence
+        pull = Pull(self._connection, self._stream, self._durable, before=before)
         try:
             # The old pull's inbox is gone before the reset is handled, and the new one asks only after it: nothing delivered
             # before the reset can reach the new one. Sequence 0 would mean the acknowledged position.
-            await self._ask(f"CONSUMER.RESET.{self._stream}.{self._durable}", {"seq": max(1, sequence)})
+            await self._ask(f"CONSUMER.RESET.{self._stream}.{self._durable}", {"seq": sequence})
             await pull.open()
         except BaseException:
             await pull.close()
@@ -93,6 +102,10 @@ class NatsLine:
     async def pull(self, batch: int, wait_ms: int) -> list[Delivery]:
         if self._pull is None:
             raise BusUnavailable("the line has no position: seek first")
+        try:
+            return await self._pull.take(batch, wait_ms / 1000)
+        except Cut:
+            await self._begin(max(self._sought, self._pull.reached + 1), before=self._pull.handed_out)
         return await self._pull.take(batch, wait_ms / 1000)
 
     async def unpull(self) -> None:
@@ -112,8 +125,18 @@ class NatsLine:
             return await append_one(self._connection, messages[0], condition, self._timeout_ms)
         return await append_batch(self._connection, messages, condition, self._timeout_ms)
 
+    async def pending(self) -> int:
+        """Messages for this consumer that are not acknowledged yet: its lag. Raises BusUnavailable."""
+        if not self._durable:
+            return 0
+        info = await self._consumer()
+        return int(info["num_pending"]) + int(info["num_ack_pending"])
+
     async def _waiting(self) -> int:
-        return int((await self._ask(f"CONSUMER.INFO.{self._stream}.{self._durable}", None))["num_waiting"])
+        return int((await self._consumer())["num_waiting"])
+
+    async def _consumer(self) -> dict[str, Any]:
+        return await self._ask(f"CONSUMER.INFO.{self._stream}.{self._durable}", None)
 
     async def _get(self, which: dict[str, Any]) -> StoredMessage | None:
         answer = await self._ask(f"STREAM.MSG.GET.{self._stream}", which, absent=_NO_MESSAGE)

@@ -5,6 +5,9 @@ delivered (`outstanding`) plus delivered but not yet taken stays below twice wha
 next batch while the runner commits this one. A request the server ends early tells how much of it is left over. An idle
 server sends heartbeats; when they stop, or the session ends, or the consumer goes, the pull is over and says why. It is over
 as well when a delivery is missing: before the one that came, or by what a heartbeat says was delivered last.
+
+And it is over behind a message with neither headers nor body (`Cut`): over an account import the server takes such a delivery
+for the end of the answer, and what comes after it, heartbeats too, reaches nobody (seen on 2.15.1).
 """
 
 import asyncio
@@ -17,7 +20,7 @@ from overseer.nats.connection import Connection, Listening
 from overseer.nats.wire import parse_headers, parse_status, wire_text
 from overseer.ports.bus import BusError, BusUnavailable, Delivery, StoredMessage
 
-__all__ = ["AckPosition", "Pull", "parse_ack"]
+__all__ = ["AckPosition", "Cut", "Pull", "parse_ack"]
 
 # Below the accounts' response threshold of 10 s, which every heartbeat renews.
 _HEARTBEAT_S = 2.0
@@ -35,6 +38,10 @@ _HEARTBEAT = "100"
 # of `max_bytes`) the request was filled. Any other status ends the pull.
 _REQUEST_OVER = ("404", "408")
 _REQUEST_FILLED = ("message size exceeds", "batch completed")
+
+
+class Cut(BusUnavailable):
+    """The server ended this pull behind an empty message: begin another one behind what was taken."""
 
 
 class AckPosition(msgspec.Struct, frozen=True):
@@ -59,7 +66,8 @@ def parse_ack(reply: bytes) -> AckPosition:
 class Pull:
     """One consumer from one reset on. `take` by one task at a time."""
 
-    def __init__(self, connection: Connection, stream: str, durable: str) -> None:
+    def __init__(self, connection: Connection, stream: str, durable: str, *, before: int = 0) -> None:
+        """`before`: deliveries that the line has handed out since its last seek, under earlier pulls."""
         self._connection = connection
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}"
         self._inbox = connection.new_inbox().encode()
@@ -71,11 +79,25 @@ class Pull:
         self._failure: BusError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._heard_s = 0.0
-        # Consumer sequence taken last; acknowledgement subject of what arrived last.
+        self._before = before
+        # Consumer and stream sequence taken last; acknowledgement subject of what arrived last.
         self._taken = 0
+        self._reached = 0
+        # An empty message came: nothing behind it will.
+        self._cut = False
         self._latest = b""
         self._listening: Listening | None = None
         self._forget: Callable[[], None] = lambda: None
+
+    @property
+    def handed_out(self) -> int:
+        """Deliveries since the line's last seek."""
+        return self._before + self._taken
+
+    @property
+    def reached(self) -> int:
+        """The stream sequence taken last; 0 when nothing was."""
+        return self._reached
 
     async def open(self) -> None:
         """Subscribe to the inbox. Raises BusUnavailable."""
@@ -168,12 +190,13 @@ class Pull:
     def _first(self, batch: int) -> list[Delivery]:
         arrived, some = self._arrived, list[Delivery]()
         for _ in range(min(batch, len(arrived))):
-            delivery = _delivery(*arrived.popleft())
-            if delivery.consumer_sequence != self._taken + 1:
-                self._fail(BusUnavailable(f"deliveries {self._taken + 1} to {delivery.consumer_sequence - 1} were lost: seek again"))
+            place, delivery = _delivery(self._before, *arrived.popleft())
+            if place != self._taken + 1:
+                self._fail(BusUnavailable(f"deliveries {self._taken + 1} to {place - 1} were lost: seek again"))
                 arrived.clear()
                 break
-            self._taken += 1
+            self._taken = place
+            self._reached = delivery.message.sequence
             some.append(delivery)
         return some
 
@@ -181,9 +204,15 @@ class Pull:
 
     def _arrive(self, subject: bytes, reply: bytes, headers: bytes, body: bytes) -> None:
         if reply.startswith(_ACK):
+            if self._cut:
+                # Of a request beside the one that was ended: what that one lost may be before it.
+                return
             self._arrived.append((subject, reply, headers, body))
             self._latest = reply
             self._outstanding -= 1
+            if not headers and not body:
+                self._cut = True
+                self._fail(Cut(f"{self._subject}: ended behind an empty message"))
         else:
             self._heard_s = asyncio.get_running_loop().time()
             self._status(subject, headers)
@@ -224,7 +253,8 @@ def _wake(waiter: asyncio.Future[None]) -> None:
         waiter.set_result(None)
 
 
-def _delivery(subject: bytes, reply: bytes, headers: bytes, body: bytes) -> Delivery:
+def _delivery(before: int, subject: bytes, reply: bytes, headers: bytes, body: bytes) -> tuple[int, Delivery]:
+    """Its consumer sequence, and the delivery."""
     tokens = reply.split(b".")
     # The short form inlined: this runs once per message.
     if len(tokens) == 9:
@@ -233,4 +263,4 @@ def _delivery(subject: bytes, reply: bytes, headers: bytes, body: bytes) -> Deli
         position = parse_ack(reply)
         stored, place, time_ns = position.stream_sequence, position.consumer_sequence, position.time_ns
     message = StoredMessage(stored, time_ns // 1_000_000, wire_text(subject), parse_headers(headers) if headers else {}, body)
-    return Delivery(place, message, reply.decode())
+    return place, Delivery(before + place, message, reply.decode())

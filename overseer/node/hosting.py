@@ -1,7 +1,7 @@
 """One subsystem at work: its connection, store, verifier and runner put together; in a process of its own or as a task."""
 
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack, suppress
 
 import anyio
 from prometheus_client import CollectorRegistry
@@ -18,8 +18,8 @@ from overseer.nats.line import NatsLine
 from overseer.node.folder import NodeFolder
 from overseer.observe.http import health_routes, serving
 from overseer.observe.logs import logger
-from overseer.observe.metrics import RunnerInstruments, page
-from overseer.ports.bus import BusUnavailable, Line
+from overseer.observe.metrics import RunnerInstruments, RunnerMetrics, page
+from overseer.ports.bus import BusError, BusUnavailable
 from overseer.ports.store import StoreIdentity
 from overseer.rocks.store import RocksStore
 from overseer.runner.observer import Observer, Step
@@ -36,6 +36,8 @@ __all__ = ["STORE_SCHEMA", "open_store", "serve_subsystem", "table_names"]
 
 # Raise when the system tables change in a way that older code cannot read.
 STORE_SCHEMA = 1
+# How long a metrics page waits for the bus to tell the lag: well below what a scraper, or the overseer, waits for the page.
+LAG_MS = 500
 
 
 def table_names(declaration: Declaration) -> list[str]:
@@ -49,10 +51,10 @@ def open_store(folder: NodeFolder, node: str, declaration: Declaration) -> Rocks
     return RocksStore.open(folder.store(declaration.name), tables=table_names(declaration), identity=identity)
 
 
-def lines_of(connection: Connection, node: str, declaration: Declaration) -> dict[str, Line]:
+def lines_of(connection: Connection, node: str, declaration: Declaration) -> dict[str, NatsLine]:
     """The streams this subsystem takes part in."""
     name = declaration.name
-    lines: dict[str, Line] = {
+    lines: dict[str, NatsLine] = {
         "node": NatsLine(
             connection,
             stream=node_stream(node),
@@ -95,9 +97,10 @@ async def serve_subsystem(
         connection = await stack.enter_async_context(await _connect(url, config.node, declaration.name, seed.reveal(), pulse, stop))
         exchange = NatsExchange(connection, metadata={"node": config.node})
         stack.push_async_callback(exchange.close)
+        lines = lines_of(connection, config.node, declaration)
         ports = Ports(
             store=store,
-            lines=lines_of(connection, config.node, declaration),
+            lines=lines,
             exchange=exchange,
             clock=SystemClock(),
             entropy=SystemEntropy(),
@@ -106,11 +109,19 @@ async def serve_subsystem(
         observer: Observer = metrics if kill_at is None else _Watched(metrics, kill_at)
         runner = Runner(subsystem, config.node, ports, limits=config.limits, run_id=run_id, observer=observer)
 
+        told = 0
+
         async def metrics_page() -> str:
+            nonlocal told
             for name, count in runner.outbox_depths().items():
                 metrics.outbox(name, count)
             for name, sequence in runner.positions().items():
                 metrics.position(name, sequence)
+            metrics.timers(runner.timers())
+            published = runner.published()
+            metrics.published(published - told)
+            told = published
+            await _measure_lag(lines, metrics)
             return page(registry)
 
         def ready() -> tuple[bool, object]:
@@ -136,6 +147,13 @@ async def serve_subsystem(
             await runner.run()
             log.info("concluded", handled=runner.progress.handled)
             tasks.cancel_scope.cancel()
+
+
+async def _measure_lag(lines: Mapping[str, NatsLine], metrics: RunnerMetrics) -> None:
+    """What the bus says of our consumers; without a bus the last word stands."""
+    with anyio.move_on_after(LAG_MS / 1000), suppress(BusError):
+        for name, line in lines.items():
+            metrics.lag(name, await line.pending())
 
 
 async def _connect(url: str, node: str, name: str, seed: str, pulse: Pulse, stop: StopRequest) -> Connection:

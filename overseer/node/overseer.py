@@ -39,8 +39,7 @@ from overseer.system.entropy import SystemEntropy
 
 __all__ = ["Node"]
 
-# How often the stream is trimmed, and the server looked after.
-TRIM_MS = 60_000
+# How the server is looked after.
 SERVER_RESTART_MS = 200
 SERVER_RESTARTS_MAX = 20
 SERVER_RESTARTS_WINDOW_MS = 120_000
@@ -165,7 +164,7 @@ class Node:
 
     async def _keep_trimmed(self, manage: Connection) -> None:
         while True:
-            await anyio.sleep(TRIM_MS / 1000)
+            await anyio.sleep(self._config.nats.trim_ms / 1000)
             try:
                 trimmed = await trim(manage, node_stream(self._config.node), keep=self._config.nats.history_messages)
             except (BusError, ApiError) as error:

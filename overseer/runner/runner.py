@@ -170,6 +170,15 @@ class Runner:
         """Messages committed and not yet published, by stream; empty before the opening."""
         return {name: len(outbox) for name, outbox in getattr(self, "_outboxes", {}).items()}
 
+    def published(self) -> int:
+        """Messages published since the opening."""
+        return sum(outbox.published for outbox in getattr(self, "_outboxes", {}).values())
+
+    def timers(self) -> int:
+        """Timers that are set."""
+        engine = getattr(self, "_engine", None)
+        return 0 if engine is None else len(engine.timers)
+
     def positions(self) -> dict[str, int]:
         """The last sequence processed, by stream; empty before the opening."""
         engine = getattr(self, "_engine", None)

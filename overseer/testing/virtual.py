@@ -105,6 +105,10 @@ class VirtualOverseer:
         return self.subsystem.declaration.name
 
     @property
+    def running(self) -> bool:
+        return not self._ended.is_set()
+
+    @property
     def streams(self) -> list[str]:
         """The streams it takes part in, the node's first."""
         declared = (*self.subsystem.declaration.consumes, *self.subsystem.declaration.sends)
@@ -128,14 +132,14 @@ class VirtualOverseer:
 
         `ready=False` returns at once (when there is no bus yet, say).
         """
-        if not self._ended.is_set():
+        if self.running:
             raise RuntimeError(f"{self.name} is running: kill or conclude it first")
         if self._tasks is None:
             raise RuntimeError("use it within `async with`")
         self.failure, self.runner, self._ended, self._scope = None, None, anyio.Event(), anyio.CancelScope()
         self._tasks.start_soon(self._run)
         if ready:
-            await self._until(lambda: self._ended.is_set() or (self.runner is not None and self.runner.progress.ready), within_s)
+            await self.until(lambda: not self.running or (self.runner is not None and self.runner.progress.ready), within_s=within_s)
         if self.failure is not None:
             raise self.failure
 
@@ -146,7 +150,7 @@ class VirtualOverseer:
 
     async def kill(self, *, keep_unsynced: bool = False) -> None:
         """As SIGKILL: nothing is concluded or told any more; a memory store loses what it had not synced, or keeps it."""
-        running = not self._ended.is_set()
+        running = self.running
         if running and not self.world.real and self._store is not None:
             # Before anything of the process can react to its end.
             self._disk.crash(keep_unsynced=keep_unsynced)
@@ -273,13 +277,18 @@ class VirtualOverseer:
     # -------------------------------------------------------------------------------------------- what it does
 
     async def settled(self, *, within_s: float = _WITHIN_S) -> None:
-        """Return when all that was injected is handled, all that follows published, and no timer due. Raises what it ended with."""
+        """Return when all that was injected is handled, all that follows published, and no timer due. Raises what it ended with.
+
+        Raises AssertionError when it does not settle in time, or was killed.
+        """
         declared = self.subsystem.declaration
         patterns = {"node": [*filters(declared, self.node), *self._extra], "net": net_filters(declared)}
 
         async def idle() -> bool:
             if self.failure is not None:
                 raise self.failure
+            if not self.running:
+                raise AssertionError(f"{self.name} is not running")
             runner = self.runner
             if runner is None or not runner.settled():
                 return False
@@ -351,7 +360,8 @@ class VirtualOverseer:
         except (CodecError, ValueError):
             return Sent(stream, stored, None)
 
-    async def _until(self, condition: Callable[[], bool], within_s: float) -> None:
+    async def until(self, condition: Callable[[], bool], *, within_s: float = _WITHIN_S) -> None:
+        """Return when `condition` holds, looking again and again. Raises TimeoutError."""
         with anyio.fail_after(within_s):
             while True:
                 if condition():
@@ -360,12 +370,16 @@ class VirtualOverseer:
 
     # -------------------------------------------------------------------------------------------- its store
 
+    def line(self, name: str = "node") -> MemoryLine:
+        """Its line to the node's stream or the network's ("net"): to be cut and healed. In memory, while it runs."""
+        line = self._session.lines[name] if self._session is not None else None
+        assert isinstance(line, MemoryLine), "a line can be had in memory and while it runs"
+        return line
+
     @property
     def faults(self) -> LineFaults:
-        """What goes wrong on its line to the node's stream (in memory, while it runs)."""
-        line = self._session.lines["node"] if self._session is not None else None
-        assert isinstance(line, MemoryLine), "faults of a line can be had in memory and while it runs"
-        return line.faults
+        """What goes wrong on its line to the node's stream. In memory, while it runs."""
+        return self.line().faults
 
     @property
     def disk(self) -> Disk:

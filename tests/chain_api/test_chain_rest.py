@@ -80,6 +80,15 @@ def test_the_validators_of_the_best_chain_count_where_forks_differ() -> None:
     story.replays()
 
 
+def test_the_same_validators_on_another_fork_are_told_once() -> None:
+    story = Story()
+    story.imports("a", session=1, session_start=[ALICE])
+    story.imports("b", session=1, session_start=[ALICE])
+    story.imports("b2", on="b", session=1)
+    told = [m for e in story.given.history for m in story.given.subsystem.react(e) if isinstance(m, SessionChange)]
+    assert len(told) == 1
+
+
 def test_a_block_that_contradicts_its_parent_is_refused() -> None:
     story = Story()
     story.imports("a", session=3)

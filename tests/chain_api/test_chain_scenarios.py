@@ -548,6 +548,39 @@ def test_D25_an_early_revert_ends_with_the_conviction_so_that_a_pardon_lets_the_
     story.replays()
 
 
+def test_the_best_may_be_what_a_reverted_block_was_built_on() -> None:
+    story = Story()
+    story.imports("b1", "b2", "b3", "b4")
+    story.when(Revert(blocks=names("b4"), cause=cause("one")))
+    story.imports("a1", "a2", "a3", "a4", "a5")
+    story.imports("c1")
+    assert story.best == digest("a5")
+    story.blacklist("a1")
+    assert story.best == digest("b3")
+
+
+def test_a_lower_leaf_is_not_better_than_what_the_best_fell_back_to() -> None:
+    story = Story()
+    story.imports("a1", "a2", "a3")
+    story.imports("b1")
+    story.when(Revert(blocks=names("a3"), cause=cause()))
+    assert story.best == digest("a2")
+
+
+def test_the_search_for_the_best_goes_on_in_steps_by_itself() -> None:
+    story = Story(search_step=1)
+    story.imports("a1", "a2")
+    for n in range(6):
+        story.imports(f"x{n}", on="a2")
+    story.imports("b1")
+    story.imports("c1", "c2", "c3", "c4")
+    story.when(Revert(blocks=names("a1"), cause=cause("one")))
+    story.when(Revert(blocks=names("c2"), cause=cause("two")))
+    story.settle()
+    assert story.best == max(names("b1", "c1"))
+    assert story.heard.best == [GENESIS, story.best]
+
+
 def test_genesis_cannot_be_convicted_and_unknown_roots_are_named() -> None:
     story = Story()
     assert isinstance(story.blacklist("genesis").rejection, BadBlock)
