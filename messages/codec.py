@@ -5,7 +5,7 @@ equal bytes and hashes mean something. Decoding is strict: size first, then no t
 duplicate keys, text keys only, no floats, bounded depth, nothing behind the value, and canonical form.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
 import cbor2
@@ -88,36 +88,83 @@ def _check_canonical(value: object, depth: int) -> None:
         for item in cast(list[object], value):
             _check_canonical(item, depth - 1)
     elif kind is dict:
-        before = (-1, "")
-        for key, item in cast(dict[object, object], value).items():
-            if type(key) is not str:
-                raise CodecError("bad_key", "map keys must be text")
-            rank = (len(key.encode()), key)
-            if rank <= before:
-                raise CodecError("not_canonical", f"map key {key!r} is out of order")
-            before = rank
+        _check_keys(cast(dict[object, object], value))
+        for item in cast(dict[object, object], value).values():
             _check_canonical(item, depth - 1)
     else:
         raise CodecError("bad_value", f"{kind.__name__} is not allowed")
 
 
-def _check_items(data: bytes) -> None:
-    """Raise for more than ITEMS_MAX values, from their heads alone. What is malformed is left to the decoder."""
-    at, end, items = 0, len(data), 0
+# Heads whose length is in them, and how many bytes that value takes without what it contains; 0: another head.
+_STEPS = bytes(
+    1 + (head & 31 if head >> 5 in (2, 3) else 0) if (head & 31 < 24 and head >> 5 in (0, 2, 3, 4, 5)) or head in (0xF4, 0xF5, 0xF6) else 0
+    for head in range(256)
+)
+# The least length or integer that may take 1, 2, 4 or 8 bytes behind its head.
+_SHORTEST = (24, 2**8, 2**16, 2**32)
+
+
+def _scan(data: bytes) -> int:
+    """The number of values, from their heads alone: 0 unless all are of allowed types, in the shortest form, and end with the data.
+
+    Raises CodecError(`too_many_items`). What is malformed is left to the decoder.
+    """
+    at, end, items, plain = 0, len(data), 0, True
     while at < end:
         items += 1
         if items > ITEMS_MAX:
             raise CodecError("too_many_items", f"more than {ITEMS_MAX} values")
-        major, length = data[at] >> 5, data[at] & 31
+        head = data[at]
+        step = _STEPS[head]
+        if step:
+            at += step
+            continue
+        major, length = head >> 5, head & 31
+        plain = plain and length >= 24 and major not in (1, 6, 7)
         at += 1
         if length >= 24:
             if length > 27:
-                return
+                return 0
             size = 1 << (length - 24)
+            shortest = _SHORTEST[length - 24]
             length = int.from_bytes(data[at : at + size], "big")
+            plain = plain and length >= shortest
             at += size
         if major == 2 or major == 3:
             at += length
+    return items if plain and at == end else 0
+
+
+def _count(value: list[object] | dict[object, object], depth: int) -> int:
+    """The number of values in a container, keys and those in others too. Raises CodecError(`bad_key` | `not_canonical` | `too_deep`)."""
+    if depth == 0:
+        raise CodecError("too_deep", f"nesting beyond {DEPTH_MAX}")
+    if type(value) is list:
+        count = len(value)
+        inner: Iterable[object] = value
+    else:
+        maps = cast(dict[object, object], value)
+        count = 2 * len(maps)
+        _check_keys(maps)
+        inner = maps.values()
+    for item in inner:
+        kind = type(item)
+        # Bulk lists hold many empty ones.
+        if (kind is list or kind is dict) and (item or depth == 1):
+            count += _count(cast(list[object], item), depth - 1)
+    return count
+
+
+def _check_keys(keys: Iterable[object]) -> None:
+    """Raise unless they are text, each once, in the order of their encoding."""
+    before, before_size = "", -1
+    for key in keys:
+        if type(key) is not str:
+            raise CodecError("bad_key", "map keys must be text")
+        size = len(key) if key.isascii() else len(key.encode())
+        if size < before_size or (size == before_size and key <= before):
+            raise CodecError("not_canonical", f"map key {key!r} is out of order")
+        before, before_size = key, size
 
 
 def decode_raw(data: bytes) -> Any:
@@ -128,9 +175,7 @@ def decode_raw(data: bytes) -> Any:
     """
     if len(data) > BODY_BYTES_MAX:
         raise CodecError("body_too_large", f"{len(data)} bytes, the limit is {BODY_BYTES_MAX}")
-    # A body of so many bytes or less cannot have more values.
-    if len(data) > ITEMS_MAX:
-        _check_items(data)
+    items = _scan(data)
     try:
         value = cbor2.loads(
             data,
@@ -143,6 +188,12 @@ def decode_raw(data: bytes) -> Any:
         )
     except Exception as error:
         raise CodecError("malformed", f"not CBOR as we allow it: {error}"[:200]) from None
+    if items:
+        # Bytes behind the value would be values too many: the heads tell all else, but for the order of keys.
+        if items != 1 + (_count(value, DEPTH_MAX) if isinstance(value, list | dict) else 0):
+            raise CodecError("not_canonical", "bytes behind the value")
+        return value
+    # Something is wrong with it: look for what.
     _check_canonical(value, DEPTH_MAX)
     # Shortest lengths and integers, and nothing behind the value: the plain encoder reproduces the input exactly.
     if cbor2.dumps(value) != data:

@@ -43,10 +43,11 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     bare_checks_s: float = 1.0
     descendants: int = 100_000
     cascades: int = 3
-    # Disputes whose tenth and thousandth vote are timed in one round, and which votes those are.
+    # Disputes whose votes from the tenth and from the thousandth on are timed, and how many of each in one round.
     grown_disputes: int = 300
     grown_early: int = 10
     grown_late: int = 1_000
+    grown_votes: int = 4
     # Votes stored before the import rate is measured.
     stored_few: int = 10_000
     stored_many: int = 1_000_000

@@ -4,12 +4,14 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from messages.message import Message
 from overseer.bench.ballots import Ballots
 from overseer.bench.bare_checks import bare_checks
 from overseer.bench.measure import Measure, Report, Sizes, judged
 from overseer.bench.site import OPERATOR, Feeder, Site, open_site
-from overseer.checks import PoolVerifier
+from overseer.checks import PoolVerifier, Verifier
 from overseer.feeds.author import genesis_of
 from subsystems.chain_api import ChainApi, ChainConfig
 from subsystems.votes_db import VotesDb
@@ -44,11 +46,7 @@ async def votes_single(folder: Path, sizes: Sizes, report: Report) -> list[Measu
     def messages(number: int) -> list[Message]:
         first = number * sizes.single_candidates
         candidates = [ballots.bundle(first + i, range(sizes.single_voters)) for i in range(sizes.single_candidates)]
-        return [
-            type(bundle)(**{**{name: getattr(bundle, name) for name in bundle.__struct_fields__}, "explicit_votes": [bundle.explicit_votes[v]]})
-            for v in range(sizes.single_voters)
-            for bundle in candidates
-        ]
+        return [replace(bundle, explicit_votes=[bundle.explicit_votes[v]]) for v in range(sizes.single_voters) for bundle in candidates]
 
     pairs = await _rounds(folder, sizes, report, ballots, messages, lambda: bare_checks(1, sizes.bare_checks_s))
     return [
@@ -84,10 +82,12 @@ async def _rounds(
     return pairs
 
 
-async def import_votes(site: Site, subsystem: VotesDb, people: Feeder, messages: Sequence[Message]) -> float:
-    """Messages imported in a second: from a stream that holds them all to the last commit."""
+async def import_votes(
+    site: Site, subsystem: VotesDb, people: Feeder, messages: Sequence[Message], *, checked_by: Verifier | None = None
+) -> float:
+    """Messages imported in a second: from a stream that holds them all to the last commit. Checked on all cores by default."""
     last = await people.append(people.render(messages))
-    verifier = PoolVerifier()
+    verifier = checked_by or PoolVerifier()
     try:
         async with site.working(subsystem, verifier) as work:
             return len(messages) / await work.until(last)

@@ -1,11 +1,16 @@
 """The commands, put together. Each lives in a module of its own kind; this one only lists them."""
 
+import os
+import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
 from overseer.cli import common
+from overseer.cli.bench import bench
 from overseer.cli.bus_commands import nats_context, provision
+from overseer.cli.common import examples
 from overseer.cli.demo import demo
 from overseer.cli.domain import dispute, governance
 from overseer.cli.inspect import graph, journal, verify
@@ -26,41 +31,127 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+# As shells have it: 128 + SIGINT, 128 + SIGPIPE.
+INTERRUPTED = 130
+READER_GONE = 141
+
 RUNNING = "Running a node"
 TALKING = "Talking to it"
 LOOKING = "Looking into it"
 MAKING = "Making things"
 
-app.command(rich_help_panel=RUNNING)(demo)
-app.command(rich_help_panel=RUNNING)(run)
-app.command(rich_help_panel=RUNNING)(provision)
-app.command(rich_help_panel=RUNNING)(config)
-app.command(rich_help_panel=RUNNING)(nats_context)
-app.command(rich_help_panel=LOOKING)(status)
-app.command(rich_help_panel=LOOKING)(journal)
-app.command(rich_help_panel=LOOKING)(verify)
-app.command(rich_help_panel=LOOKING)(graph)
+app.command(
+    rich_help_panel=RUNNING,
+    epilog=examples(
+        "overseer demo", "overseer demo --validators 20 --json", "overseer demo --stay     (and look at it from another terminal)"
+    ),
+)(demo)
+app.command(
+    rich_help_panel=RUNNING,
+    epilog=examples(
+        "overseer run                                    (a development chain, in ./overseer-data)",
+        "overseer run --feed blocks.jsonl --data-dir /var/lib/overseer",
+        "overseer run --nats nats://10.0.0.1:4222 --node alpha",
+        "OVERSEER_FEED_INTERVAL_MS=500 overseer run      (any setting of `overseer config`)",
+    ),
+)(run)
+app.command(
+    rich_help_panel=RUNNING,
+    epilog=examples(
+        "overseer provision --accounts > accounts.conf   (include it in the server's configuration)",
+        "overseer provision --nats nats://10.0.0.1:4222 --dry-run",
+    ),
+)(provision)
+app.command(
+    rich_help_panel=RUNNING, epilog=examples("overseer config", "overseer config --example > overseer.toml", "overseer config --json")
+)(config)
+app.command(
+    rich_help_panel=RUNNING,
+    epilog=examples("overseer nats-context", "nats --context overseer-node sub 'overseer.>' --translate 'overseer decode'"),
+)(nats_context)
+app.command(
+    rich_help_panel=LOOKING, epilog=examples("overseer status", "overseer status --json", "overseer status --data-dir /var/lib/overseer")
+)(status)
+app.command(
+    rich_help_panel=LOOKING,
+    epilog=examples(
+        "overseer journal votes_db --limit 10",
+        "overseer journal chain_api --event blocks_blacklisted",
+        "overseer journal votes_db --cause 25            (what the message at 25 of the stream led to)",
+        "overseer journal dispute_conclusion --follow --json",
+    ),
+)(journal)
+app.command(rich_help_panel=LOOKING, epilog=examples("overseer verify", "overseer verify votes_db --json"))(verify)
+app.command(
+    rich_help_panel=LOOKING,
+    epilog=examples("overseer graph > graph.mmd", "overseer graph --dot | dot -Tsvg > graph.svg", "overseer graph --check"),
+)(graph)
+app.command(
+    rich_help_panel=LOOKING,
+    epilog=examples("overseer bench --quick", "overseer bench votes_bundled cascade --json"),
+)(bench)
 app.add_typer(dispute, name="dispute", rich_help_panel=LOOKING)
 app.add_typer(governance, name="governance", rich_help_panel=TALKING)
 app.add_typer(make, name="make", rich_help_panel=MAKING)
-app.command(rich_help_panel=TALKING)(send)
-app.command(rich_help_panel=TALKING)(query)
+app.command(
+    rich_help_panel=TALKING,
+    epilog=examples(
+        "overseer make bundle --valid 0-6 --invalid 7 | overseer send register_vote -",
+        "overseer send import_block @block.json",
+        'overseer send finalize_block \'{"hash": "0x..."}\' --id once    (again with this id: the same outcome, no second effect)',
+        "overseer send register_vote @vote.json --no-wait",
+    ),
+)(send)
+app.command(
+    rich_help_panel=TALKING,
+    epilog=examples(
+        "overseer query best",
+        'overseer query query_votes \'{"session": 1, "candidate": "0x..."}\'',
+        'overseer query is_blacklisted \'{"hash": "0x..."}\' --json',
+    ),
+)(query)
 
 
-@app.command(rich_help_panel=RUNNING)
-def subsystem(name: str) -> None:
-    """Run one subsystem as this process (what `run` starts for each; containers start it directly)."""
+@app.command(
+    rich_help_panel=RUNNING,
+    epilog=examples(
+        "overseer subsystem votes_db --nats nats://nats:4222 --data-dir /data",
+        "OVERSEER_NATS_URL=nats://nats:4222 overseer subsystem votes_db",
+    ),
+)
+def subsystem(
+    name: Annotated[str, typer.Argument(help="votes_db, dispute_conclusion or chain_api.")],
+    config: common.ConfigFile = None,
+    data_dir: common.DataDir = None,
+    node: common.NodeName = None,
+    nats: Annotated[str | None, typer.Option("--nats", help="The provisioned NATS server.", show_default=False)] = None,
+) -> None:
+    """Run one subsystem as this process (what `run` starts for each; containers start it directly).
+
+    The server must be provisioned (`overseer provision`), and the keys be in the node's folder. SIGTERM ends it in order.
+    """
     from overseer.cli.subsystem import subsystem_main
 
-    raise typer.Exit(subsystem_main(name))
+    raise typer.Exit(subsystem_main(name, config, {"data_dir": data_dir, "node": node, "nats.url": nats}))
 
 
-@app.command(rich_help_panel=TALKING)
+@app.command(
+    rich_help_panel=TALKING,
+    epilog=examples(
+        "nats --context overseer-node sub 'overseer.>' --translate 'overseer decode'", "overseer encode best | overseer decode"
+    ),
+)
 def decode() -> None:
     """Filter: one CBOR body on stdin to JSON; made for `nats sub 'overseer.>' --translate 'overseer decode'`."""
+    from overseer.cli.translate import decode_main
+
+    raise typer.Exit(decode_main([]))
 
 
-@app.command(rich_help_panel=TALKING)
+@app.command(
+    rich_help_panel=TALKING,
+    epilog=examples('overseer encode finalize_block \'{"hash": "0x..."}\' | nats pub --force-stdin --no-templates SUBJECT'),
+)
 def encode(message: str, body: str = "-") -> None:
     """Filter: JSON to the canonical CBOR body of MESSAGE on stdout, to be piped into `nats pub`."""
     from overseer.cli.translate import encode_main
@@ -70,19 +161,29 @@ def encode(message: str, body: str = "-") -> None:
 
 def run_app(arguments: Sequence[str]) -> int:
     """Run the command line; returns the exit code."""
+    common.heed_sigterm()
     try:
-        code = app(args=list(arguments), standalone_mode=False)
+        code = app(args=list(arguments), prog_name="overseer", standalone_mode=False)
+        # What a pipe's reader does not want any more shows here, not at the interpreter's end.
+        if sys.stdout is not None:  # pyright: ignore[reportUnnecessaryComparison]
+            sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except typer.Exit as end:
         return end.exit_code
-    except typer.Abort:
-        return 130
-    except KeyboardInterrupt:
-        return 130
+    except (typer.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        _forget_stdout()
+        return READER_GONE
     except BaseException as error:
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
             return _usage(error)
         return common.report(error)
+
+
+def _forget_stdout() -> None:
+    """So that the interpreter does not complain at its end that nobody reads."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage(error: BaseException) -> int:

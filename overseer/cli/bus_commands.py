@@ -74,7 +74,7 @@ def nats_context(
     """Write a context for the stock `nats` client with the right credentials: `nats --context overseer-node ...`."""
     loaded = load_settings(config, data_dir, node, nats)
     if user not in ("operator", "reader"):
-        common.fail(f"there is no user {user!r}", "use operator or reader")
+        common.fail(f"There is no user {user!r}.", "Use operator or reader.")
     keys = KeyFolder(loaded.config.keys_dir)
     keys.public(user)
     path = write_context(loaded.config.node, url=common.server_url(loaded), seed_file=keys.path(user), user=user, folder=folder)

@@ -12,7 +12,7 @@ import msgspec
 import typer
 from rich.live import Live
 
-from overseer.cli.common import Json, console, fail, load_settings, print_json, run_async, say
+from overseer.cli.common import Json, console, load_settings, print_json, run_async, say, stopped
 from overseer.demo.playing import Outcome, Played, Unexpected, find_out, play
 from overseer.demo.view import LiveView
 from overseer.feeds.devchain import DevChain, Shape
@@ -73,6 +73,8 @@ def demo(
         )  # fmt: skip
         configure_logs(loaded.config.log, run_id="", node="demo")
         told = run_async(lambda: _Demo(loaded, story, json, stay).run())
+        if told is None:
+            stopped("stopped before the story was told")
         if json:
             print_json(msgspec.to_builtins(told))
         if not told.ok:
@@ -93,20 +95,25 @@ class _Demo:
         self._began = time.monotonic()
         self._ended = anyio.Event()
 
-    async def run(self) -> Told:
+    async def run(self) -> Told | None:
+        """What came of it; None when it was stopped before the end. Raises what ends a node, and Unexpected."""
         stop = StopRequest()
         told: Told | None = None
         async with anyio.create_task_group() as tasks:
             await tasks.start(watch_signals, stop)
             node = Node(self._loaded, started=self._started)
             tasks.start_soon(self._run_node, node, stop)
-            async with AsyncExitStack() as stack:
-                told = await self._tell(node, stop, stack)
+            with anyio.CancelScope() as scope:
+                tasks.start_soon(_cancel_when_stopped, stop, scope)
+                async with AsyncExitStack() as stack:
+                    told = await self._tell(node, stack)
+            if told is not None and not self._json:
+                _summary(told, self._loaded, self._shown_info(), self._stay)
+            if told is not None and self._stay:
+                await stop.wait()
             stop.request("the story is told")
             await self._ended.wait()
             tasks.cancel_scope.cancel()
-        if told is None:
-            fail("stopped before the story was told")
         return told
 
     async def _run_node(self, node: Node, stop: StopRequest) -> None:
@@ -119,35 +126,25 @@ class _Demo:
         self._info = info
         self._up.set()
 
-    async def _tell(self, node: Node, stop: StopRequest, stack: AsyncExitStack) -> Told:
+    def _shown_info(self) -> RunInfo:
+        assert self._info is not None
+        return self._info
+
+    async def _tell(self, node: Node, stack: AsyncExitStack) -> Told:
         show = not self._json and console.is_terminal
-        live = stack.enter_context(Live(self._view, console=console, refresh_per_second=REFRESH_PER_S, transient=True)) if show else None
-        with anyio.CancelScope() as scope:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_cancel_when_stopped, stop, scope)
-                await self._up.wait()
-                tasks.cancel_scope.cancel()
-        if self._info is None:
-            # Given up (the node's own error tells why), or stopped by hand.
-            await self._ended.wait()
-            fail("stopped before the node was up")
-        client = await stack.enter_async_context(Client.connected(self._loaded.config, self._info.url, "operator"))
-        await client.connection.listen(f"overseer.{self._info.node}.>", self._view.hear)
+        if show:
+            stack.enter_context(Live(self._view, console=console, refresh_per_second=REFRESH_PER_S))
+        await self._up.wait()
+        info = self._shown_info()
+        client = await stack.enter_async_context(Client.connected(self._loaded.config, info.url, "operator"))
+        await client.connection.listen(f"overseer.{info.node}.>", self._view.hear)
         try:
             played = await play(client, self._story, self._follow(node, show))
             outcome = await find_out(client, self._story)
         except Unexpected as unexpected:
             played, outcome = Played(), _nothing(str(unexpected))
-        report = await node_report(self._loaded.config, self._info, client.connection)
-        told = self._judge(played, outcome, report)
-        if live is not None:
-            live.stop()
-            console.print(self._view)
-        if not self._json:
-            _summary(told, self._loaded, self._info, self._stay)
-        if self._stay:
-            await stop.wait()
-        return told
+        report = await node_report(self._loaded.config, info, client.connection)
+        return self._judge(played, outcome, report)
 
     def _follow(self, node: Node, show: bool) -> Callable[[int, Scene | Send | Await], None]:
         def follow(number: int, step: Scene | Send | Await) -> None:

@@ -1,20 +1,24 @@
 """Commands in the field's own words: `dispute list|show|watch`, `governance status|resume`."""
 
 import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import anyio
+import msgspec
 import typer
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 
 from messages.chain_api import GovernanceReport, GovernanceStatus, ResumeMode
 from messages.dispute_conclusion import Conclusion, GetConclusion
 from messages.message import Message
 from messages.votes_db import ActiveDisputes, DisputeSummaries, DisputeSummary, QueryVotes, RecentDisputes, VotesSnapshot
 from overseer.cli import common
-from overseer.cli.common import ConfigFile, DataDir, Json, load_settings, plain_message, print_json, run_async, say
+from overseer.cli.common import ConfigFile, DataDir, Json, examples, load_settings, plain_message, print_json, run_async, say
 from overseer.feeds.keyring import Key, KeyFileError, Keyring
 from overseer.feeds.make import make_authority, make_resume
 from overseer.node.client import Client, Refused
@@ -22,14 +26,19 @@ from overseer.settings import Loaded
 
 __all__ = ["dispute", "governance"]
 
-dispute = typer.Typer(help="Disputes: which there are, who voted how, what followed.", no_args_is_help=True)
-governance = typer.Typer(help="Governance mode: whether it is on, and the authority's way out.", no_args_is_help=True)
+OPTIONS: dict[str, Any] = {
+    "no_args_is_help": True,
+    "rich_markup_mode": "rich",
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
+dispute = typer.Typer(help="Disputes: which there are, who voted how, what followed.", **OPTIONS)
+governance = typer.Typer(help="Governance mode: whether it is on, and the authority's way out.", **OPTIONS)
 
 WATCH_S = 0.5
 _STYLES = {"concluded_for": "green", "concluded_against": "bold red", "confirmed": "bold yellow", "active": "yellow", "none": "dim"}
 
 
-@dispute.command("list")
+@dispute.command("list", epilog=examples("overseer dispute list", "overseer dispute list --active --json"))
 def list_disputes(
     active: Annotated[bool, typer.Option("--active", help="Only those not concluded, or concluded at most 180 s ago.")] = False,
     config: ConfigFile = None,
@@ -50,7 +59,7 @@ def list_disputes(
         common.console.print(_table(found))
 
 
-@dispute.command("show")
+@dispute.command("show", epilog=examples("overseer dispute show 0x67b5", "overseer dispute show 67b5 --json"))
 def show_dispute(
     candidate: Annotated[str, typer.Argument(help="The candidate's hash, or the beginning of it (0x may be left out).")],
     config: ConfigFile = None,
@@ -65,7 +74,8 @@ def show_dispute(
         async with common.running_client(loaded) as client:
             rows = [row for row in await _all(client, active=False) if row.candidate.hex().startswith(wanted)]
             if len(rows) != 1:
-                common.fail(f"{len(rows)} disputes begin with {candidate!r}", "see `overseer dispute list`; give more digits")
+                what = "No dispute begins" if not rows else f"{len(rows)} disputes begin"
+                common.fail(f"{what} with {candidate!r}.", "See `overseer dispute list`, and give as many digits as it takes.")
             return await _details(client, rows[0])
 
     votes, conclusion = run_async(main)
@@ -75,24 +85,50 @@ def show_dispute(
     _show(votes, conclusion)
 
 
-@dispute.command("watch")
+@dispute.command("watch", epilog=examples("overseer dispute watch", "overseer dispute watch --seconds 10 --json"))
 def watch_disputes(
     seconds: Annotated[float, typer.Option(help="End after so long (default: at Ctrl-C).")] = 0,
     config: ConfigFile = None,
     data_dir: DataDir = None,
+    json: Json = False,
 ) -> None:
-    """The disputes, live."""
+    """The disputes, live; without a terminal (or with --json) a line for each change."""
     loaded = load_settings(config, data_dir)
 
     async def main() -> None:
         until = time.monotonic() + seconds if seconds else float("inf")
-        async with common.running_client(loaded) as client:
-            with Live(_table([]), console=common.console, auto_refresh=False) as live:
-                while time.monotonic() < until:
-                    live.update(_table(await _all(client, active=False)), refresh=True)
-                    await anyio.sleep(WATCH_S)
+        async with common.running_client(loaded) as client, AsyncExitStack() as stack:
+            show = _each_change(json)
+            if common.console.is_terminal and not json:
+                live = stack.enter_context(Live(_table([]), console=common.console, auto_refresh=False))
+                show = partial(_refresh, live)
+            while time.monotonic() < until:
+                show(await _all(client, active=False))
+                await anyio.sleep(WATCH_S)
 
     run_async(main)
+
+
+def _refresh(live: Live, rows: list[DisputeSummary]) -> None:
+    live.update(_table(rows), refresh=True)
+
+
+def _each_change(as_json: bool) -> Callable[[list[DisputeSummary]], None]:
+    seen: set[str] = set()
+
+    def show(rows: list[DisputeSummary]) -> None:
+        for row in rows:
+            summary = _summary(row)
+            text = msgspec.json.encode(summary).decode()
+            if text in seen:
+                continue
+            seen.add(text)
+            if as_json:
+                print_json(summary)
+            else:
+                say(f"{row.session}  {summary['candidate']}  {row.status.value}  valid {row.valid_votes}  invalid {row.invalid_votes}")
+
+    return show
 
 
 async def _all(client: Client, active: bool) -> list[DisputeSummary]:
@@ -132,7 +168,7 @@ def _summary(row: DisputeSummary) -> dict[str, Any]:
 
 
 def _table(rows: list[DisputeSummary]) -> Table:
-    table = Table("session", "candidate", "status", "valid", "invalid", box=None, pad_edge=False)
+    table = Table("session", Column("candidate", no_wrap=True, min_width=66), "status", "valid", "invalid", box=None, pad_edge=False)
     for row in rows:
         style = _STYLES.get(row.status.value, "")
         table.add_row(
@@ -162,7 +198,7 @@ def _show(votes: VotesSnapshot, conclusion: Conclusion | None) -> None:
         say(f"  {step.at_ms} ms, message {step.position}: {step.what}")
 
 
-@governance.command("status")
+@governance.command("status", epilog=examples("overseer governance status", "overseer governance status --json"))
 def governance_status(config: ConfigFile = None, data_dir: DataDir = None, json: Json = False) -> None:
     """Whether governance mode is on, since which block, and what a pardon must name."""
     report = _ask(load_settings(config, data_dir))
@@ -183,7 +219,7 @@ def _authority(path: Path) -> Key:
     try:
         return Keyring.from_json(path.read_bytes())[0]
     except (OSError, KeyFileError, IndexError) as error:
-        common.fail(f"{path}: no usable key: {error}")
+        common.fail(f"{path} has no usable key: {error}.", "Make one with `overseer make validator --ed25519 > key.json`.")
 
 
 def _ask(loaded: Loaded) -> GovernanceReport:
@@ -196,7 +232,10 @@ def _ask(loaded: Loaded) -> GovernanceReport:
     return report
 
 
-@governance.command("resume")
+@governance.command(
+    "resume",
+    epilog=examples("overseer governance resume pardon --key-file authority.json", "overseer governance resume abandon --seed 0"),
+)
 def governance_resume(
     mode: Annotated[ResumeMode, typer.Argument(help="pardon: the final blocks stand; abandon: finality goes back to before them.")],
     key_file: Annotated[Path | None, typer.Option(help="The authority's key file.", show_default=False)] = None,
@@ -208,11 +247,11 @@ def governance_resume(
     """Sign and send the end of the present governance mode, as its authority."""
     loaded = load_settings(config, data_dir)
     if (key_file is None) == (seed is None):
-        common.fail("whose signature?", "give --key-file FILE, or --seed SEED for a development chain")
+        common.fail("Whose signature?", "Give --key-file FILE, or --seed SEED for a development chain")
     authority: Key = make_authority(seed) if seed is not None else _authority(key_file or Path())
     report = _ask(loaded)
     if report.frozen_at is None:
-        common.fail("governance mode is not on", "there is nothing to resume; see `overseer governance status`")
+        common.fail("Governance mode is not on.", "There is nothing to resume; see `overseer governance status`")
     resume = make_resume(authority, mode, chain=report.chain, entry=report.entry, frozen_at=report.frozen_at, roots=report.roots)
 
     async def main() -> int:

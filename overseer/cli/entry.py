@@ -7,7 +7,14 @@ __all__ = ["main"]
 
 def main() -> None:
     """The console script. `decode` and `encode` run once per message and must not pay for the rest."""
-    arguments = sys.argv[1:]
+    try:
+        _main(sys.argv[1:])
+    except KeyboardInterrupt:
+        # While it was still loading.
+        sys.exit(130)
+
+
+def _main(arguments: list[str]) -> None:
     match arguments:
         case ["decode", *rest]:
             from overseer.cli.translate import decode_main

@@ -2,6 +2,7 @@
 
 import json as json_module
 import time
+from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from overseer.cli.common import ConfigFile, DataDir, Json, load_settings, print_
 from overseer.graph import Graph
 from overseer.node.catalogue import CATALOGUE, build_subsystem, build_subsystems
 from overseer.node.folder import NodeFolder
+from overseer.ports.store import StoreCorrupted, StoreMissing
 from overseer.rocks.reader import RocksReader
 from overseer.runner import journal as journal_module
 from overseer.runner.schema import Record
@@ -47,17 +49,24 @@ def journal(
     _known(subsystem)
     shown = after
     if not after and not follow:
-        shown = max(0, _last_index(loaded, subsystem) - (0 if event or cause else limit))
+        # The newest alone: without a filter their number is known.
+        shown = 0 if event or cause else max(0, _last_index(loaded, subsystem) - limit)
+    newest = deque[tuple[Record, list[Any]]](maxlen=limit)
     left = limit
     while True:
         for record, events in _records(loaded, subsystem, shown):
             shown = record.index
             if not _wanted(record, event, cause):
                 continue
+            if not after and not follow:
+                newest.append((record, events))
+                continue
             _show_record(record, events, json)
             left -= 1
             if left == 0 and not follow:
                 return
+        for record, events in newest:
+            _show_record(record, events, json)
         if not follow:
             return
         time.sleep(FOLLOW_S)
@@ -65,11 +74,14 @@ def journal(
 
 def _known(subsystem: str) -> None:
     if subsystem not in CATALOGUE:
-        common.fail(f"there is no subsystem {subsystem!r}", f"there are: {', '.join(CATALOGUE)}")
+        common.fail(f"There is no subsystem {subsystem!r}.", common.near(subsystem, CATALOGUE))
 
 
 def _open(loaded: Loaded, subsystem: str) -> RocksReader:
-    return RocksReader.open_read_only(NodeFolder(loaded.config.data_dir).path / "stores" / subsystem)
+    try:
+        return RocksReader.open_read_only(NodeFolder(loaded.config.data_dir).path / "stores" / subsystem)
+    except StoreMissing as error:
+        common.fail(str(error), "Name the node's folder with --data-dir; a store is made when the node first runs (`overseer run`).")
 
 
 def _last_index(loaded: Loaded, subsystem: str) -> int:
@@ -147,7 +159,10 @@ def verify(
     stores = NodeFolder(loaded.config.data_dir).path / "stores"
     names = subsystems or [name for name in CATALOGUE if (stores / name).is_dir()]
     if not names:
-        common.fail(f"there are no stores in {stores}", "Name the node's folder with --data-dir.")
+        common.fail(
+            f"There are no stores in {stores}.",
+            "Name the node's folder with --data-dir; they are made when it first runs (`overseer run`).",
+        )
     verdicts = [_verify_one(loaded, name) for name in names]
     if json:
         print_json([{**msgspec.to_builtins(verdict), "ok": verdict.ok} for verdict in verdicts])
@@ -160,6 +175,13 @@ def verify(
 
 def _verify_one(loaded: Loaded, name: str) -> Verdict:
     _known(name)
+    try:
+        return _verified(loaded, name)
+    except StoreCorrupted as error:
+        return Verdict(subsystem=name, faults=[str(error)])
+
+
+def _verified(loaded: Loaded, name: str) -> Verdict:
     reader = _open(loaded, name)
     base: RocksReader | None = None
     try:

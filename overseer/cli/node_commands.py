@@ -10,6 +10,7 @@ from rich.table import Table
 
 from overseer.cli import common
 from overseer.cli.common import ConfigFile, DataDir, Json, NatsUrl, NodeName, load_settings, print_json, run_async, say
+from overseer.feeds.files import read
 from overseer.nats.connection import Connection
 from overseer.node.catalogue import SECTIONS
 from overseer.node.folder import RunInfo
@@ -33,6 +34,7 @@ def run(
 ) -> None:
     """Run a node: an embedded NATS server (or --nats URL), one process per subsystem, a feed of blocks. Ctrl-C ends it."""
     loaded = load_settings(config, data_dir, node, nats, feed__source=feed, in_process=in_process or None)
+    _check_feed(loaded.config.feed.source)
     configure_logs(loaded.config.log, run_id="", node=loaded.config.node)
 
     def started(info: RunInfo) -> None:
@@ -50,6 +52,16 @@ def run(
             tasks.cancel_scope.cancel()
 
     run_async(main)
+
+
+def _check_feed(source: str) -> None:
+    """A feed's file must be there, and begin as one: before anything is started. Raises UserError, FeedFileError."""
+    if source in ("none", "dev"):
+        return
+    try:
+        next(read(Path(source)), None)
+    except OSError as error:
+        common.fail(f"The feed {source} cannot be read: {error.strerror}.", "Name a file of commands, or use dev or none.")
 
 
 def config(

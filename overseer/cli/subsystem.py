@@ -3,7 +3,8 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import anyio
 
@@ -27,24 +28,28 @@ __all__ = ["KILL_AT", "subsystem_main"]
 # What a restart cannot mend: the supervisor gives up at once and names it.
 _FATAL = (SecondCopy, EvolveFailed, JournalBroken, BadDeclaration, StoreLocked, StoreCorrupted, WrongStore, UnusableKey, BusDenied)
 
-# For the crash tests: "<subsystem> <step> <count>": SIGKILL to ourselves when that step is passed for the count-th time.
+# For the crash tests: "<subsystem> <step> <count> <file>": SIGKILL to ourselves when that step is passed for the count-th time,
+# unless the file is there; it is made then, so that the restarted process goes on.
 KILL_AT = "OVERSEER_TEST_KILL_AT"
 
 
-def subsystem_main(name: str) -> int:
-    """Run the subsystem to its end; returns the exit code."""
+def subsystem_main(name: str, file: Path | None = None, flags: Mapping[str, object] | None = None) -> int:
+    """Run the subsystem to its end; returns the exit code. `flags` by key, as `load_config` takes them."""
     die_with_parent()
     pulse = own_pulse()
     if name not in CATALOGUE:
         print(f"overseer subsystem: there is no subsystem {name!r}; there are: {', '.join(CATALOGUE)}", file=sys.stderr)
         return 2
     try:
-        loaded = load_config(environ=os.environ, sections=SECTIONS)
+        loaded = load_config(file, environ=os.environ, flags=flags, sections=SECTIONS)
     except ConfigError as error:
         print(f"overseer subsystem: {error}", file=sys.stderr)
         return EXIT_FATAL
     if not loaded.config.nats.url:
-        print("overseer subsystem: needs a server: set OVERSEER_NATS_URL (`overseer run` starts everything)", file=sys.stderr)
+        print(
+            "overseer subsystem: needs a server: give --nats URL, or set OVERSEER_NATS_URL (`overseer run` starts everything)",
+            file=sys.stderr,
+        )
         return 2
     run_id = os.environ.get("OVERSEER_RUN_ID", "")
     configure_logs(loaded.config.log, run_id=run_id, node=loaded.config.node)
@@ -78,7 +83,7 @@ def _report(name: str, loaded: Loaded, error: BaseException) -> int:
 
 def _kill_at(name: str) -> Callable[[Step], None] | None:
     wanted = os.environ.get(KILL_AT, "").split(" ")
-    if len(wanted) != 3 or wanted[0] != name:
+    if len(wanted) != 4 or wanted[0] != name or Path(wanted[3]).exists():
         return None
     left = int(wanted[2])
 
@@ -87,6 +92,7 @@ def _kill_at(name: str) -> Callable[[Step], None] | None:
         if step.value == wanted[1]:
             left -= 1
             if left == 0:
+                Path(wanted[3]).touch()
                 os.kill(os.getpid(), signal.SIGKILL)
 
     return kill

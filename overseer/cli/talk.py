@@ -1,5 +1,6 @@
 """Commands that talk to the subsystems: `send`, `query`."""
 
+from secrets import token_hex
 from typing import Annotated
 
 import typer
@@ -8,6 +9,7 @@ from messages.message import Kind, Message
 from messages.overseer import CommandOutcome
 from overseer.cli import common
 from overseer.cli.common import ConfigFile, DataDir, Json, NatsUrl, NodeName, find_message, load_settings, parse_body, print_json, run_async
+from overseer.nats.connection import Unanswered
 from overseer.node.catalogue import build_subsystems
 from overseer.runner.endpoints import outcome_plain
 
@@ -33,11 +35,18 @@ def send(
     command = parse_body(spec, body)
     awaitable = any(type(command) in s.declaration.requests for s in build_subsystems(loaded).values())
 
+    command_id = id or token_hex(16)
+
     async def main() -> CommandOutcome | int:
         async with common.running_client(loaded) as client:
             if no_wait or not awaitable:
                 return await client.inject(command, command_id=id)
-            return await client.request(command, command_id=id)
+            try:
+                return await client.request(command, command_id=command_id)
+            except Unanswered as error:
+                common.fail(
+                    f"No outcome came: {error}.", f"It may have been taken all the same: to learn, send it again with --id {command_id}."
+                )
 
     outcome = run_async(main)
     shown: object = {"status": "stored", "sequence": outcome} if isinstance(outcome, int) else outcome_plain(spec, outcome)

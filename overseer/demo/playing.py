@@ -21,6 +21,9 @@ __all__ = ["Outcome", "Played", "Unexpected", "asked", "find_out", "play"]
 PATIENCE_S = 30.0
 LOOK_AGAIN_S = 0.01
 
+# Refusals by the endpoint itself: nothing came of the command yet.
+_NO_OUTCOME = ("busy", "timeout")
+
 _M = TypeVar("_M", bound=Message)
 
 
@@ -65,19 +68,23 @@ async def play(client: Client, story: Story, told: Callable[[int, Scene | Send |
 
 
 async def _send(client: Client, number: int, step: Send, played: Played) -> None:
-    command_id = f"demo-{number}"
     spec = step.message.spec
-    code, reply = "", None
+    code, reply, attempt = "", None, 0
     with anyio.move_on_after(PATIENCE_S):
-        for attempt in range(1_000_000):
+        while True:
             try:
-                outcome = await client.request(step.message, command_id=f"{command_id}-{attempt}")
+                outcome = await client.request(step.message, command_id=f"demo-{number}-{attempt}")
                 code, reply = ACCEPTED, outcome.reply
                 break
             except Refused as refused:
                 code = refused.code
                 if code == step.outcome or not refused.retriable:
                     break
+                # A refusal is what came of this id, for good; where none came in time, the same id learns it.
+                attempt += code not in _NO_OUTCOME
+            except BusError as error:
+                # Asked again under the same id, it has one effect however often it arrived.
+                code = str(error)
             await anyio.sleep(LOOK_AGAIN_S)
     if code != step.outcome:
         raise Unexpected(f"step {number}: {spec.name} ended as {code or 'nothing at all'}, expected {step.outcome}")

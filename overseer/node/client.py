@@ -14,6 +14,7 @@ from messages.subjects import (
     build,
     request_subject,
 )
+from messages.text import to_json
 from overseer.config import Config
 from overseer.nats.accounts import operator_sender
 from overseer.nats.connection import Connection
@@ -32,7 +33,9 @@ class Refused(Exception):
     """A query or command was refused: by a typed rejection, as a dead letter, or by the endpoint itself."""
 
     def __init__(self, message: Message, code: str, detail: Message | str | None, *, retriable: bool) -> None:
-        super().__init__(f"{message.spec.owner} refused {message.spec.name}: {code}" + (f" ({detail})" if detail else ""))
+        shown = to_json(detail).decode() if isinstance(detail, Message) else detail or ""
+        more = f" {shown}" if shown not in ("", "{}", code) else ""
+        super().__init__(f"{message.spec.owner} refused {message.spec.name}: {code}{more}")
         self.code = code
         self.detail = detail
         self.retriable = retriable

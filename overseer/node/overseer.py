@@ -184,7 +184,15 @@ class Node:
 
     def _ready(self) -> tuple[bool, object]:
         statuses = self.supervisor.statuses() if self.supervisor is not None else []
-        shown = {s.name: {"state": s.state.value, "restarts": s.restarts, "note": s.beat.note if s.beat else ""} for s in statuses}
+        shown = {
+            s.name: {
+                "state": s.state.value,
+                "restarts": s.restarts,
+                "note": s.beat.note if s.beat else "",
+                "last_failure": s.last_failure.cause if s.last_failure else "",
+            }
+            for s in statuses
+        }
         return all(s.state is ChildState.READY for s in statuses) and bool(statuses), shown
 
     async def _metrics(self, registry: CollectorRegistry) -> str:

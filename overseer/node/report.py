@@ -28,7 +28,10 @@ class StreamReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SubsystemReport(msgspec.Struct, frozen=True, kw_only=True):
-    """`position`: the last sequence acknowledged; `pending`: messages for it that it has not acknowledged."""
+    """`position`: the last sequence acknowledged; `pending`: messages for it that it has not acknowledged.
+
+    `last_failure`: why it was last restarted, "" if it never was.
+    """
 
     name: str
     state: str
@@ -37,6 +40,7 @@ class SubsystemReport(msgspec.Struct, frozen=True, kw_only=True):
     position: int
     pending: int
     dead_letters: int
+    last_failure: str = ""
 
 
 class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +61,7 @@ class _Child(msgspec.Struct, frozen=True):
     state: str
     restarts: int
     note: str
+    last_failure: str = ""
 
 
 async def node_report(config: Config, info: RunInfo, connection: Connection) -> NodeReport:
@@ -87,6 +92,7 @@ async def node_report(config: Config, info: RunInfo, connection: Connection) -> 
                 position=consumer["ack_floor"]["stream_seq"],
                 pending=consumer["num_pending"] + consumer["num_ack_pending"],
                 dead_letters=parked.get(f"overseer.{config.node}.{name}.rejected", 0),
+                last_failure=child.last_failure,
             )
         )
     return NodeReport(

@@ -26,6 +26,7 @@ from messages.subjects import (
 )
 from messages.text import from_json, to_json
 from overseer.limits import Limits
+from overseer.observe.trace import span
 from overseer.ports.bus import BusError, EndpointSpec, Exchange, Handler, Outgoing, Request, Response, StreamFull
 from overseer.ports.entropy import Entropy
 from overseer.runner.engine import Told
@@ -112,10 +113,12 @@ class Endpoints:
         served: list[tuple[EndpointSpec, Handler]] = []
         for query in self._declaration.answers:
             subject = f"overseer.{self._node}.{self._declaration.name}.qry.{query.spec.name}"
-            served.append((EndpointSpec(f"qry_{query.spec.name}", subject, _schemas(query.spec)), self._query_handler(query.spec)))
+            handler = _traced(query.spec, self._query_handler(query.spec))
+            served.append((EndpointSpec(f"qry_{query.spec.name}", subject, _schemas(query.spec)), handler))
         for command in self._declaration.requests:
             subject = request_subject(self._node, command.spec)
-            served.append((EndpointSpec(f"req_{command.spec.name}", subject, _schemas(command.spec)), self._command_handler(command.spec)))
+            handler = _traced(command.spec, self._command_handler(command.spec))
+            served.append((EndpointSpec(f"req_{command.spec.name}", subject, _schemas(command.spec)), handler))
         await self._exchange.serve(self._declaration.name, self._declaration.description, served)
 
     def _query_handler(self, spec: Spec) -> Handler:
@@ -169,6 +172,16 @@ class Endpoints:
         if HEADER_TRACEPARENT in request.headers:
             headers[HEADER_TRACEPARENT] = correlation_of(request.headers[HEADER_TRACEPARENT][:60])
         return Outgoing(f"overseer.{self._node}.req_{name}.cmd.{name}.{spec.name}", headers, body)
+
+
+def _traced(spec: Spec, handler: Handler) -> Handler:
+    """The handler within a span of the caller's trace (nothing without an OpenTelemetry SDK)."""
+
+    async def handle(request: Request) -> Response:
+        with span(spec.key, request.headers.get(HEADER_TRACEPARENT, ""), {"overseer.caller": request.account}):
+            return await handler(request)
+
+    return handle
 
 
 def _schemas(spec: Spec) -> dict[str, str]:

@@ -15,6 +15,7 @@ from messages.message import Kind, Message, Rejection
 from messages.overseer import CommandOutcome, IncarnationStarted, OutcomeStatus, Parked, Position
 from messages.signals import Conclude
 from messages.subjects import HEADER_CALLER, HEADER_CORRELATION, HEADER_TRACEPARENT
+from messages.tracing import trace_of
 from overseer.limits import Limits
 from overseer.ports.bus import Delivery, Outgoing
 from overseer.ports.entropy import Entropy
@@ -38,7 +39,7 @@ from overseer.runner.schema import (
     Watermark,
 )
 from overseer.runner.timers import Timers
-from overseer.runner.wire import Sender, correlation_of, reactions, trace_of
+from overseer.runner.wire import Sender, correlation_of, reactions
 from overseer.subsystem import Context, Decision, Subsystem, Verify
 from overseer.tables import Overlay, Rows, Tables, View
 

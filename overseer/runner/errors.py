@@ -9,7 +9,11 @@
 Everything else is recorded, not raised: rejections and dead letters in the journal, bus trouble as a state that passes.
 """
 
-__all__ = ["BadDeclaration", "EvolveFailed", "JournalBroken", "RunnerFault", "SecondCopy"]
+from typing import cast
+
+from overseer.ports.store import StoreError
+
+__all__ = ["BadDeclaration", "EvolveFailed", "JournalBroken", "RunnerFault", "SecondCopy", "first_cause"]
 
 
 class RunnerFault(Exception):
@@ -41,3 +45,16 @@ class JournalBroken(RunnerFault):
 class BadDeclaration(RunnerFault):
     def __init__(self, subsystem: str, what: str) -> None:
         super().__init__(f"{subsystem}: {what}")
+
+
+def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What ended us: the first named error in the group, else the first of any kind."""
+    errors: list[BaseException] = []
+    stack: list[BaseException] = [group]
+    while stack:
+        error = stack.pop(0)
+        if isinstance(error, BaseExceptionGroup):
+            stack = [*cast("BaseExceptionGroup[BaseException]", error).exceptions, *stack]
+        else:
+            errors.append(error)
+    return next((error for error in errors if isinstance(error, RunnerFault | StoreError)), errors[0])

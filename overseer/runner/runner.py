@@ -7,7 +7,7 @@ timers; *publish* drains the outboxes; *acknowledge* follows. Only *work* touche
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import anyio
 import msgspec
@@ -19,11 +19,11 @@ from overseer.limits import Limits
 from overseer.ports.bus import BusUnavailable, Delivery, Exchange, Line
 from overseer.ports.clock import Clock
 from overseer.ports.entropy import Entropy
-from overseer.ports.store import Store, StoreError
+from overseer.ports.store import Store
 from overseer.runner.checkpoints import Checkpoints
 from overseer.runner.endpoints import Endpoints
 from overseer.runner.engine import Batch, Engine, Retry
-from overseer.runner.errors import RunnerFault
+from overseer.runner.errors import RunnerFault, first_cause
 from overseer.runner.intake import Intake, Reader
 from overseer.runner.observer import Observer, Silent, Step
 from overseer.runner.opening import Opened, open_engine
@@ -118,7 +118,7 @@ class Runner:
         try:
             await self._run()
         except BaseExceptionGroup as group:
-            raise _first_cause(group) from group
+            raise first_cause(group) from group
 
     async def _run(self) -> None:
         ports = self._ports
@@ -480,19 +480,6 @@ class Runner:
         if self._outboxes["node"].full:
             return "outbox_full"
         return ""
-
-
-def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What ended us: the first named error in the group, else the first of any kind."""
-    errors: list[BaseException] = []
-    stack: list[BaseException] = [group]
-    while stack:
-        error = stack.pop(0)
-        if isinstance(error, BaseExceptionGroup):
-            stack = [*cast("BaseExceptionGroup[BaseException]", error).exceptions, *stack]
-        else:
-            errors.append(error)
-    return next((error for error in errors if isinstance(error, RunnerFault | StoreError)), errors[0])
 
 
 def _contiguous(deliveries: list[Delivery], expected: int) -> list[Delivery]:

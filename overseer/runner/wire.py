@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 
-from blake3 import blake3
-
 from messages.codec import encode
 from messages.message import Kind, Message
 from messages.overseer import IncarnationStarted, Parked
@@ -18,10 +16,11 @@ from messages.subjects import (
     MessageId,
     build,
 )
+from messages.tracing import traceparent
 from overseer.runner.schema import Cause, OutboxRow
 from overseer.subsystem import Subsystem
 
-__all__ = ["Sender", "cause_text", "correlation_of", "reactions", "trace_of"]
+__all__ = ["Sender", "cause_text", "correlation_of", "reactions"]
 
 _CORRELATION_CHARACTERS_MAX = 200
 
@@ -43,15 +42,6 @@ def correlation_of(text: str) -> str:
     return text[:_CORRELATION_CHARACTERS_MAX].strip() if text.isprintable() else ""
 
 
-def trace_of(traceparent: str | None, correlation: str) -> str:
-    """The trace id to go on with: the caller's if it sent a well-formed traceparent, else one made from the correlation."""
-    if traceparent is not None:
-        parts = traceparent.split("-")
-        if len(parts) == 4 and len(parts[1]) == 32 and parts[1].strip("0") and all(c in "0123456789abcdef" for c in parts[1]):
-            return parts[1]
-    return blake3(correlation.encode()).hexdigest()[:32]
-
-
 class Sender:
     """Renders messages under one sender's name and incarnation."""
 
@@ -63,14 +53,13 @@ class Sender:
     def render(self, cause: Cause, index: int, place: int, message: Message) -> OutboxRow:
         """The `place`-th message of journal record `index`."""
         message_id = MessageId(self.name, self.incarnation, index, place).text()
-        span = blake3(message_id.encode()).hexdigest()[:16]
         headers = {
             HEADER_ID: message_id,
             HEADER_CAUSE: cause_text(cause),
             HEADER_CORRELATION: cause.correlation,
             HEADER_SCHEMA: str(message.spec.version),
             HEADER_CONTENT_TYPE: CONTENT_CBOR,
-            HEADER_TRACEPARENT: f"00-{cause.trace}-{span}-01",
+            HEADER_TRACEPARENT: traceparent(cause.trace, message_id),
         }
         return OutboxRow(build(self.node, self.name, message.spec), headers, encode(message))
 

@@ -48,6 +48,8 @@ __all__ = ["TEST_BUS_LIMITS", "Disk", "MemoryWorld", "RealWorld", "Session", "Wo
 # Small streams: a test's server must not need gigabytes.
 TEST_BUS_LIMITS = BusLimits(node_bytes_max=64 * 1024**2, net_bytes_max=16 * 1024**2, pov_bytes_max=1024**2)
 _REQUEST_MS = 5_000
+# Nodes that one test's server has room for.
+_NODES_MAX = 8
 
 
 class Disk(Protocol):
@@ -288,7 +290,7 @@ class MemoryWorld:
 
 def server_for_tests(folder: Path) -> EmbeddedServer:
     """A nats-server on loopback without accounts, its data in `folder`. To be started."""
-    return EmbeddedServer(folder, "", settings=ServerSettings(store_bytes_max=TEST_BUS_LIMITS.store_bytes))
+    return EmbeddedServer(folder, "", settings=ServerSettings(store_bytes_max=_NODES_MAX * TEST_BUS_LIMITS.store_bytes))
 
 
 class RocksShelf:

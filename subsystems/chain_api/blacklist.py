@@ -74,6 +74,8 @@ def revert(draft: Draft, message: Revert) -> Decision | Rejection:
     if fresh:
         draft.record(BlocksReverted(blocks=fresh, cause=message.cause))
         best.reconsider(draft)
+        # A search in progress has looked at such blocks already.
+        best.consider(draft, [draft.parent(key) for key in keys])
         best.search(draft)
         best.announce(draft)
     return draft.decision()

@@ -548,6 +548,12 @@ def test_D25_an_early_revert_ends_with_the_conviction_so_that_a_pardon_lets_the_
     story.replays()
 
 
+def test_D25_a_revert_after_the_conviction_for_the_same_cause_does_nothing() -> None:
+    story = final_to_9()
+    story.blacklist(5)
+    assert story.when(Revert(blocks=names(5), cause=cause())).events == []
+
+
 def test_the_best_may_be_what_a_reverted_block_was_built_on() -> None:
     story = Story()
     story.imports("b1", "b2", "b3", "b4")
@@ -557,6 +563,38 @@ def test_the_best_may_be_what_a_reverted_block_was_built_on() -> None:
     assert story.best == digest("a5")
     story.blacklist("a1")
     assert story.best == digest("b3")
+
+
+def test_a_revert_during_the_search_for_the_best_is_seen_by_it() -> None:
+    story = Story(search_step=1)
+    story.imports("a1", "a2")
+    story.imports("b1", "b2", "b3")
+    story.imports("b3'", on="b2")
+    story.when(Revert(blocks=names("b1"), cause=cause("one")))
+    story.when(Revert(blocks=names("a2"), cause=cause("two")))
+    story.settle()
+    assert story.best == digest("a1")
+
+
+def test_C13_many_leaves_revive_in_steps_after_governance_mode() -> None:
+    story = Story(leaves_step=1)
+    story.imports(*range(1, 10))
+    for n in range(5):
+        story.imports(f"x{n}", on=5)
+    story.finalize(9)
+    story.settle()
+    assert story.leaves == {digest(9)}
+    story.blacklist(7)
+    assert story.when(story.resume(ResumeMode.ABANDON)).rejection is None
+    story.settle()
+    assert (story.finalized, story.best) == (6, digest(6))
+    assert story.leaves == story.heard.leaves == {digest(6)}
+    story.blacklist(6, candidate="second")
+    assert story.when(story.resume(ResumeMode.ABANDON)).rejection is None
+    story.settle()
+    assert story.leaves == story.heard.leaves == set(names(*(f"x{n}" for n in range(5))))
+    assert story.best == max(story.leaves)
+    story.replays()
 
 
 def test_a_lower_leaf_is_not_better_than_what_the_best_fell_back_to() -> None:

@@ -90,14 +90,23 @@ async def test_stock_requests_with_json_bodies_do(here: Place) -> None:
             as_json = {"Content-Type": "application/json"}
             for command in (made.opening, made.bundles[0]):
                 subject = f"overseer.node.{command.spec.owner}.req.{command.spec.name}"
-                answer = await client.request(subject, to_json(command), timeout=15, headers=as_json)
-                assert json.loads(answer.data)["status"] == "accepted", answer
+                with anyio.fail_after(20):
+                    # The session the block starts is not known to votes_db at once: until then it refuses, to be asked again.
+                    while True:
+                        answer = await client.request(subject, to_json(command), timeout=15, headers=as_json)
+                        outcome = json.loads(answer.data)
+                        if not outcome.get("retriable"):
+                            break
+                assert outcome["status"] == "accepted", outcome
             query = {"session": 1, "candidate": "0x" + made.bundles[0].candidate_hash.hex()}
             votes = await client.request("overseer.node.votes_db.qry.query_votes", json.dumps(query).encode(), timeout=5, headers=as_json)
             assert len(json.loads(votes.data)["votes"]) == 10
+            # No body at all comes from a person; CBOR from a program.
             best = await client.request("overseer.node.chain_api.qry.best", b"", timeout=5)
-            assert decode(Header.spec, best.data).number == 1
-            assert (await client.request("overseer.node.chain_api.qry.best", encode(Best()), timeout=5)).data == best.data
+            assert json.loads(best.data)["number"] == 1
+            header = decode(Header.spec, (await client.request("overseer.node.chain_api.qry.best", encode(Best()), timeout=5)).data)
+            assert isinstance(header, Header)
+            assert header.number == 1
         finally:
             await client.close()
 
@@ -123,7 +132,7 @@ async def test_what_was_stored_is_there_after_a_restart(here: Place) -> None:
         await told(client, made.bundles[0], "bundle")
         before = await votes_of(client, made.bundles[0])
     async with Node.up(here) as node, node.client() as client:
-        assert msgspec.structs.replace(await votes_of(client, made.bundles[0]), position=before.position) == before
+        assert await votes_of(client, made.bundles[0]) == before
         assert await told(client, made.bundles[0], "bundle") is not None
         said_once(await history(client))
     verified(here)

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterable
 
-from messages.message import Message, Rejection, command, event, fact, query, rejection, reply, signal, timer
+from messages.message import Message, Rejection, command, event, fact, network, query, rejection, reply, signal, timer
 from messages.primitives import U32, U64, TimeMs
 from overseer.subsystem import CancelTimer, Check, Context, Decision, Declaration, SetTimer
-from overseer.tables import TEXT, U64 as U64_KEY, Table, Tables, View
+from overseer.tables import TEXT, Table, Tables, View
+from overseer.tables import U64 as U64_KEY
 
 
 @reply(by="counter")
@@ -202,6 +203,65 @@ class Auditor:
 
     def react(self, event: Message) -> Iterable[Message]:
         return ()
+
+    def answer(self, view: View, query: Message, context: Context) -> Message | Rejection:
+        raise NotImplementedError
+
+    def checks(self, view: View, message: Message) -> Iterable[Check]:
+        return ()
+
+
+@command(to="gossiper")
+class Shout(Message, frozen=True, kw_only=True):
+    amount: U32
+
+
+@network(by="gossiper")
+class Whisper(Message, frozen=True, kw_only=True):
+    amount: U32
+
+
+@event(by="gossiper")
+class Shouted(Message, frozen=True, kw_only=True):
+    amount: U32
+
+
+@event(by="gossiper")
+class Heard(Message, frozen=True, kw_only=True):
+    amount: U32
+
+
+HEARD = Table("heard", key=(U64_KEY,), value=int)
+
+
+class Gossiper:
+    """Tells other nodes what it was told, and notes what they tell."""
+
+    declaration = Declaration(
+        name="gossiper",
+        description="Whispers over the network",
+        consumes=(Shout, Whisper),
+        sends=(Whisper,),
+        answers=(),
+        events=(Shouted, Heard),
+        tables=(HEARD,),
+    )
+
+    def decide(self, view: View, message: Message, context: Context) -> Decision | Rejection:
+        match message:
+            case Shout(amount=amount):
+                return Decision(events=[Shouted(amount=amount)])
+            case Whisper(amount=amount):
+                return Decision(events=[Heard(amount=amount)])
+            case _:
+                return Decision()
+
+    def evolve(self, tables: Tables, event: Message) -> None:
+        if isinstance(event, Heard):
+            tables.put(HEARD, (event.amount,), 1)
+
+    def react(self, event: Message) -> Iterable[Message]:
+        return [Whisper(amount=event.amount)] if isinstance(event, Shouted) else ()
 
     def answer(self, view: View, query: Message, context: Context) -> Message | Rejection:
         raise NotImplementedError

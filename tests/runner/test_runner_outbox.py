@@ -34,7 +34,9 @@ async def told_once(counter: Any, amounts: list[int]) -> None:
     ],
 )
 @pytest.mark.parametrize("times", [1, 8])
-async def test_an_append_without_an_answer_is_neither_lost_nor_doubled(in_memory: Any, faults: list[AppendFault | None], times: int) -> None:
+async def test_an_append_without_an_answer_is_neither_lost_nor_doubled(
+    in_memory: Any, faults: list[AppendFault | None], times: int
+) -> None:
     counter = await in_memory(Counter(), limits=BATCHES)
     counter.faults.appends.extend(faults)
     for amount in (1, 2, 3):
@@ -61,7 +63,9 @@ async def test_many_messages_of_one_event_go_out_in_batches_in_order(virtual_ove
 
 async def test_a_full_stream_stops_nothing_but_publishing_and_it_goes_on_by_itself(virtual_overseer: Any) -> None:
     """Intake goes on until the outbox reaches its bound; then it waits, said aloud; with room again nothing is missing."""
-    counter = await virtual_overseer(Counter(), limits=Limits(outbox_messages_max=3, reconnect_ms=2, reconnect_ms_max=5, batch_messages_max=1))
+    counter = await virtual_overseer(
+        Counter(), limits=Limits(outbox_messages_max=3, reconnect_ms=2, reconnect_ms_max=5, batch_messages_max=1)
+    )
     await counter.kill()
     for amount in range(1, 11):
         await counter.inject(Add(amount=amount))
@@ -100,6 +104,21 @@ async def test_a_clone_of_the_process_with_the_same_store_is_found_and_named(vir
     twin.incarnation = counter.head().incarnation
     twin.index = 900
     await twin.say(Counted(amount=9, at_ms=1, note="", copy_=0))
+    await counter.inject(Add(amount=2))
+    assert isinstance(await counter.ended(), SecondCopy)
+
+
+async def test_the_process_of_before_that_was_thought_dead_is_found_and_named(virtual_overseer: Any) -> None:
+    """Its store was taken for lost and replaced by a new one; but it lives, and writes under the old incarnation."""
+    counter = await virtual_overseer(Counter())
+    await counter.inject(Add(amount=1))
+    await counter.settled()
+    undead = counter.voice("counter")
+    undead.incarnation, undead.index = counter.head().incarnation, 900
+    await counter.new_store()
+    await counter.start()
+    await counter.settled()
+    await undead.say(Counted(amount=9, at_ms=1, note="", copy_=0))
     await counter.inject(Add(amount=2))
     assert isinstance(await counter.ended(), SecondCopy)
 
@@ -185,4 +204,3 @@ async def test_two_subsystems_of_one_node_do_not_disturb_each_other(virtual_over
     assert [m.level for m in await counter.sent(Audit)] == [1, 2, 3]
     assert [event.level for event in auditor.events(AuditSeen)] == [1, 2, 3]  # type: ignore[attr-defined]
     assert [type(m) for m in await auditor.sent()] == [IncarnationStarted]
-

@@ -155,7 +155,8 @@ async def test_a_renewed_incarnation_goes_on_and_an_unannounced_one_is_parked_wi
 
 async def test_an_announcement_of_an_incarnation_that_is_not_the_senders_is_parked(virtual_overseer: Any) -> None:
     counter = await virtual_overseer(Counter())
-    sequence = await counter.inject(IncarnationStarted(incarnation=bytes(16)), sender="auditor", subject="overseer.test.auditor.evt.incarnation_started")
+    subject = "overseer.test.auditor.evt.incarnation_started"
+    sequence = await counter.inject(IncarnationStarted(incarnation=bytes(16)), sender="auditor", subject=subject)
     assert await parked(counter) == [("wrong_incarnation", sequence)]
 
 

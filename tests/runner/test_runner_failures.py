@@ -3,14 +3,14 @@
 from typing import Any
 
 import pytest
-from counting import Add, AddLater, AmountAdded, Counted, Counter, Later, QueryTotal
+from counting import Add, AddLater, AmountAdded, Counted, Counter, Later, QueryTotal, TakeFromAuditor
 
 from messages.message import Message
 from messages.overseer import Parked
 from overseer.limits import Limits
+from overseer.memory.store import CommitStep
 from overseer.ports.store import StoreError, StoreFull
 from overseer.runner.errors import BadDeclaration, EvolveFailed
-from overseer.memory.store import CommitStep
 
 pytestmark = pytest.mark.anyio
 
@@ -102,6 +102,19 @@ async def test_a_body_just_below_the_limit_whose_event_is_just_above_is_parked(v
     assert (letter.sequence, letter.reason) == (sequence, "handler_failed")
     assert "body_too_large" in letter.detail
     assert counter.events(AmountAdded) == []
+    # Nothing of the attempt stayed in the tables.
+    assert (await counter.ask(QueryTotal())).total == 0
+    assert (await counter.verify()).ok
+
+
+async def test_a_subsystems_message_that_failed_is_parked_once_however_often_it_is_sent(virtual_overseer: Any) -> None:
+    counter = await virtual_overseer(Counter(hook=Failing(7, times=99)))
+    sequence = await counter.inject(TakeFromAuditor(amount=7), sender="auditor")
+    await counter.repeat(sequence)
+    await counter.settled()
+    await counter.repeat(sequence)
+    await counter.settled()
+    assert [m.sequence for m in await counter.sent(Parked)] == [sequence]
 
 
 async def test_evolve_that_raises_is_fatal_named_and_leaves_the_store_as_it_was(virtual_overseer: Any) -> None:

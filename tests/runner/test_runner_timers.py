@@ -50,6 +50,16 @@ async def test_a_timer_survives_a_restart_and_is_caught_up(virtual_overseer: Any
     assert await amounts(counter) == [7]
 
 
+async def test_a_timer_that_was_put_off_does_not_hold_up_the_others(in_memory: Any) -> None:
+    counter = await in_memory(Counter())
+    await counter.inject(AddLater(key="a", amount=1, after_ms=100))
+    await counter.inject(AddLater(key="a", amount=1, after_ms=300))
+    await counter.inject(AddLater(key="b", amount=2, after_ms=200))
+    await counter.settled()
+    await counter.advance(200)
+    assert await amounts(counter) == [2]
+
+
 async def test_a_timer_is_replaced_and_cancelled_by_its_key(in_memory: Any) -> None:
     counter = await in_memory(Counter())
     await counter.inject(AddLater(key="a", amount=1, after_ms=100))

@@ -7,6 +7,7 @@ from counting import Add, AmountAdded, Counted, Counter, QueryTotal, Storm, TooM
 
 from messages.message import Message
 from messages.overseer import CommandOutcome, IncarnationStarted, OutcomeStatus
+from overseer.runner.errors import EvolveFailed
 
 pytestmark = pytest.mark.anyio
 
@@ -91,5 +92,5 @@ async def test_settled_raises_what_the_runner_ended_with(virtual_overseer: Any) 
     counter = await virtual_overseer(subject)
     subject.evolve_hook = broken
     await counter.inject(Add(amount=1))
-    with pytest.raises(Exception, match="counter: evolve failed on counter.event.amount_added: ZeroDivisionError"):
+    with pytest.raises(EvolveFailed, match=r"counter: evolve failed on counter\.event\.amount_added: ZeroDivisionError"):
         await counter.settled()

@@ -1,0 +1,48 @@
+"""All benches by name, and running some of them in temporary folders."""
+
+import tempfile
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from pathlib import Path
+
+from overseer.bench.cascade import cascade
+from overseer.bench.commands import commands_durable
+from overseer.bench.growth import growth
+from overseer.bench.idle import idle
+from overseer.bench.measure import Measure, Report, Sizes
+from overseer.bench.votes import votes_bundled, votes_single
+
+__all__ = ["BENCHES", "QUICK", "Bench", "run_benches"]
+
+# Works in a folder that is its own and not there yet; says what it is doing.
+Bench = Callable[[Path, Sizes, Report], Awaitable[list[Measure]]]
+
+BENCHES: dict[str, Bench] = {
+    "commands_durable": commands_durable,
+    "votes_bundled": votes_bundled,
+    "votes_single": votes_single,
+    "cascade": cascade,
+    "growth": growth,
+    "idle": idle,
+}
+
+QUICK = Sizes(
+    rounds=3,
+    commands=10_000,
+    bundles=20,
+    single_candidates=4,
+    bare_checks_s=0.5,
+    descendants=20_000,
+    cascades=3,
+    grown_disputes=50,
+    stored_many=100_000,
+    stored_bundles=15,
+    idle_s=5.0,
+)
+
+
+async def run_benches(names: Sequence[str], sizes: Sizes, report: Report, *, folder: Path | None = None) -> AsyncGenerator[Measure, None]:
+    """Measure one after the other; everything is done in a folder under `folder` (default: the system's) that is gone afterwards."""
+    for name in names:
+        with tempfile.TemporaryDirectory(prefix="overseer-bench-", dir=folder) as own:
+            for measure in await BENCHES[name](Path(own) / name, sizes, lambda text, name=name: report(f"{name}: {text}")):
+                yield measure
