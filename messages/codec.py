@@ -88,8 +88,14 @@ def _check_canonical(value: object, depth: int) -> None:
         for item in cast(list[object], value):
             _check_canonical(item, depth - 1)
     elif kind is dict:
-        _check_keys(cast(dict[object, object], value))
-        for item in cast(dict[object, object], value).values():
+        before = (-1, "")
+        for key, item in cast(dict[object, object], value).items():
+            if type(key) is not str:
+                raise CodecError("bad_key", "map keys must be text")
+            rank = (len(key.encode()), key)
+            if rank <= before:
+                raise CodecError("not_canonical", f"map key {key!r} is out of order")
+            before = rank
             _check_canonical(item, depth - 1)
     else:
         raise CodecError("bad_value", f"{kind.__name__} is not allowed")
@@ -105,66 +111,72 @@ _SHORTEST = (24, 2**8, 2**16, 2**32)
 
 
 def _scan(data: bytes) -> int:
-    """The number of values, from their heads alone: 0 unless all are of allowed types, in the shortest form, and end with the data.
+    """The number of values, from their heads alone; 0 unless all are of allowed types, in the shortest form, and end with the data.
 
     Raises CodecError(`too_many_items`). What is malformed is left to the decoder.
     """
     at, end, items, plain = 0, len(data), 0, True
+    steps, most = _STEPS, ITEMS_MAX
     while at < end:
         items += 1
-        if items > ITEMS_MAX:
+        if items > most:
             raise CodecError("too_many_items", f"more than {ITEMS_MAX} values")
         head = data[at]
-        step = _STEPS[head]
+        step = steps[head]
+        at += step or 1
         if step:
-            at += step
             continue
-        major, length = head >> 5, head & 31
-        plain = plain and length >= 24 and major not in (1, 6, 7)
-        at += 1
-        if length >= 24:
-            if length > 27:
-                return 0
-            size = 1 << (length - 24)
-            shortest = _SHORTEST[length - 24]
-            length = int.from_bytes(data[at : at + size], "big")
-            plain = plain and length >= shortest
+        major, code = head >> 5, head & 31
+        if code > 27:
+            return 0
+        length = code
+        if code >= 24:
+            size = 1 << (code - 24)
+            length = data[at] if code == 24 and at < end else int.from_bytes(data[at : at + size], "big")
             at += size
+            plain = plain and length >= _SHORTEST[code - 24]
+        plain = plain and code >= 24 and major not in (1, 6, 7)
         if major == 2 or major == 3:
             at += length
     return items if plain and at == end else 0
 
 
-def _count(value: list[object] | dict[object, object], depth: int) -> int:
-    """The number of values in a container, keys and those in others too. Raises CodecError(`bad_key` | `not_canonical` | `too_deep`)."""
+# Added to a count that must not be equal to anything.
+_ODD = -(2**40)
+
+
+def _count(value: object, depth: int) -> int:
+    """The number of values inside, keys and those further in too; negative when keys are not text in order, or it is too deep."""
+    kind = type(value)
+    if kind is not list and kind is not dict:
+        return 0
     if depth == 0:
-        raise CodecError("too_deep", f"nesting beyond {DEPTH_MAX}")
-    if type(value) is list:
-        count = len(value)
-        inner: Iterable[object] = value
+        return _ODD
+    if kind is list:
+        inner: Iterable[object] = cast(list[object], value)
+        count = len(cast(list[object], value))
     else:
-        maps = cast(dict[object, object], value)
-        count = 2 * len(maps)
-        _check_keys(maps)
-        inner = maps.values()
+        inner = cast(dict[object, object], value).values()
+        count = 2 * len(inner) if _in_order(cast(dict[object, object], value)) else _ODD
     for item in inner:
         kind = type(item)
         # Bulk lists hold many empty ones.
         if (kind is list or kind is dict) and (item or depth == 1):
-            count += _count(cast(list[object], item), depth - 1)
+            count += _count(item, depth - 1)
     return count
 
 
-def _check_keys(keys: Iterable[object]) -> None:
-    """Raise unless they are text, each once, in the order of their encoding."""
+def _in_order(keys: Iterable[object]) -> bool:
+    """Whether they are text, in the order of their encoding."""
     before, before_size = "", -1
     for key in keys:
         if type(key) is not str:
-            raise CodecError("bad_key", "map keys must be text")
+            return False
         size = len(key) if key.isascii() else len(key.encode())
         if size < before_size or (size == before_size and key <= before):
-            raise CodecError("not_canonical", f"map key {key!r} is out of order")
+            return False
         before, before_size = key, size
+    return True
 
 
 def decode_raw(data: bytes) -> Any:
@@ -188,12 +200,9 @@ def decode_raw(data: bytes) -> Any:
         )
     except Exception as error:
         raise CodecError("malformed", f"not CBOR as we allow it: {error}"[:200]) from None
-    if items:
-        # Bytes behind the value would be values too many: the heads tell all else, but for the order of keys.
-        if items != 1 + (_count(value, DEPTH_MAX) if isinstance(value, list | dict) else 0):
-            raise CodecError("not_canonical", "bytes behind the value")
+    # The heads tell all but the order of keys; and bytes behind the value would be values too many.
+    if items and items == 1 + _count(value, DEPTH_MAX):
         return value
-    # Something is wrong with it: look for what.
     _check_canonical(value, DEPTH_MAX)
     # Shortest lengths and integers, and nothing behind the value: the plain encoder reproduces the input exactly.
     if cbor2.dumps(value) != data:

@@ -6,6 +6,7 @@ from typing import Annotated
 import anyio
 import msgspec
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from overseer.cli import common
@@ -108,7 +109,7 @@ def status(config: ConfigFile = None, data_dir: DataDir = None, json: Json = Fal
 
 def _show(report: NodeReport, folder: Path) -> None:
     for wrong in report.wrong:
-        say(f"[bold red]wrong:[/] {wrong}")
+        say(f"[bold red]wrong:[/] {escape(wrong)}")
     say(f"node [bold]{report.node}[/] on {folder}: {report.url}, http://127.0.0.1:{report.http_port}, up {report.up_s} s")
     stream = report.stream
     say(f"stream {stream.name}: messages {stream.first} to {stream.last}, {stream.bytes / 1e6:.1f} MB of {stream.bytes_max / 1e6:.0f} MB")
@@ -116,3 +117,8 @@ def _show(report: NodeReport, folder: Path) -> None:
     for row in report.subsystems:
         table.add_row(row.name, row.state, str(row.restarts), str(row.position), str(row.pending), str(row.dead_letters), row.note)
     common.console.print(table)
+    for row in report.subsystems:
+        if row.last_failure:
+            say(f"{row.name} was last restarted because: {escape(row.last_failure)}")
+        if row.dead_letters:
+            say(f"what {row.name} could not take, and why:  overseer journal {row.name} --event rejected")

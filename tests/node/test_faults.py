@@ -91,10 +91,6 @@ async def test_a_store_that_rots_is_named_and_the_node_ends_with_an_error(here: 
     assert any("votes_db failed 1 times and was given up" in line for line in last)
     assert "StoreCorrupted" in node.text()
     assert "Traceback" not in node.text()
-    verdict = here.run("verify", "votes_db", "--json")
-    assert verdict.code == 1, verdict
-    assert verdict.json[0]["ok"] is False
-    assert "Traceback" not in verdict.error
 
 
 async def test_a_subsystem_that_cannot_start_is_given_up_naming_the_first_failure(here: Place) -> None:
@@ -239,13 +235,25 @@ def flip(value: bytes) -> bytes:
     return value[:-1] + bytes([value[-1] ^ 1]) if value else b"\1"
 
 
-@pytest.mark.parametrize("table", ["journal", "outbox_node", "meta"])
+@pytest.mark.parametrize("table", ["journal", "outbox_node"])
 async def test_verify_finds_a_flipped_bit_of_the_runners_tables(stopped: Place, table: str) -> None:
     await changed(stopped, table, flip)
     done = stopped.run("verify", "votes_db", "--json")
     assert done.code == 1, done
     assert done.json[0]["ok"] is False
     assert done.json[0]["faults"]
+
+
+async def test_verify_finds_rot_in_the_largest_file(stopped: Place) -> None:
+    files = (stopped.data / "stores" / "votes_db").glob("*.sst")
+    largest = max(files, key=lambda file: file.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    data[len(data) // 3] ^= 0x10
+    largest.write_bytes(data)
+    done = stopped.run("verify", "votes_db", "--json")
+    assert done.code == 1, done
+    assert done.json[0]["ok"] is False
+    assert "Traceback" not in done.error
 
 
 async def test_verify_finds_a_flipped_bit_of_any_table(stopped: Place) -> None:
