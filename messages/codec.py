@@ -123,8 +123,14 @@ def _scan(data: bytes) -> int:
             raise CodecError("too_many_items", f"more than {ITEMS_MAX} values")
         head = data[at]
         step = steps[head]
-        at += step or 1
         if step:
+            at += step
+            continue
+        at += 1
+        if head == 0x58 and at < end:
+            # By far the most frequent: hashes and signatures.
+            plain = plain and data[at] >= 24
+            at += 1 + data[at]
             continue
         major, code = head >> 5, head & 31
         if code > 27:

@@ -288,6 +288,9 @@ def _convert(leaf: _Leaf, given: _Given) -> Any:
         return msgspec.convert(value, leaf.kind, strict=not given.text, builtin_types=(bytes,))
     except msgspec.ValidationError as error:
         choices = _choices(leaf.raw)
+        if "matching regex" in str(error):
+            # The one pattern there is, in words.
+            raise ValueError(f"must be lower snake case, at most 64 characters, not {str(value)[:80]!r}") from None
         raise ValueError(f"{error}; one of: {', '.join(choices)}" if choices else str(error)) from None
 
 

@@ -125,9 +125,7 @@ async def _apply(store: RocksStore, chain: ChainApi, events: list[Message], bloc
 
 
 def _best(block: BlockRef) -> BestChainMoved:
-    return BestChainMoved(
-        best=block, told=block, search=None, reverted=b"", applied=b"", returned=[], included=[], page=0, last=True
-    )
+    return BestChainMoved(best=block, told=block, search=None, reverted=b"", applied=b"", returned=[], included=[], page=0, last=True)
 
 
 # ------------------------------------------------------------------------------------------------ limit and measured

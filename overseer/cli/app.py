@@ -175,6 +175,11 @@ def run_app(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         _forget_stdout()
         return READER_GONE
+    except SystemExit as end:
+        # So typer answers a reader that is gone.
+        if isinstance(end.__context__, BrokenPipeError):
+            return READER_GONE
+        raise
     except BaseException as error:
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
             return _usage(error)

@@ -7,13 +7,13 @@ outcomes, positions, watermarks) to be committed atomically, and what is to be t
 
 from collections.abc import Iterable
 
+import cbor2
 import msgspec
 from blake3 import blake3
 
 from messages.codec import CodecError, decode, decode_value, encode, encode_value
 from messages.message import Kind, Message, Rejection
 from messages.overseer import CommandOutcome, IncarnationStarted, OutcomeStatus, Parked, Position
-from messages.signals import Conclude
 from messages.subjects import HEADER_CALLER, HEADER_CORRELATION, HEADER_TRACEPARENT
 from messages.tracing import trace_of
 from overseer.limits import Limits
@@ -21,7 +21,7 @@ from overseer.ports.bus import Delivery, Outgoing
 from overseer.ports.entropy import Entropy
 from overseer.runner import journal
 from overseer.runner.errors import BadDeclaration, EvolveFailed
-from overseer.runner.intake import Intake, Refusal, identity
+from overseer.runner.intake import FRAMEWORK, Intake, Refusal, identity
 from overseer.runner.schema import (
     HEAD,
     OUTBOX_NET,
@@ -126,12 +126,12 @@ class Engine:
         if intake.refusal is not None:
             self._park(batch, overlay, intake, stream, seen, now_ms, intake.refusal)
         elif intake.message is not None:
-            fresh = self._admit(overlay, intake) or self._once(batch, overlay, intake)
+            fresh = self._once(batch, overlay, intake)
             if isinstance(fresh, Refusal):
                 self._park(batch, overlay, intake, stream, seen, now_ms, fresh)
             elif not fresh:
                 batch.duplicates += 1
-            elif not isinstance(intake.message, IncarnationStarted | Conclude):
+            elif type(intake.message) not in FRAMEWORK:
                 try:
                     self._decide_message(batch, overlay, intake, stream, seen, now_ms, verify)
                 except Retry as retry:
@@ -184,40 +184,33 @@ class Engine:
 
     # -------------------------------------------------------------------------------------------- once only
 
-    def _admit(self, overlay: Overlay, intake: Intake) -> Refusal | None:
-        """Incarnations must be announced before their first message."""
-        message_id = intake.id
-        if message_id is None:
-            return None
-        if isinstance(intake.message, IncarnationStarted):
+    def _once(self, batch: Batch, overlay: Overlay, intake: Intake) -> Refusal | bool:
+        """Whether this message is new. Of a command seen before the first outcome is told again.
+
+        Subsystems go by watermark; their incarnations must be announced before their first message.
+        """
+        if intake.id is None:
+            return self._once_by_command_id(batch, overlay, intake)
+        assert intake.address is not None
+        message_id, from_network = intake.id, intake.address.kind is Kind.NETWORK
+        place = f"{intake.address.node}:" if from_network else ""
+        key = f"{place}{message_id.sender}/{message_id.incarnation}".encode()
+        data = overlay.get(WATERMARKS.name, key)
+        if type(intake.message) is IncarnationStarted:
             announced = intake.message.incarnation.hex()
             if announced != message_id.incarnation:
                 return Refusal("wrong_incarnation", f"announces {announced} under {message_id.incarnation}")
-            return None
-        if overlay.get(WATERMARKS.name, self._watermark_key(intake)) is not None:
-            return None
-        if self.head.history_incomplete or (intake.address is not None and intake.address.kind is Kind.NETWORK):
-            return None
-        return Refusal("unannounced_incarnation", f"{message_id.sender} never announced incarnation {message_id.incarnation}")
+        elif data is None and not from_network and not self.head.history_incomplete:
+            return Refusal("unannounced_incarnation", f"{message_id.sender} never announced incarnation {message_id.incarnation}")
+        if data is not None:
+            mark = decode_value(Watermark, data)
+            if (message_id.sequence, message_id.index) <= (mark.sequence, mark.index):
+                return False
+        # A row without maps: the same bytes as encode_value(Watermark).
+        overlay.put(WATERMARKS.name, key, cbor2.dumps([message_id.sequence, message_id.index]))
+        return True
 
-    def _watermark_key(self, intake: Intake) -> bytes:
-        assert intake.id is not None
-        assert intake.address is not None
-        place = f"{intake.address.node}:" if intake.address.kind is Kind.NETWORK else ""
-        return f"{place}{intake.id.sender}/{intake.id.incarnation}".encode()
-
-    def _once(self, batch: Batch, overlay: Overlay, intake: Intake) -> Refusal | bool:
-        """Whether this message is new. Of a command seen before the first outcome is told again."""
-        message_id = intake.id
-        if message_id is not None:
-            key = self._watermark_key(intake)
-            data = overlay.get(WATERMARKS.name, key)
-            if data is not None:
-                mark = decode_value(Watermark, data)
-                if (message_id.sequence, message_id.index) <= (mark.sequence, mark.index):
-                    return False
-            overlay.put(WATERMARKS.name, key, encode_value(Watermark(message_id.sequence, message_id.index)))
-            return True
+    def _once_by_command_id(self, batch: Batch, overlay: Overlay, intake: Intake) -> Refusal | bool:
         data = overlay.get(OUTCOMES.name, intake.command_id.encode()) if intake.command_id else None
         if data is None:
             return True
@@ -300,7 +293,8 @@ class Engine:
             return
         data = encode(outcome)
         key = intake.command_id.encode()
-        overlay.put(OUTCOMES.name, key, encode_value(OutcomeRow(now_ms, _command_hash(intake), data)))
+        # A row without maps: the same bytes as encode_value(OutcomeRow).
+        overlay.put(OUTCOMES.name, key, cbor2.dumps([now_ms, _command_hash(intake), data]))
         overlay.put(OUTCOMES_BY_TIME.name, now_ms.to_bytes(8, "big") + key, b"")
         batch.told.append(Told(intake.command_id, outcome.sequence, data))
 

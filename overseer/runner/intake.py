@@ -59,7 +59,7 @@ class Intake(msgspec.Struct, frozen=True):
 
 def identity(message: StoredMessage) -> bytes:
     """BLAKE3 over subject, headers and body: the same message has the same identity wherever it is stored."""
-    headers = "\n".join(f"{k}:{v}" for k, v in sorted(message.headers.items()) if not k.startswith("Nats-"))
+    headers = "\n".join([f"{k}:{v}" for k, v in sorted(message.headers.items()) if not k.startswith("Nats-")])
     return blake3(f"{message.subject}\n{headers}\n\n".encode() + message.body).digest()
 
 
@@ -104,7 +104,7 @@ class Reader:
 
     def _identity(self, address: Address, stored: StoredMessage) -> tuple[MessageId | None, str]:
         headers = stored.headers
-        if sum(len(k) + len(v) for k, v in headers.items()) > HEADERS_BYTES_MAX:
+        if sum(map(len, headers)) + sum(map(len, headers.values())) > HEADERS_BYTES_MAX:
             raise Refusal("headers_too_large", f"the limit is {HEADERS_BYTES_MAX} bytes")
         if is_outside(address.sender):
             command_id = headers.get(HEADER_COMMAND_ID, "")

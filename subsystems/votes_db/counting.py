@@ -18,6 +18,8 @@ from subsystems.votes_db.tables import VOTES, dispute_row, scheme_and_key
 
 __all__ = ["Count", "count_votes", "wanted_checks"]
 
+_FEW_STATEMENTS = 4
+
 
 class Count:
     """What one bundle adds to a dispute; mutable while it is being counted."""
@@ -116,17 +118,28 @@ def _present(view: View, bundle: Bundle, count: Count, validator: int, against: 
 def wanted_checks(view: View, bundle: Bundle) -> Iterator[Check]:
     """The checks that counting this bundle will most likely ask for: of all votes but those stored byte for byte."""
     payloads = _Payloads(bundle)
-    row = dispute_row(view, bundle.key)
-    voted = 0 if row is None else row.valid | row.invalid
+    plain = payloads.plain
+    validators, size = bundle.validators, bundle.size
+    voted = _perhaps_voted(view, bundle)
     for validator, kind, signature, hashes in bundle.statements:
-        if validator >= bundle.size:
+        if validator >= size:
             continue
-        payload = payloads.of(kind, hashes)
-        if isinstance(payload, Outcome):
-            continue
+        payload = plain.get(kind) if not hashes else None
+        if payload is None:
+            payload = payloads.of(kind, hashes)
+            if isinstance(payload, Outcome):
+                continue
         if voted >> validator & 1:
             stored = view.get(VOTES, (*bundle.key, validator))
             if stored is not None and pack_slot(kind, signature, hashes) in split_row(stored):
                 continue
-        scheme, key = scheme_and_key(bundle.validators, validator)
+        scheme, key = scheme_and_key(validators, validator)
         yield Check(scheme, key, payload, signature)
+
+
+def _perhaps_voted(view: View, bundle: Bundle) -> int:
+    """The validators whose vote rows are worth a look: of few statements all, which is cheaper than reading the dispute's row."""
+    if len(bundle.statements) <= _FEW_STATEMENTS:
+        return -1
+    row = dispute_row(view, bundle.key)
+    return 0 if row is None else row.valid | row.invalid

@@ -6,6 +6,7 @@ i-th bit is validator i.
 
 import struct
 from collections.abc import Iterable
+from functools import lru_cache
 
 import msgspec
 
@@ -71,6 +72,7 @@ def dump_dispute(row: DisputeRow) -> bytes:
     )
 
 
+@lru_cache(maxsize=256)
 def load_dispute(data: bytes) -> DisputeRow:
     head: tuple[int, int, int, int, int] = _HEAD.unpack_from(data)
     place, flags, block_number, validators, concluded_at_ms = head

@@ -44,12 +44,14 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
         return len(self.validators) // VALIDATOR_BYTES
 
 
-def read_bundle(view: View, message: RegisterVote | Dispute) -> Bundle | MalformedBundle | SessionOutOfWindow:
-    """The bundle, or why the whole message is refused."""
+def read_bundle(
+    view: View, message: RegisterVote | Dispute, *, receipt_checked: bool = True
+) -> Bundle | MalformedBundle | SessionOutOfWindow:
+    """The bundle, or why the whole message is refused. Without `receipt_checked` the receipt may be another candidate's."""
     validators = _validators(view, message.session_index)
     if isinstance(validators, SessionOutOfWindow):
         return validators
-    malformed = _malformed_receipt(message.candidate, message.candidate_hash)
+    malformed = _malformed_receipt(message.candidate, message.candidate_hash) if receipt_checked else None
     if malformed is not None:
         return malformed
     statements: list[Statement] = []
@@ -100,6 +102,8 @@ def _malformed_receipt(receipt: CandidateReceipt, claimed: bytes) -> MalformedBu
 
 def _attested(attestations: Sequence[Attestation], bitfield: bytes, validators: int) -> list[Statement] | MalformedBundle:
     """The backing votes: the i-th attestation belongs to the i-th set bit (Lsb0)."""
+    if not attestations and not bitfield:
+        return []
     mask = int.from_bytes(bitfield, "little")
     if attestations:
         expected = (validators + 7) // 8

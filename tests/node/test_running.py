@@ -78,6 +78,19 @@ async def test_votes_made_and_sent_by_the_command_line_come_back_stored(here: Pl
     verified(here)
 
 
+async def test_as_it_comes_make_fits_the_chain_that_run_feeds(here: Place) -> None:
+    here.settings |= {"feed.source": "dev", "feed.interval_ms": 100}
+    async with Node.up(here):
+        made = here.run("make", "bundle", "--valid", "0-6", "--invalid", "7")
+        await eventually(lambda: here.run("query", "session", '{"index": 1}').code == 0, "the feed has begun")
+        await eventually(
+            lambda: here.run("send", "register_vote", "-", "--json", stdin=made.out.encode()).code == 0, "votes_db knows it too"
+        )
+        shown = here.run("dispute", "list", "--json").json
+        assert [(row["status"], row["valid_votes"], row["invalid_votes"]) for row in shown] == [("concluded_for", 7, 1)]
+        assert here.run("governance", "status", "--json").json["state"] == "left"
+
+
 async def test_stock_requests_with_json_bodies_do(here: Place) -> None:
     """What `nats req` does: raw NATS, as the operator, with a JSON body."""
     made = ballots(1, 10)
