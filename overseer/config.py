@@ -63,7 +63,8 @@ class FeedConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HttpConfig(msgspec.Struct, frozen=True, kw_only=True):
-    # Address of /metrics, /healthz and /readyz. They are not authenticated: keep them on loopback.
+    # Address of /metrics, /healthz and /readyz, of the overseer or of a subsystem started by itself. They are not
+    # authenticated: keep them on loopback, or on a network of their own.
     host: str = "127.0.0.1"
     # Port of /metrics, /healthz and /readyz; 0 takes a free one.
     port: Port = 0
@@ -97,6 +98,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     subsystems: tuple[Literal["votes_db", "dispute_conclusion", "chain_api"], ...] = SUBSYSTEMS
     # Run all subsystems in one process (small machines) instead of one process each.
     in_process: bool = False
+    # Start no subsystem: containers or a service manager do, each with `overseer subsystem NAME`; only watch them over the bus.
+    external_subsystems: bool = False
     # Hash (hex) of the genesis block. Empty: that of the development chain.
     genesis: Hash32 | None = None
     nats: NatsConfig = NatsConfig()

@@ -337,6 +337,8 @@ def _check(config: Config, given: Mapping[str, _Given]) -> None:
         check_token(config.node, "node")
     except SubjectError as error:
         wrong("node", str(error))
+    if config.external_subsystems and (config.in_process or not config.nats.url):
+        wrong("external_subsystems", "needs nats.url, and no in_process: whoever starts the subsystems must reach the same server")
     if not config.subsystems or len(set(config.subsystems)) < len(config.subsystems):
         wrong("subsystems", "must name at least one subsystem, and none twice")
     for url in config.nats.url.split(",") if config.nats.url else ():

@@ -12,7 +12,7 @@ from blake3 import blake3
 from messages.codec import encode
 from messages.message import Message
 from messages.overseer import IncarnationStarted
-from messages.subjects import CONTENT_CBOR, HEADER_COMMAND_ID, HEADER_CONTENT_TYPE, HEADER_SCHEMA, build, node_stream, own_filter
+from messages.subjects import CONTENT_CBOR, HEADER_CONTENT_TYPE, HEADER_SCHEMA, build, node_stream, own_filter
 from overseer.checks import Verifier
 from overseer.config import Config
 from overseer.nats.accounts import PROVISIONER, operator_sender
@@ -43,7 +43,7 @@ _POLL_S = 0.001
 
 
 class Feeder:
-    """Appends messages under a sender's name, as that sender: a subsystem by its message ids, an operator by command ids."""
+    """Appends messages under a sender's name: a subsystem's with their ids; an operator's without, each a command of its own."""
 
     def __init__(self, connection: Connection, user: str) -> None:
         self.sender = operator_sender(user) if user == OPERATOR else user
@@ -54,17 +54,13 @@ class Feeder:
         self._last = 0
 
     def render(self, messages: Sequence[Message]) -> list[Outgoing]:
-        """As they go onto the wire, each with an id of its own."""
+        """As they go onto the wire."""
         return [self._rendered(message) for message in messages]
 
     def _rendered(self, message: Message) -> Outgoing:
         self._index += 1
         if self._outside:
-            headers = {
-                HEADER_COMMAND_ID: f"{self._wire.incarnation}-{self._index}",
-                HEADER_SCHEMA: str(message.spec.version),
-                HEADER_CONTENT_TYPE: CONTENT_CBOR,
-            }
+            headers = {HEADER_SCHEMA: str(message.spec.version), HEADER_CONTENT_TYPE: CONTENT_CBOR}
             return Outgoing(build(NODE, self.sender, message.spec), headers, encode(message))
         text = f"bench:{self._index}"
         cause = Cause("", 0, self.sender, text, b"", text, blake3(text.encode()).hexdigest()[:32])

@@ -31,12 +31,16 @@ def run(
     nats: NatsUrl = None,
     feed: Annotated[str | None, typer.Option(help="Where blocks come from: dev, none, or a file.", show_default=False)] = None,
     in_process: Annotated[bool, typer.Option("--in-process", help="All subsystems in this one process (small machines).")] = False,
+    external_subsystems: Annotated[
+        bool, typer.Option("--external-subsystems", help="Start no subsystem, only watch them: containers run them (needs --nats).")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Run a node: an embedded NATS server (or --nats URL), one process per subsystem, a feed of blocks. Ctrl-C ends it."""
-    loaded = load_settings(config, data_dir, node, nats, feed__source=feed, in_process=in_process or None)
+    loaded = load_settings(
+        config, data_dir, node, nats, feed__source=feed, in_process=in_process or None, external_subsystems=external_subsystems or None
+    )
     _check_feed(loaded.config.feed.source)
-    configure_logs(loaded.config.log, run_id="", node=loaded.config.node)
 
     def started(info: RunInfo) -> None:
         if json:
@@ -49,7 +53,9 @@ def run(
         stop = StopRequest()
         async with anyio.create_task_group() as tasks:
             await tasks.start(watch_signals, stop)
-            await Node(loaded, started=started).run(stop)
+            running = Node(loaded, started=started)
+            configure_logs(loaded.config.log, run_id=running.run_id, node=loaded.config.node)
+            await running.run(stop)
             tasks.cancel_scope.cancel()
 
     run_async(main)

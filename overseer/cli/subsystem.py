@@ -20,7 +20,7 @@ from overseer.runner.observer import Step
 from overseer.settings import ConfigError, Loaded, load_config
 from overseer.supervise.parent import die_with_parent
 from overseer.supervise.policy import EXIT_FATAL
-from overseer.supervise.pulse import own_pulse
+from overseer.supervise.pulse import NoPulse, own_pulse
 from overseer.supervise.stopping import StopRequest, watch_signals
 
 __all__ = ["KILL_AT", "subsystem_main"]
@@ -60,7 +60,11 @@ def subsystem_main(name: str, file: Path | None = None, flags: Mapping[str, obje
             await tasks.start(watch_signals, stop)
             subsystem = build_subsystem(name, loaded)
             url = loaded.config.nats.url
-            await serve_subsystem(subsystem, loaded.config, url=url, run_id=run_id, pulse=pulse, stop=stop, kill_at=_kill_at(name))
+            # A supervised one is asked through its supervisor, which has the configured address itself.
+            http = loaded.config.http if isinstance(pulse, NoPulse) else None
+            await serve_subsystem(
+                subsystem, loaded.config, url=url, run_id=run_id, pulse=pulse, stop=stop, http=http, kill_at=_kill_at(name)
+            )
             tasks.cancel_scope.cancel()
 
     try:

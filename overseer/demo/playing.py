@@ -20,6 +20,8 @@ __all__ = ["Outcome", "Played", "Unexpected", "asked", "find_out", "play"]
 # How long anything may take before the story is given up, and how often it is looked at again.
 PATIENCE_S = 30.0
 LOOK_AGAIN_S = 0.01
+# A subsystem that was killed answers nobody: its successor is asked after this long.
+ANSWER_MS = 4_000
 
 # Refusals by the endpoint itself: nothing came of the command yet.
 _NO_OUTCOME = ("busy", "timeout")
@@ -73,7 +75,7 @@ async def _send(client: Client, number: int, step: Send, played: Played) -> None
     with anyio.move_on_after(PATIENCE_S):
         while True:
             try:
-                outcome = await client.request(step.message, command_id=f"demo-{number}-{attempt}")
+                outcome = await client.request(step.message, command_id=f"demo-{number}-{attempt}", timeout_ms=ANSWER_MS)
                 code, reply = ACCEPTED, outcome.reply
                 break
             except Refused as refused:

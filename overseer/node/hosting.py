@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from messages.message import Kind
 from messages.subjects import net_filter, net_stream, node_stream, own_filter
 from overseer.checks import InlineVerifier, PoolVerifier, Verifier
-from overseer.config import Config
+from overseer.config import Config, HttpConfig
 from overseer.nats.accounts import durable_name, inbox_prefix
 from overseer.nats.connection import Connection, connect
 from overseer.nats.exchange import NatsExchange
@@ -78,10 +78,12 @@ async def serve_subsystem(
     run_id: str,
     pulse: Pulse,
     stop: StopRequest,
+    http: HttpConfig | None = None,
     kill_at: Callable[[Step], None] | None = None,
 ) -> None:
     """Run `subsystem` until it is told to stop, or concluded. Raises StoreError, RunnerFault, UnusableKey, BusDenied.
 
+    `http`: where its pages are served; by default on loopback, on a free port that only the pulse tells.
     `kill_at` sees every step of the runner (the crash tests end the process there).
     """
     declaration = subsystem.declaration
@@ -109,27 +111,15 @@ async def serve_subsystem(
         observer: Observer = metrics if kill_at is None else _Watched(metrics, kill_at)
         runner = Runner(subsystem, config.node, ports, limits=config.limits, run_id=run_id, observer=observer)
 
-        told = 0
-
-        async def metrics_page() -> str:
-            nonlocal told
-            for name, count in runner.outbox_depths().items():
-                metrics.outbox(name, count)
-            for name, sequence in runner.positions().items():
-                metrics.position(name, sequence)
-            metrics.timers(runner.timers())
-            published = runner.published()
-            metrics.published(published - told)
-            told = published
-            await _measure_lag(lines, metrics)
-            return page(registry)
+        gauges = _Gauges(runner, metrics, lines, registry)
+        place = http or HttpConfig()
 
         def ready() -> tuple[bool, object]:
             progress = runner.progress
             return progress.ready and not progress.trouble, {"ready": progress.ready, "trouble": progress.trouble}
 
         async with (
-            serving(health_routes(metrics=metrics_page, ready=ready), host="127.0.0.1", port=0) as port,
+            serving(health_routes(metrics=gauges.page, ready=ready), host=place.host, port=place.port) as port,
             anyio.create_task_group() as tasks,
         ):
 
@@ -149,11 +139,31 @@ async def serve_subsystem(
             tasks.cancel_scope.cancel()
 
 
-async def _measure_lag(lines: Mapping[str, NatsLine], metrics: RunnerMetrics) -> None:
-    """What the bus says of our consumers; without a bus the last word stands."""
-    with anyio.move_on_after(LAG_MS / 1000), suppress(BusError):
-        for name, line in lines.items():
-            metrics.lag(name, await line.pending())
+class _Gauges:
+    """What is read off the runner and the bus when the metrics page is asked for."""
+
+    def __init__(self, runner: Runner, metrics: RunnerMetrics, lines: Mapping[str, NatsLine], registry: CollectorRegistry) -> None:
+        self._runner = runner
+        self._metrics = metrics
+        self._lines = lines
+        self._registry = registry
+        self._published = 0
+
+    async def page(self) -> str:
+        runner, metrics = self._runner, self._metrics
+        for name, count in runner.outbox_depths().items():
+            metrics.outbox(name, count)
+        for name, sequence in runner.positions().items():
+            metrics.position(name, sequence)
+        published, timers = runner.figures()
+        metrics.published(published - self._published)
+        self._published = published
+        metrics.timers(timers)
+        # Without a bus the last word on the lag stands.
+        with anyio.move_on_after(LAG_MS / 1000), suppress(BusError):
+            for name, line in self._lines.items():
+                metrics.lag(name, await line.pending())
+        return page(self._registry)
 
 
 async def _connect(url: str, node: str, name: str, seed: str, pulse: Pulse, stop: StopRequest) -> Connection:

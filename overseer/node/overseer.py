@@ -12,13 +12,14 @@ from prometheus_client import CollectorRegistry
 from messages.codec import encode
 from messages.signals import Conclude
 from messages.subjects import CONTENT_CBOR, HEADER_CONTENT_TYPE, HEADER_SCHEMA, build, node_stream
-from overseer.nats.accounts import OVERSEER, PROVISIONER
+from overseer.nats.accounts import OVERSEER, PROVISIONER, durable_name
 from overseer.nats.connection import Connection
 from overseer.nats.provision import ApiError
 from overseer.nats.server import EmbeddedServer, ServerError
 from overseer.nats.trimming import trim
 from overseer.node.bus import connected_as, embedded_server, provisioned
 from overseer.node.catalogue import build_subsystems
+from overseer.node.elsewhere import ElsewhereChild, looking_at
 from overseer.node.feeding import feed
 from overseer.node.folder import NodeFolder, RunInfo
 from overseer.node.hosting import serve_subsystem
@@ -61,6 +62,11 @@ class Node:
         self._log = logger(OVERSEER)
         self.supervisor: Supervisor | None = None
 
+    @property
+    def run_id(self) -> str:
+        """Random; in every log line of this run."""
+        return self._run_id
+
     async def run(self, stop: StopRequest) -> None:
         """Run until `stop`, or until a subsystem is given up. Always ends.
 
@@ -88,7 +94,9 @@ class Node:
             self._log.info("concluding", reason=reason)
             await self._announce_end(announce)
 
-        self.supervisor = Supervisor(self._children(url), self._config.supervise, stop=stop, conclude=conclude)
+        # Subsystems that others run do not end with us.
+        ending = None if self._config.external_subsystems else conclude
+        self.supervisor = Supervisor(self._children(url, manage), self._config.supervise, stop=stop, conclude=ending)
         registry = CollectorRegistry()
         registry.register(SupervisionCollector(self.supervisor.statuses, node=self._config.node))
         routes = health_routes(metrics=lambda: self._metrics(registry), ready=self._ready)
@@ -115,10 +123,15 @@ class Node:
             started_ms=int(time.time() * 1000),
         )
 
-    def _children(self, url: str) -> Sequence[Child]:
+    def _children(self, url: str, manage: Connection) -> Sequence[Child]:
+        if self._config.external_subsystems:
+            return [self._elsewhere(name, manage) for name in self._subsystems]
         if self._config.in_process:
             return [self._task(subsystem, url) for subsystem in self._subsystems.values()]
         env = {**self._loaded.environment(), "OVERSEER_RUN_ID": self._run_id, "OVERSEER_NATS_URL": url}
+        if self._config.log.format == "auto":
+            # They write into a pipe of ours; what they write is read where we write.
+            env["OVERSEER_LOG_FORMAT"] = "human" if sys.stderr is not None and sys.stderr.isatty() else "json"  # pyright: ignore[reportUnnecessaryComparison]
         return [
             ChildSpec(name=name, argv=(sys.executable, "-m", "overseer.cli.entry", "subsystem", name), env=env) for name in self._subsystems
         ]
@@ -128,6 +141,11 @@ class Node:
             await serve_subsystem(subsystem, self._config, url=url, run_id=self._run_id, pulse=pulse, stop=stop)
 
         return TaskChild(name=subsystem.declaration.name, serve=serve)
+
+    def _elsewhere(self, name: str, manage: Connection) -> ElsewhereChild:
+        stream = node_stream(self._config.node)
+        durable = durable_name(self._config.node, name, stream)
+        return ElsewhereChild(name=name, look=looking_at(manage, stream, durable, clock=time.monotonic))
 
     async def _announce_end(self, connection: Connection) -> None:
         """The signal `conclude` of this run: what is before it in the stream is still handled."""

@@ -36,7 +36,6 @@ from overseer.runner.schema import (
     OutcomeRow,
     Result,
     TimerRow,
-    Watermark,
 )
 from overseer.runner.timers import Timers
 from overseer.runner.wire import Sender, correlation_of, reactions
@@ -202,12 +201,11 @@ class Engine:
                 return Refusal("wrong_incarnation", f"announces {announced} under {message_id.incarnation}")
         elif data is None and not from_network and not self.head.history_incomplete:
             return Refusal("unannounced_incarnation", f"{message_id.sender} never announced incarnation {message_id.incarnation}")
-        if data is not None:
-            mark = decode_value(Watermark, data)
-            if (message_id.sequence, message_id.index) <= (mark.sequence, mark.index):
-                return False
-        # A row without maps: the same bytes as encode_value(Watermark).
-        overlay.put(WATERMARKS.name, key, cbor2.dumps([message_id.sequence, message_id.index]))
+        # Once per message, hence as a plain list: the same bytes as a Watermark.
+        mark = [message_id.sequence, message_id.index]
+        if data is not None and mark <= cbor2.loads(data):
+            return False
+        overlay.put(WATERMARKS.name, key, cbor2.dumps(mark))
         return True
 
     def _once_by_command_id(self, batch: Batch, overlay: Overlay, intake: Intake) -> Refusal | bool:
@@ -280,7 +278,8 @@ class Engine:
             result = Result("rejected", decision.code, detail)
             journal.append(overlay, self.head, time_ms=now_ms, cause=cause, input_key=key, result=result, events=[], timers=[])
         else:
-            reply = _body(decision.reply) if decision.reply is not None else None
+            # Without a command id nobody can ask for the outcome.
+            reply = _body(decision.reply) if decision.reply is not None and intake.command_id else None
             outcome = CommandOutcome(status=OutcomeStatus.ACCEPTED, sequence=stored.sequence, reply=reply)
             result = Result("accepted")
             self._record(batch, overlay, cause, key, result, now_ms, decision, [])
@@ -293,7 +292,7 @@ class Engine:
             return
         data = encode(outcome)
         key = intake.command_id.encode()
-        # A row without maps: the same bytes as encode_value(OutcomeRow).
+        # The same bytes as an OutcomeRow.
         overlay.put(OUTCOMES.name, key, cbor2.dumps([now_ms, _command_hash(intake), data]))
         overlay.put(OUTCOMES_BY_TIME.name, now_ms.to_bytes(8, "big") + key, b"")
         batch.told.append(Told(intake.command_id, outcome.sequence, data))
@@ -356,7 +355,7 @@ class Engine:
                 told.extend(reactions(self.subsystem, event))
             except Exception as error:
                 raise Retry(error) from error
-        rendered = self._rendered(cause, index, told)
+        rendered = self._rendered(cause, index, told) if told else []
         timers = fired + [self.timers.change(overlay, change, self._own_timers) for change in decision.timers]
         for row in fired:
             self.timers.drop(overlay, row.key, unless=timers[len(fired) :])

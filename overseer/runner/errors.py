@@ -4,6 +4,7 @@
     ├── EvolveFailed          `evolve` raised: the subsystem is broken, its journal is not
     ├── SecondCopy            another incarnation writes under this sender: two copies run
     ├── JournalBroken         the hash chain or a record does not verify
+    ├── StreamChanged         while we ran, the stream lost its tail or became another: start again, so that opening repairs it
     └── BadDeclaration        what the subsystem declares contradicts what it does
 
 Everything else is recorded, not raised: rejections and dead letters in the journal, bus trouble as a state that passes.
@@ -13,7 +14,7 @@ from typing import cast
 
 from overseer.ports.store import StoreError
 
-__all__ = ["BadDeclaration", "EvolveFailed", "JournalBroken", "RunnerFault", "SecondCopy", "first_cause"]
+__all__ = ["BadDeclaration", "EvolveFailed", "JournalBroken", "RunnerFault", "SecondCopy", "StreamChanged", "first_cause"]
 
 
 class RunnerFault(Exception):
@@ -40,6 +41,12 @@ class JournalBroken(RunnerFault):
     def __init__(self, index: int, what: str) -> None:
         super().__init__(f"journal record {index}: {what}. Restore the store from another copy, or rebuild it from the stream.")
         self.index = index
+
+
+class StreamChanged(RunnerFault):
+    def __init__(self, stream: str, taken: int, last: int, stream_id: str) -> None:
+        super().__init__(f"{stream}: we had taken {taken}, it ends at {last} (id {stream_id})")
+        self.stream = stream
 
 
 class BadDeclaration(RunnerFault):

@@ -59,8 +59,9 @@ class Intake(msgspec.Struct, frozen=True):
 
 def identity(message: StoredMessage) -> bytes:
     """BLAKE3 over subject, headers and body: the same message has the same identity wherever it is stored."""
-    headers = "\n".join([f"{k}:{v}" for k, v in sorted(message.headers.items()) if not k.startswith("Nats-")])
-    return blake3(f"{message.subject}\n{headers}\n\n".encode() + message.body).digest()
+    headers = message.headers
+    lines = "\n".join([f"{name}:{headers[name]}" for name in sorted(headers) if not name.startswith("Nats-")])
+    return blake3(f"{message.subject}\n{lines}\n\n".encode() + message.body).digest()
 
 
 def is_outside(sender: str) -> bool:

@@ -3,7 +3,9 @@
 import enum
 from typing import Protocol
 
-__all__ = ["Observer", "Silent", "Step"]
+import msgspec
+
+__all__ = ["Observer", "Progress", "Silent", "Step"]
 
 
 class Step(enum.StrEnum):
@@ -15,6 +17,20 @@ class Step(enum.StrEnum):
     ANSWERED = "answered"
     PUBLISHED = "published"
     ACKNOWLEDGED = "acknowledged"
+
+
+class Progress(msgspec.Struct):
+    """What a supervisor wants to know. `waiting` tells whether there is work that should move `handled`.
+
+    `blocked`: it cannot move now, and that is not our fault (the outbox is full and the bus takes nothing).
+    """
+
+    handled: int = 0
+    waiting: int = 0
+    blocked: bool = False
+    concluded: bool = False
+    ready: bool = False
+    trouble: str = ""
 
 
 class Observer(Protocol):

@@ -5,7 +5,6 @@ timers; *publish* drains the outboxes; *acknowledge* follows. Only *work* touche
 """
 
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
@@ -15,7 +14,7 @@ import msgspec
 
 from messages.message import Message, Rejection
 from messages.signals import Conclude
-from overseer.checks import Memo, Verifier
+from overseer.checks import Verifier
 from overseer.limits import Limits
 from overseer.ports.bus import BusUnavailable, Delivery, Exchange, Line
 from overseer.ports.clock import Clock
@@ -24,28 +23,21 @@ from overseer.ports.store import Store
 from overseer.runner.checkpoints import Checkpoints
 from overseer.runner.endpoints import Endpoints
 from overseer.runner.engine import Batch, Engine, Retry
-from overseer.runner.errors import RunnerFault, first_cause
-from overseer.runner.intake import Intake, Reader
-from overseer.runner.observer import Observer, Silent, Step
+from overseer.runner.errors import first_cause
+from overseer.runner.intake import Reader
+from overseer.runner.observer import Observer, Progress, Silent, Step
 from overseer.runner.opening import Opened, open_engine
 from overseer.runner.outbox import Outbox
 from overseer.runner.schema import OUTBOX_NET, OUTBOX_NODE
-from overseer.subsystem import Check, Context, Subsystem
+from overseer.runner.taking import ReadBatch, Taker
+from overseer.subsystem import Context, Subsystem
 from overseer.tables import View
 
-__all__ = ["Ports", "Progress", "Runner", "StreamChanged"]
+__all__ = ["Ports", "Runner"]
 
 # Batches read ahead of the one being decided: enough that checks run while the one before is committed.
 _AHEAD_BATCHES = 2
-# Signature checks after which a pull is handed over in parts: the workers begin with the first while the next is read, and
-# have others while it is decided. About 100 ms of one core.
-_CHECKS_AT_ONCE = 2_048
-
 _T = TypeVar("_T")
-
-
-class StreamChanged(RunnerFault):
-    """While we ran, the stream lost its tail or became another: start again, so that opening repairs it."""
 
 
 class Ports(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,28 +49,6 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     entropy: Entropy
     verifier: Verifier
-
-
-class Progress(msgspec.Struct):
-    """What a supervisor wants to know. `waiting` tells whether there is work that should move `handled`.
-
-    `blocked`: it cannot move now, and that is not our fault (the outbox is full and the bus takes nothing).
-    """
-
-    handled: int = 0
-    waiting: int = 0
-    blocked: bool = False
-    concluded: bool = False
-    ready: bool = False
-    trouble: str = ""
-
-
-class _Read(msgspec.Struct):
-    """A pulled batch of one line, read; `memo` holds the checks computed ahead."""
-
-    line: str
-    intakes: deque[Intake]
-    memo: Memo
 
 
 class Runner:
@@ -105,6 +75,8 @@ class Runner:
         self._reader = Reader(node, subsystem.declaration)
         self._committed = anyio.Event()
         self._committing = False
+        # Queries that wait for a commit.
+        self._asking = 0
         self._wake = anyio.Event()
         self._ack_wake = anyio.Event()
         self._to_ack: dict[str, Delivery] = {}
@@ -138,7 +110,7 @@ class Runner:
             self._node, self._subsystem.declaration, ports.exchange, self._answer, self._busy, limits=self._limits, entropy=ports.entropy
         )
         self._waiting = endpoints.waiting
-        self._send, self._receive = anyio.create_memory_object_stream[_Read](_AHEAD_BATCHES)
+        self._send, self._receive = anyio.create_memory_object_stream[ReadBatch](_AHEAD_BATCHES)
         async with anyio.create_task_group() as tasks, self._send, self._receive:
             for outbox in self._outboxes.values():
                 tasks.start_soon(outbox.drain)
@@ -150,7 +122,7 @@ class Runner:
             tasks.start_soon(self._checkpoints.run)
             for name, line in ports.lines.items():
                 if name == "node" or self._consumes_net():
-                    tasks.start_soon(self._take, name, line)
+                    tasks.start_soon(self._taker(name, line).run)
             self.progress.ready = True
             await self._work()
             for outbox in self._outboxes.values():
@@ -168,20 +140,18 @@ class Runner:
         if not self.progress.ready or self._committing or self._to_ack or self._acking or self.progress.waiting:
             return False
         due = self._engine.timers.next()
-        return not any(self.outbox_depths().values()) and (due is None or (due.at_ms or 0) > self._ports.clock.now_ms())
+        # The stream's clock may be ahead of ours.
+        now_ms = max(self._ports.clock.now_ms(), self._engine.head.last_ms)
+        return not any(self.outbox_depths().values()) and (due is None or (due.at_ms or 0) > now_ms)
 
     def outbox_depths(self) -> dict[str, int]:
         """Messages committed and not yet published, by stream; empty before the opening."""
         return {name: len(outbox) for name, outbox in getattr(self, "_outboxes", {}).items()}
 
-    def published(self) -> int:
-        """Messages published since the opening."""
-        return sum(outbox.published for outbox in getattr(self, "_outboxes", {}).values())
-
-    def timers(self) -> int:
-        """Timers that are set."""
+    def figures(self) -> tuple[int, int]:
+        """Messages published since the opening, and timers that are set."""
         engine = getattr(self, "_engine", None)
-        return 0 if engine is None else len(engine.timers)
+        return sum(outbox.published for outbox in getattr(self, "_outboxes", {}).values()), 0 if engine is None else len(engine.timers)
 
     def positions(self) -> dict[str, int]:
         """The last sequence processed, by stream; empty before the opening."""
@@ -214,6 +184,32 @@ class Runner:
             await outboxes[name].open()
         return outboxes
 
+    def _taker(self, name: str, line: Line) -> Taker:
+        def resumed() -> None:
+            # The connection was new: what we told last may be lost.
+            self._outboxes[name].recheck()
+
+        return Taker(
+            name,
+            line,
+            self._reader,
+            self._subsystem,
+            self._ports.store,
+            self._ports.verifier,
+            self._hand_over,
+            stream_id=self._streams[name],
+            taken=self._engine.head.positions[name].sequence,
+            limits=self._limits,
+            progress=self.progress,
+            observer=self._observer,
+            say=self._say,
+            resumed=resumed,
+        )
+
+    async def _hand_over(self, read: ReadBatch) -> None:
+        await self._send.send(read)
+        self._rouse()
+
     def _say(self, place: str, text: str) -> None:
         """Report trouble once, however often it is met; "" when it has passed."""
         if text and self._said.get(place) != text:
@@ -227,72 +223,10 @@ class Runner:
     def _consumes_net(self) -> bool:
         return any(message.spec.kind.value == "net" for message in self._subsystem.declaration.consumes)
 
-    # -------------------------------------------------------------------------------------------- take
-
-    async def _take(self, name: str, line: Line) -> None:
-        """Pull for ever, in order and without gaps, reading ahead."""
-        taken = self._engine.head.positions[name].sequence
-        pause_ms = self._limits.reconnect_ms
-        while True:
-            try:
-                await self._check_stream(name, line, taken)
-                await line.seek(taken + 1)
-                self._outboxes[name].recheck()
-                expected = 1
-                while True:
-                    deliveries = await line.pull(self._limits.batch_messages_max, self._limits.pull_wait_ms)
-                    pause_ms = self._limits.reconnect_ms
-                    self.progress.trouble = ""
-                    self._say(name, "")
-                    whole = _contiguous(deliveries, expected)
-                    if whole:
-                        expected += len(whole)
-                        # A redelivered message is behind us already.
-                        taken = max(taken, *(delivery.message.sequence for delivery in whole))
-                        self._observer.step(Step.PULLED)
-                        await self._hand_over(name, whole)
-                    if len(whole) < len(deliveries):
-                        # A torn pull: an ack of what came later would lose what is missing. Start again behind what we have.
-                        self._observer.trouble(f"gap in the deliveries of {name} behind {taken}")
-                        break
-            except BusUnavailable as error:
-                self.progress.trouble = f"bus: {error}"
-                self._say(name, self.progress.trouble)
-                await anyio.sleep(pause_ms / 1000)
-                pause_ms = min(pause_ms * 2, self._limits.reconnect_ms_max)
-
-    async def _check_stream(self, name: str, line: Line, taken: int) -> None:
-        state = await line.state()
-        if state.id != self._streams[name] or state.last_sequence < taken:
-            raise StreamChanged(f"{line.stream}: we had taken {taken}, it ends at {state.last_sequence} (id {state.id})")
-
-    async def _hand_over(self, name: str, deliveries: list[Delivery]) -> None:
-        read = deque[Intake]()
-        checks: list[Check] = []
-        size = 0
-        view = View(self._ports.store)
-        for delivery in deliveries:
-            intake = self._reader.read(delivery)
-            read.append(intake)
-            size += len(delivery.message.body)
-            if intake.message is not None:
-                checks.extend(self._subsystem.checks(view, intake.message))
-            if size > self._limits.batch_bytes_max or len(checks) >= _CHECKS_AT_ONCE:
-                await self._push(name, read, checks)
-                read, checks, size = deque[Intake](), [], 0
-        if read:
-            await self._push(name, read, checks)
-
-    async def _push(self, name: str, read: deque[Intake], checks: list[Check]) -> None:
-        self.progress.waiting += len(read)
-        memo = self._ports.verifier.ahead(checks)
-        await self._send.send(_Read(name, read, memo))
-        self._rouse()
-
     # -------------------------------------------------------------------------------------------- work
 
     async def _work(self) -> None:
-        pending: _Read | None = None
+        pending: ReadBatch | None = None
         while True:
             if pending is None:
                 if self.progress.concluded:
@@ -307,14 +241,17 @@ class Runner:
                 await self._idle()
             await self._room_in_outboxes()
             await self._checkpoint()
+            if self._asking:
+                # Those who waited for the commit are answered before the next begins: under load they would never be.
+                await anyio.lowlevel.checkpoint()
 
-    def _next_read(self) -> _Read | None:
+    def _next_read(self) -> ReadBatch | None:
         try:
             return self._receive.receive_nowait()
         except anyio.WouldBlock:
             return None
 
-    async def _handle_some(self, read: _Read) -> bool:
+    async def _handle_some(self, read: ReadBatch) -> bool:
         """Decide and commit as much of `read` as fits one batch. True when all of it is done."""
         await read.memo.ready()
         engine, limits = self._engine, self._limits
@@ -333,7 +270,7 @@ class Runner:
                 break
             read.intakes.popleft()
             taken += 1
-            if isinstance(intake.message, Conclude) and intake.message.run_id == self._run_id:
+            if type(intake.message) is Conclude and intake.message.run_id == self._run_id:
                 self.progress.concluded = True
             if self._message_failed:
                 self._message_failed = False
@@ -400,8 +337,6 @@ class Runner:
             self._ack_wake.set()
         self.progress.handled += max(1, taken)
         self.progress.waiting -= taken
-        # Queries that waited for this commit are answered before the next begins: under load they would never be.
-        await anyio.lowlevel.checkpoint()
 
     async def _checkpoint(self) -> None:
         """Begin a checkpoint when enough was recorded since the last; record one that was completed."""
@@ -468,8 +403,12 @@ class Runner:
 
     async def _answer(self, query: Message, account: str) -> Message | Rejection:
         """From committed state only: a commit in progress is waited for."""
-        while self._committing:
-            await self._committed.wait()
+        self._asking += 1
+        try:
+            while self._committing:
+                await self._committed.wait()
+        finally:
+            self._asking -= 1
         context = Context(
             now_ms=max(self._engine.head.last_ms, self._ports.clock.now_ms()),
             sender="",
@@ -486,11 +425,3 @@ class Runner:
         if self._outboxes["node"].full:
             return "outbox_full"
         return ""
-
-
-def _contiguous(deliveries: list[Delivery], expected: int) -> list[Delivery]:
-    """The leading deliveries whose consumer sequences follow one another from `expected`."""
-    for i, delivery in enumerate(deliveries):
-        if delivery.consumer_sequence != expected + i:
-            return deliveries[:i]
-    return deliveries

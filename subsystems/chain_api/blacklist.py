@@ -113,7 +113,6 @@ def blacklist(draft: Draft, message: Blacklist) -> Decision | Rejection:
             next_id += 1
             if is_ancestor(draft.tables, key, state.finalized):
                 final.append(key)
-    idle = not state.cascades
     draft.record(
         BlacklistRecorded(
             cascade=state.cascade,
@@ -124,12 +123,11 @@ def blacklist(draft: Draft, message: Blacklist) -> Decision | Rejection:
             governance=governance_for(draft, final),
         )
     )
-    fallen = _step(draft, draft.config.mark_step) if idle else []
+    fallen = _step(draft, draft.config.mark_step)
     fresh = [BlockRef(c.hash, c.number) for c in convictions if c.fresh]
     bared = _bared(draft, fresh)
     leaves.move(draft, activated=bared, put_off=fallen)
     best.reconsider(draft)
-    best.consider(draft, bared)
     best.search(draft)
     best.announce(draft)
     return draft.decision()

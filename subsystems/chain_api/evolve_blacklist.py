@@ -56,7 +56,7 @@ def finality_moved(tables: Tables, event: FinalityMoved) -> None:
     state = state_of(tables)
     for root in event.bad:
         tables.put_packed(FINAL_ROOTS, key_of(root), PRESENT)
-    state = replace(state, finalized=key_of(event.block), sweeping=state.sweeping or event.sweep)
+    state = replace(state, finalized=key_of(event.block), sweeping=event.sweep)
     put_state(tables, _under_governance(state, event.governance))
 
 

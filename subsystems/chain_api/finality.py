@@ -114,7 +114,7 @@ def resume(draft: Draft, message: Resume) -> Decision | Rejection:
     leaves.move(draft, covered=covered)
     best.reconsider(draft)
     best.search_all(draft)
-    best.consider(draft, leaves.revive(draft))
+    leaves.revive(draft)
     best.search(draft)
     best.announce(draft)
     return draft.decision()

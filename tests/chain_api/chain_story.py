@@ -167,3 +167,11 @@ class Story:
 
 def names(*items: object) -> list[bytes]:
     return [digest(item) for item in items]
+
+
+def final_to_9() -> Story:
+    """Blocks 1 to 9 in a line, all final."""
+    story = Story()
+    story.imports(*range(1, 10))
+    story.finalize(9)
+    return story

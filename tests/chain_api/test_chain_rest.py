@@ -13,6 +13,7 @@ from messages.chain_api import (
     FinalizedHash,
     GetHeader,
     GroupJudged,
+    GroupVerdict,
     Header,
     IncludedIn,
     IsBlacklisted,
@@ -32,6 +33,7 @@ from messages.chain_api import (
     UnknownBlock,
     UnknownSession,
 )
+from messages.dispute_conclusion import DescendantsAnswer
 from messages.polkadot import Validator
 from messages.signals import ActiveLeaves, SessionChange
 from messages.transaction import transaction_id
@@ -169,6 +171,46 @@ def test_a_transaction_held_by_two_blocks_of_the_best_chain_returns_when_both_le
     assert story.blacklist("b").sent_of(TransactionReturned) == []
     assert story.blacklist("a").sent_of(TransactionReturned) == [TransactionReturned(id=identity, block=digest("a"))]
     story.replays()
+
+
+def accepted(block: str, group: str = "g") -> GroupJudged:
+    return GroupJudged(block=digest(block), transaction=digest(group), verdict=GroupVerdict.ACCEPTED)
+
+
+def test_a_group_transaction_accepted_in_two_blocks_of_the_best_chain_is_included_once() -> None:
+    story = Story()
+    story.imports("a", "b")
+    assert len(story.when(accepted("a")).sent_of(TransactionIncluded)) == 1
+    assert story.when(accepted("b")).sent_of(TransactionIncluded) == []
+    assert story.blacklist("b").sent_of(TransactionReturned) == []
+    assert len(story.blacklist("a").sent_of(TransactionReturned)) == 1
+
+
+def test_a_group_transaction_accepted_on_a_fork_is_included_when_the_fork_becomes_best() -> None:
+    story = Story()
+    story.imports("a1", "a2")
+    story.imports("b1")
+    assert story.when(accepted("b1")).sent == []
+    story.imports("b2", "b3", on="b1")
+    told = [m for e in story.given.history for m in story.given.subsystem.react(e) if isinstance(m, TransactionIncluded)]
+    assert told == [TransactionIncluded(id=digest("g"), block=digest("b1"))]
+
+
+def test_a_transaction_named_by_a_block_and_by_a_verdict_returns_once() -> None:
+    story = Story()
+    story.imports("a", transactions=names("g"))
+    assert story.when(accepted("a")).sent == []
+    assert story.blacklist("a").sent_of(TransactionReturned) == [TransactionReturned(id=digest("g"), block=digest("a"))]
+    story.replays()
+
+
+def test_descendants_asked_again_while_they_are_told_are_told_once() -> None:
+    story = Story(descendants_page=2)
+    story.imports(*range(8))
+    pages = story.when(Descendants(block=digest(0))).sent_of(DescendantsAnswer)
+    assert story.when(Descendants(block=digest(0))).sent == []
+    pages += story.settle().sent_of(DescendantsAnswer)
+    assert [h for page in pages for h in page.hashes] == names(*range(1, 8))
 
 
 def test_what_only_a_subsystem_may_say() -> None:

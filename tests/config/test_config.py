@@ -101,7 +101,7 @@ def test_unknown_keys_are_named_with_their_place_and_the_nearest_known_one(tmp_p
         ("subsystems = []", "`subsystems`: must name at least one subsystem"),
         ("subsystems = ['votes_db', 'votes_db']", "none twice"),
         ("node = 'net'", "`node`: a node must not be called 'net'"),
-        ("node = 'A b'", "`node`: Expected `str` matching regex"),
+        ("node = 'A b'", "`node`: must be lower snake case"),
         ("genesis = 'xyz'", "`genesis`: expected bytes in hexadecimal, got 3 characters that are not"),
         ("genesis = 'abcd'", "`genesis`: Expected `bytes` of length >= 32"),
         ("[limits]\nbatch_messages_max = 0", "`limits.batch_messages_max`: must be at least 1, not 0"),

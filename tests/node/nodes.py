@@ -1,5 +1,6 @@
 """A node as its user runs it: the command line as a process, its children found, and what it leaves behind."""
 
+import ctypes
 import json
 import os
 import shutil
@@ -40,6 +41,16 @@ MARK = "OVERSEER_TEST_MARK"
 SUBSYSTEMS = ("chain_api", "votes_db", "dispute_conclusion")
 
 
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_the_tests() -> None:
+    """In the child: end in order when the tests are killed."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 class Done(NamedTuple):
     """A finished command."""
 
@@ -76,7 +87,7 @@ class Place:
             [sys.executable, "-m", "overseer.cli.entry", *argv],
             cwd=self.folder,
             env={**self.environment, **(env or {})},
-            **{"stdin": subprocess.DEVNULL, "start_new_session": True, **options},
+            **{"stdin": subprocess.DEVNULL, "start_new_session": True, "preexec_fn": die_with_the_tests, **options},
         )
 
     def run(self, *argv: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None, timeout: float = DEADLINE_S) -> Done:

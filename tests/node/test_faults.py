@@ -138,6 +138,7 @@ async def test_a_deleted_stream_is_repaired_from_the_stores_and_it_is_said(here:
     verified(here)
 
 
+@pytest.mark.slow
 async def test_an_older_copy_of_the_stream_gets_its_tail_back(here: Place, tmp_path: Path) -> None:
     made = ballots(8, 10)
     async with Node.up(here) as node:
@@ -153,6 +154,7 @@ async def test_an_older_copy_of_the_stream_gets_its_tail_back(here: Place, tmp_p
     verified(here)
 
 
+@pytest.mark.slow
 async def test_an_older_copy_of_a_store_goes_on_as_a_new_incarnation(here: Place, tmp_path: Path) -> None:
     made = ballots(8, 10)
     async with Node.up(here) as node:
@@ -171,6 +173,7 @@ async def test_an_older_copy_of_a_store_goes_on_as_a_new_incarnation(here: Place
 # ------------------------------------------------------------------------------------------------ the stream's limit
 
 
+@pytest.mark.slow
 async def test_a_node_runs_through_many_times_its_streams_limit(here: Place) -> None:
     limit = 600
     here.settings |= {
@@ -256,6 +259,7 @@ async def test_verify_finds_rot_in_the_largest_file(stopped: Place) -> None:
     assert "Traceback" not in done.error
 
 
+@pytest.mark.slow
 async def test_verify_finds_a_flipped_bit_of_any_table(stopped: Place) -> None:
     subsystem = build_subsystem("votes_db", stopped.loaded())
     store = open_store(NodeFolder(stopped.data), "node", subsystem.declaration)

@@ -7,7 +7,7 @@ from counting import TOTAL, Add, Counted, Counter, QueryTotal, Storm, TakeFromAu
 
 from messages.overseer import IncarnationStarted, Parked, RepairNoted
 from overseer.limits import Limits
-from overseer.runner.runner import StreamChanged
+from overseer.runner.errors import StreamChanged
 
 pytestmark = pytest.mark.anyio
 
