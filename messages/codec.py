@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 import cbor2
 import msgspec
 
+from messages.canonical import arranger
 from messages.message import Message, Spec
 
 __all__ = [
@@ -59,7 +60,9 @@ _SEMANTIC: Mapping[int, Callable[..., object]] = dict.fromkeys(_BUILT_IN_TAGS, _
 
 def encode_value(value: object) -> bytes:
     """Canonical CBOR of plain data or of a struct (tables, journal records)."""
-    return cbor2.dumps(msgspec.to_builtins(value, builtin_types=(bytes,)), canonical=True)
+    data = msgspec.to_builtins(value, builtin_types=(bytes,))
+    arrange = arranger(type(value))
+    return cbor2.dumps(data, canonical=True) if arrange is None else cbor2.dumps(arrange(data))
 
 
 def encode(message: Message) -> bytes:

@@ -36,6 +36,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     request_timeout_ms: int = 10_000
     # Callers that wait at once; more are told that we are busy.
     requests_in_flight_max: int = 1_024
+    # How full the stream may be, in percent, before awaited commands are refused; the rest is for what follows from earlier ones.
+    commands_fill_percent_max: int = 80
+    # How often it is looked at.
+    fill_look_ms: int = 2_000
     # Pause before the bus is tried again, at first.
     reconnect_ms: int = 50
     # Longest pause before the bus is tried again.

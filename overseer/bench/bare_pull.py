@@ -1,5 +1,8 @@
 """The limit of reading a stream: nats-py, a pull by hand, one acknowledgement for each batch; nothing is done with what comes."""
 
+# nats-py leaves some of its types open.
+# pyright: reportUnknownMemberType=false
+
 import asyncio
 import json
 import time

@@ -2,7 +2,10 @@
 
 import shutil
 import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from hashlib import blake2b
+from itertools import count
 from pathlib import Path
 
 import anyio
@@ -131,9 +134,9 @@ def _best(block: BlockRef) -> BestChainMoved:
 # ------------------------------------------------------------------------------------------------ limit and measured
 
 
-def _bare_marks(folder: Path, count: int, per_batch: int) -> float:
+def _bare_marks(folder: Path, marks: int, per_batch: int) -> float:
     """Marks written in a second by RocksDB alone."""
-    keys = [i.to_bytes(4, "big") + _hash(i) for i in range(count)]
+    keys = [i.to_bytes(4, "big") + _hash(i) for i in range(marks)]
     mark = (1).to_bytes(4, "big")
     synced = WriteOptions()
     synced.sync = True
@@ -141,7 +144,7 @@ def _bare_marks(folder: Path, count: int, per_batch: int) -> float:
     db = open_rocks(str(folder), ["marks"], create=True)
     handle = db.get_column_family_handle("marks")
     began = time.perf_counter()
-    for at in range(0, count, per_batch):
+    for at in range(0, marks, per_batch):
         batch = WriteBatch(raw_mode=True)
         for key in keys[at : at + per_batch]:
             batch.put(key, mark, handle)
@@ -149,7 +152,7 @@ def _bare_marks(folder: Path, count: int, per_batch: int) -> float:
     took = time.perf_counter() - began
     del handle
     db.close()
-    return count / took
+    return marks / took
 
 
 async def _cascade(site: Site, chain: ChainApi, descendants: int) -> tuple[float, float]:
@@ -158,22 +161,16 @@ async def _cascade(site: Site, chain: ChainApi, descendants: int) -> tuple[float
         site.feeder("dispute_conclusion") as dispute_conclusion,
         site.exchange(OPERATOR) as operator,
         site.working(chain, InlineVerifier(), gauge=_blacklisted) as work,
+        _asking(operator, chain.config.genesis) as asking,
     ):
-        waits: list[float] = []
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_keep_asking, operator, chain.config.genesis, waits)
-            while not waits:
-                await anyio.sleep(_ASK_EVERY_S)
-            waits.clear()
-            began = time.perf_counter() - work.ready_s
-            await dispute_conclusion.tell(Blacklist(roots=[_ROOT], cause=_CAUSE))
-            ended = await work.until(descendants + 1)
-            # Who still waits counts.
-            seen = len(waits)
-            while len(waits) == seen:
-                await anyio.sleep(_ASK_EVERY_S)
-            tasks.cancel_scope.cancel()
-        return descendants / (ended - began), 1_000 * max(waits)
+        await asking.answered()
+        asking.slowest_s = 0.0
+        began = time.perf_counter() - work.ready_s
+        await dispute_conclusion.tell(Blacklist(roots=[_ROOT], cause=_CAUSE))
+        took = await work.until(descendants + 1) - began
+        # Who asked before it ended and still waits counts.
+        await asking.answered()
+        return descendants / took, 1_000 * asking.slowest_s
 
 
 def _blacklisted(store: RocksStore) -> int:
@@ -182,20 +179,40 @@ def _blacklisted(store: RocksStore) -> int:
     return 0 if state is None else state.blacklisted
 
 
-async def _keep_asking(operator: NatsExchange, genesis: bytes, waits: list[float]) -> None:
-    """A query and a command in turns, each timed, one at a time, for ever."""
-    headers = {HEADER_CONTENT_TYPE: CONTENT_CBOR}
-    number = 0
-    while True:
-        number += 1
-        block = ImportBlock(hash=_hash("asked", number), parent=genesis, number=1, session=0)
-        for subject, body in (
-            (build(NODE, "", IsBlacklisted.spec), encode(IsBlacklisted(hash=_hash(number)))),
-            (request_subject(NODE, ImportBlock.spec), encode(block)),
-        ):
-            began = time.perf_counter()
-            response = await operator.request(subject, body, headers, _ASK_TIMEOUT_MS)
-            if response.error is not None:
-                raise RuntimeError(f"{subject}: {response.error}")
-            waits.append(time.perf_counter() - began)
-            await anyio.sleep(_ASK_EVERY_S)
+class _Asking:
+    """Somebody who asks a query and sends a command in turns, one at a time, for ever, and times the answers."""
+
+    def __init__(self, operator: NatsExchange, genesis: bytes) -> None:
+        self.slowest_s = 0.0
+        self._operator = operator
+        self._genesis = genesis
+        self._next = anyio.Event()
+
+    async def answered(self) -> None:
+        """Return with the next answer."""
+        await self._next.wait()
+
+    async def run(self) -> None:
+        for number in count():
+            block = ImportBlock(hash=_hash("asked", number), parent=self._genesis, number=1, session=0)
+            await self._ask(build(NODE, "", IsBlacklisted.spec), IsBlacklisted(hash=_hash(number)))
+            await self._ask(request_subject(NODE, ImportBlock.spec), block)
+
+    async def _ask(self, subject: str, message: Message) -> None:
+        began = time.perf_counter()
+        response = await self._operator.request(subject, encode(message), {HEADER_CONTENT_TYPE: CONTENT_CBOR}, _ASK_TIMEOUT_MS)
+        if response.error is not None:
+            raise RuntimeError(f"{subject}: {response.error}")
+        self.slowest_s = max(self.slowest_s, time.perf_counter() - began)
+        self._next.set()
+        self._next = anyio.Event()
+        await anyio.sleep(_ASK_EVERY_S)
+
+
+@asynccontextmanager
+async def _asking(operator: NatsExchange, genesis: bytes) -> AsyncGenerator[_Asking, None]:
+    asking = _Asking(operator, genesis)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(asking.run)
+        yield asking
+        tasks.cancel_scope.cancel()

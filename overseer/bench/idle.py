@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
@@ -72,23 +72,25 @@ async def _node(folder: Path) -> AsyncGenerator[Process, None]:
             command, stdin=subprocess.DEVNULL, stderr=errors, env={**surroundings, "OVERSEER_CONFIG": ""}, start_new_session=True
         )
     try:
-        await _told_ready(process, log)
+        if not await _told_ready(process):
+            raise RuntimeError(f"the node did not come up: {_end_of(log)}")
         yield process
     finally:
         with anyio.CancelScope(shield=True):
             await _end(process)
 
 
-async def _told_ready(process: Process, log: Path) -> None:
-    """It tells its addresses once everything is up."""
+async def _told_ready(process: Process) -> bool:
+    """Whether it came up: it tells its addresses once everything is."""
     assert process.stdout is not None
-    with anyio.move_on_after(_READY_S):
-        try:
-            await process.stdout.receive()
-            return
-        except anyio.EndOfStream:
-            pass
-    raise RuntimeError(f"the node did not come up: {log.read_text(errors='replace')[-2_000:]}")
+    with anyio.move_on_after(_READY_S), suppress(anyio.EndOfStream):
+        await process.stdout.receive()
+        return True
+    return False
+
+
+def _end_of(log: Path) -> str:
+    return log.read_text(errors="replace")[-2_000:]
 
 
 async def _end(process: Process) -> None:

@@ -1,5 +1,6 @@
 """A node's bus without the node: a server with accounts and streams in a folder of its own, and runners put together as in a node."""
 
+import gc
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -40,6 +41,7 @@ OPERATOR = "operator"
 # Messages of one atomic append.
 _APPENDED_AT_ONCE = 500
 _POLL_S = 0.001
+_READY_S = 60
 
 
 class Feeder:
@@ -49,9 +51,14 @@ class Feeder:
         self.sender = operator_sender(user) if user == OPERATOR else user
         self._outside = user == OPERATOR
         self._line = NatsLine(connection, stream=node_stream(NODE), sender=self.sender, own_filter=own_filter(NODE, self.sender))
-        self._wire = Sender(NODE, self.sender, token_bytes(16))
+        self._incarnation = token_bytes(16)
+        self._wire = Sender(NODE, self.sender, self._incarnation)
         self._index = 0
         self._last = 0
+
+    async def announce(self) -> None:
+        """What a subsystem says before its first message."""
+        await self.tell(IncarnationStarted(incarnation=self._incarnation))
 
     def render(self, messages: Sequence[Message]) -> list[Outgoing]:
         """As they go onto the wire."""
@@ -129,7 +136,7 @@ class Site:
         async with connected_as(self.config, self.url, user) as connection:
             feeder = Feeder(connection, user)
             if user != OPERATOR:
-                await feeder.tell(IncarnationStarted(incarnation=bytes.fromhex(feeder._wire.incarnation)))  # pyright: ignore
+                await feeder.announce()
             yield feeder
 
     @asynccontextmanager
@@ -161,14 +168,23 @@ class Site:
                 work.runner = Runner(subsystem, NODE, ports, limits=self.config.limits, observer=work)
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(work.runner.run)
-                    while not work.runner.progress.ready:
-                        await anyio.sleep(_POLL_S)
+                    await _ready(work.runner)
+                    # A subsystem's process does not hold what the bench has prepared.
+                    gc.collect()
+                    gc.freeze()
                     work.ready_s = time.perf_counter()
                     yield work
                     work.runner.conclude()
                 await exchange.close()
         finally:
+            gc.unfreeze()
             store.close()
+
+
+async def _ready(runner: Runner) -> None:
+    with anyio.fail_after(_READY_S):
+        while not runner.progress.ready:
+            await anyio.sleep(_POLL_S)
 
 
 @asynccontextmanager

@@ -67,7 +67,9 @@ class NatsLine:
         metadata: dict[str, str] = answer["config"].get("metadata") or {}
         # Trimming leaves each sender's last message where it is: what is there below the mark is not the history from there on.
         trimmed_below = min(int(metadata.get(TRIMMED_BELOW, "0")), last + 1)
-        return StreamState(metadata.get(STREAM_ID_KEY, ""), max(first, trimmed_below), last)
+        used = ((state["messages"], answer["config"].get("max_msgs", -1)), (state["bytes"], answer["config"].get("max_bytes", -1)))
+        fill = max((is_ / most for is_, most in used if most > 0), default=0.0)
+        return StreamState(metadata.get(STREAM_ID_KEY, ""), max(first, trimmed_below), last, fill)
 
     async def message_at(self, sequence: int) -> StoredMessage | None:
         if sequence < 1:

@@ -101,11 +101,12 @@ class Delivery(msgspec.Struct, frozen=True):
 
 
 class StreamState(msgspec.Struct, frozen=True):
-    """`id` is the random id the overseer put into the stream's metadata at creation."""
+    """`id` is the random id the overseer put into the stream's metadata at creation; `fill` how much of its limits is used, 0 to 1."""
 
     id: str
     first_sequence: int
     last_sequence: int
+    fill: float = 0.0
 
 
 class Line(Protocol):

@@ -6,6 +6,7 @@ timers; *publish* drains the outboxes; *acknowledge* follows. Only *work* touche
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import TypeVar
 
 import anyio
@@ -75,6 +76,8 @@ class Runner:
         self._reader = Reader(node, subsystem.declaration)
         self._committed = anyio.Event()
         self._committing = False
+        # How full the node's stream was when last looked at.
+        self._fill = 0.0
         # Queries that wait for a commit.
         self._asking = 0
         self._wake = anyio.Event()
@@ -119,6 +122,7 @@ class Runner:
                 await outbox.flushed()
             await endpoints.open()
             tasks.start_soon(self._acknowledge)
+            tasks.start_soon(self._watch_fill)
             tasks.start_soon(self._checkpoints.run)
             for name, line in ports.lines.items():
                 if name == "node" or self._consumes_net():
@@ -401,6 +405,13 @@ class Runner:
             self._acking = False
             self._observer.step(Step.ACKNOWLEDGED)
 
+    async def _watch_fill(self) -> None:
+        """Look at how full the stream is, now and then."""
+        while True:
+            with suppress(BusUnavailable):
+                self._fill = (await self._ports.lines["node"].state()).fill
+            await anyio.sleep(self._limits.fill_look_ms / 1000)
+
     async def _answer(self, query: Message, account: str) -> Message | Rejection:
         """From committed state only: a commit in progress is waited for."""
         self._asking += 1
@@ -424,4 +435,7 @@ class Runner:
             return "stopping"
         if self._outboxes["node"].full:
             return "outbox_full"
+        # Commands have less room than what follows from them: so there is always room to drain the outboxes.
+        if self._fill * 100 > self._limits.commands_fill_percent_max:
+            return "stream_full"
         return ""

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from counting import Add, Counted, Counter
 
-from messages.overseer import IncarnationStarted
+from messages.overseer import Busy, CommandOutcome, IncarnationStarted, OutcomeStatus
 from messages.subjects import HEADER_ID, MessageId
 from overseer.limits import Limits
 from overseer.memory.bus import AppendFault
@@ -81,6 +81,24 @@ async def test_a_full_stream_stops_nothing_but_publishing_and_it_goes_on_by_itse
     await counter.world.bound(stream, None)
     await told_once(counter, list(range(1, 11)))
     assert not counter.runner.progress.blocked
+
+
+async def test_awaited_commands_are_refused_before_the_stream_is_full_so_that_what_follows_from_earlier_ones_has_room(
+    virtual_overseer: Any,
+) -> None:
+    counter = await virtual_overseer(Counter(), limits=Limits(fill_look_ms=5))
+    await counter.inject(Add(amount=1))
+    await counter.settled()
+    stream = counter.streams[0]
+    held = (await counter.world.state(stream)).last_sequence
+    await counter.world.bound(stream, held)
+    await counter.until(lambda: counter.runner._busy() == "stream_full")
+    assert await counter.request(Add(amount=2)) == Busy(reason="stream_full")
+    await counter.world.bound(stream, 100 * held)
+    await counter.until(lambda: counter.runner._busy() == "")
+    outcome = await counter.request(Add(amount=2))
+    assert isinstance(outcome, CommandOutcome)
+    assert outcome.status is OutcomeStatus.ACCEPTED
 
 
 async def test_a_second_copy_of_the_process_is_found_and_named(virtual_overseer: Any) -> None:

@@ -74,7 +74,9 @@ class MemoryStream:
     # --- reading ---------------------------------------------------------------------------------------------------------
 
     def state(self) -> StreamState:
-        return StreamState(self.id, self._first, self._first + len(self._messages) - 1)
+        used = ((len(self._messages), self.messages_max), (self._bytes, self.bytes_max))
+        fill = max((is_ / most for is_, most in used if most), default=0.0)
+        return StreamState(self.id, self._first, self._first + len(self._messages) - 1, fill)
 
     def at(self, sequence: int) -> StoredMessage | None:
         place = sequence - self._first

@@ -181,6 +181,12 @@ class Server:
         assert self._process is not None
         self._process.send_signal(number)
 
+    def stopped(self) -> bool:
+        """Whether every thread has come to a stop (a SIGSTOP takes its time)."""
+        assert self._process is not None
+        tasks = Path(f"/proc/{self._process.pid}/task").glob("*/stat")
+        return all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
+
 
 async def connected_to(server: Server, closing: AsyncExitStack, *, user: str = "test", liveness_ms: int = 2_000) -> Connection:
     connection = await connect(

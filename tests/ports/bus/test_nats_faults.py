@@ -227,6 +227,7 @@ async def test_a_seek_on_a_new_session_ends_nobody_elses_subscription(own_server
 async def test_a_pong_whose_waiter_gave_up_does_not_end_the_session(own_server: Server, closing: AsyncExitStack) -> None:
     connection = await connected_to(own_server, closing)
     own_server.signal(signal.SIGSTOP)
+    await until(own_server.stopped)
     with anyio.move_on_after(0.05) as waiting:
         await connection.ready()
     own_server.signal(signal.SIGCONT)
