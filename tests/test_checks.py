@@ -78,7 +78,7 @@ async def pool() -> AsyncIterator[PoolVerifier]:
 async def until(reached: Callable[[], bool]) -> None:
     """Wait for a condition, five seconds at most."""
     with anyio.fail_after(5):
-        while not reached():  # noqa: ASYNC110 - what it waits for are processes
+        while not reached():
             await anyio.sleep(0.002)
 
 

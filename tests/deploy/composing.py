@@ -156,9 +156,8 @@ class Project:
         self._program("overseer", f'exec {python} -m overseer.cli.entry "$@"')
         self._program("nats-server", f'exec {shlex.quote(str(find_server()))} "$@"')
         # Stands for busybox's: the last argument is the address.
-        self._program(
-            "wget", f"for last; do :; done; exec {python} -c \"import urllib.request; urllib.request.urlopen('$last', timeout=3)\""
-        )
+        fetch = "import sys, urllib.request; urllib.request.urlopen(sys.argv[-1], timeout=3)"
+        self._program("wget", f'exec {python} -c "{fetch}" "$@"')
 
     def _program(self, name: str, script: str) -> None:
         path = self.place.folder / "bin" / name

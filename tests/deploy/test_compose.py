@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import anyio
 import pytest
@@ -48,8 +49,14 @@ def states(service: Service) -> dict[str, str]:
     return {row["name"]: row["state"] for row in status(service)["subsystems"]}
 
 
+def monitored(nats: Service) -> dict[str, Any]:
+    with urlopen(f"http://127.0.0.1:{nats.ports['8222']}/varz", timeout=5) as page:
+        return json.load(page)
+
+
 @pytest.mark.anyio
 @pytest.mark.real
+@pytest.mark.slow
 async def test_the_services_start_in_order_take_a_vote_and_answer(project: Project) -> None:
     overseer = project.services["overseer"]
     await eventually(lambda: set(states(overseer).values()) == {"ready"}, "all are ready", log=overseer.text)
@@ -74,8 +81,7 @@ async def test_the_services_start_in_order_take_a_vote_and_answer(project: Proje
     assert (await fetch(int(votes_db.ports["8080"]), "/metrics", timeout_ms=5_000)).status == 200
 
     await a_killed_subsystem_is_named_and_comes_back(overseer, votes_db)
-    monitoring = await fetch(int(project.services["nats"].ports["8222"]), "/varz", timeout_ms=5_000)
-    assert server_dangers(json.loads(monitoring.body)) == []
+    assert server_dangers(monitored(project.services["nats"])) == []
 
     codes = await project.down()
     assert codes == dict.fromkeys(codes, 0) | {"nats": codes["nats"]}
@@ -125,9 +131,9 @@ def test_the_server_is_bounded_as_the_embedded_one_is() -> None:
     wanted = dict(line.split(": ", 1) for line in given.splitlines() if ": " in line)
     jetstream = json.loads(wanted.pop("jetstream"))
     limits = jetstream.pop("limits")
-    for log in ("host", "ports_file_dir", "log_file", "logfile_size_limit", "logfile_max_num"):
+    for other in ("host", "ports_file_dir", "log_file", "logfile_size_limit", "logfile_max_num"):
         # In a container it listens on all addresses and logs to stderr.
-        del wanted[log]
+        del wanted[other]
     leaves = {name: json.loads(value) for name, value in wanted.items()} | jetstream | limits
     for name, value in leaves.items():
         assert re.search(rf'(?m)(^|[ {{])"?{name}: "?{re.escape(str(value).replace("True", "true"))}"?( |$)', text), (name, value)

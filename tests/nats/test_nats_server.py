@@ -32,7 +32,7 @@ def alive(pid: int) -> bool:
 
 async def until(condition: Callable[[], bool]) -> None:
     with anyio.fail_after(DEADLINE_S):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await anyio.sleep(0.01)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from functools import partial
 
 import anyio
 import pytest
@@ -68,6 +69,15 @@ async def complete(client: Client, made: Ballots) -> None:
     said_once(await history(client))
 
 
+def killed(node: Node, victim: str) -> bool:
+    """Kill it, unless it is only just being restarted."""
+    try:
+        os.kill(node.pid(victim), signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 async def import_with_kills(here: Place, made: Ballots, victims: tuple[str, ...]) -> None:
     """Kill each of `victims` once in the course of the import."""
     async with Node.up(here) as node, node.client() as client:
@@ -77,7 +87,7 @@ async def import_with_kills(here: Place, made: Ballots, victims: tuple[str, ...]
             tasks.start_soon(importing.run, client)
             for i, victim in enumerate(victims):
                 await importing.reached((i + 1) / (len(victims) + 1))
-                os.kill(node.pid(victim), signal.SIGKILL)
+                await eventually(partial(killed, node, victim), f"there is a {victim} to be killed")
         assert importing.acknowledged == len(made.bundles)
         await complete(client, made)
         for victim in victims:

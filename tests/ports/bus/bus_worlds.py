@@ -28,7 +28,7 @@ class WallClock:
         return time.time_ns() // 1_000_000
 
     async def sleep_until(self, at_ms: int) -> None:
-        while (left_ms := at_ms - self.now_ms()) > 0:  # noqa: ASYNC110  the wall clock has no event; it may step back
+        while (left_ms := at_ms - self.now_ms()) > 0:
             await anyio.sleep(left_ms / 1000)
 
 
