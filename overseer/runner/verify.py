@@ -13,7 +13,7 @@ from overseer.memory.rows import MemoryRows
 from overseer.runner import journal
 from overseer.runner.checkpoints import tables_hash
 from overseer.runner.errors import EvolveFailed, JournalBroken
-from overseer.runner.schema import OUTBOX_NET, OUTBOX_NODE, OutboxRow, Record
+from overseer.runner.schema import OUTBOX_NET, OUTBOX_NODE, TIMERS, OutboxRow, Record, TimerRow
 from overseer.runner.wire import Sender, reactions
 from overseer.subsystem import Subsystem
 from overseer.tables import Overlay, Rows, Tables
@@ -103,10 +103,18 @@ async def verify(subsystem: Subsystem, node: str, rows: Rows, base: Rows | None)
         verdict.fault("the store holds no head: nothing was ever committed")
         return verdict
 
+    timers = {} if base is None else _timers(base)
+
     def each(record: Record) -> None:
         verdict.records += 1
         verdict.to_index = record.index
+        for change in record.timers:
+            timers.pop(change.key, None)
+            if change.at_ms is not None:
+                timers[change.key] = change
         _check_told(subsystem, node, rows, record, verdict)
+        if record.time_ms > head.last_ms:
+            verdict.fault(f"record {record.index} is of a later time than the head says")
 
     try:
         last = await _check_base(subsystem, rows, base, verdict)
@@ -120,7 +128,21 @@ async def verify(subsystem: Subsystem, node: str, rows: Rows, base: Rows | None)
     if tail and tail[-1] != head.hash:
         verdict.fault(f"journal record {head.index} does not have the hash the head names")
     _compare(subsystem, rows, built, verdict)
+    if _timers(rows) != timers:
+        verdict.fault("the timers that are set are not those the journal says")
     return verdict
+
+
+def _timers(rows: Rows) -> dict[str, TimerRow]:
+    """The timers that are set, by key; one that cannot be read is there under its key's bytes, as nothing the journal could say."""
+    found: dict[str, TimerRow] = {}
+    for key, data in rows.scan(TIMERS.name, b"", None):
+        try:
+            row = decode_value(TimerRow, data)
+            found[row.key] = row
+        except Exception:
+            found[key.hex()] = TimerRow(key.hex(), None, "unreadable", data)
+    return found
 
 
 async def _check_base(subsystem: Subsystem, rows: Rows, base: Rows | None, verdict: Verdict) -> int:

@@ -3,12 +3,12 @@
 from typing import Any
 
 import pytest
-from counting import AMOUNTS, TOTAL, Add, AmountAdded, Counter, QueryTotal
+from counting import AMOUNTS, TOTAL, Add, AddLater, AmountAdded, Counter, QueryTotal
 
 from messages.message import CATALOG, Kind, Spec
 from messages.overseer import CheckpointTaken
 from overseer.limits import Limits
-from overseer.runner.schema import BLOBS, HEAD, JOURNAL, OUTBOX_NODE
+from overseer.runner.schema import BLOBS, HEAD, JOURNAL, OUTBOX_NODE, TIMERS
 from overseer.tables import WriteSet
 
 pytestmark = pytest.mark.anyio
@@ -88,11 +88,12 @@ async def test_verify_finds_a_changed_added_or_missing_row_of_a_table(virtual_ov
     assert "does not follow from the journal" in (await counter.verify()).faults[0]
 
 
-@pytest.mark.parametrize("table", [JOURNAL, OUTBOX_NODE, BLOBS])
-async def test_verify_finds_any_flipped_byte_of_the_journal_the_outbox_and_the_blobs(in_memory: Any, table: Any) -> None:
+@pytest.mark.parametrize("table", [JOURNAL, OUTBOX_NODE, BLOBS, TIMERS])
+async def test_verify_finds_any_flipped_byte_of_the_journal_the_outbox_the_blobs_and_the_timers(in_memory: Any, table: Any) -> None:
     counter = await in_memory(Counter(), limits=Limits(blob_bytes_min=64))
     await fed(counter, 1, 2)
     await counter.inject(Add(amount=3, note="long enough for a blob " * 4))
+    await counter.inject(AddLater(key="tomorrow", amount=4, after_ms=86_400_000))
     await counter.settled()
     await counter.kill()
     assert (await counter.verify()).ok
