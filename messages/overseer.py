@@ -82,6 +82,7 @@ class RepairNoted(Message, frozen=True, kw_only=True):
 
     expected: Position
     found: Position
+    # Our own messages that the stream had lost and that were published again.
     restored: U32
     detail: str
     at_ms: TimeMs

@@ -134,10 +134,18 @@ async def _settle(engine: Engine, store: Store, name: str, line: Line, state: St
     return RepairNoted(
         expected=position,
         found=Position(stream=state.id, sequence=state.last_sequence),
-        restored=0,
+        restored=await _to_tell_again(store, name, line),
         detail=f"the stream {what}: we had taken {position.sequence}, it ends at {state.last_sequence}; going on after {agreed}",
         at_ms=now_ms,
     )
+
+
+async def _to_tell_again(store: Store, name: str, line: Line) -> int:
+    """How many of our outgoing messages the stream does not hold (any more): what the outbox publishes before anything new."""
+    table = OUTBOX_NODE if name == "node" else OUTBOX_NET
+    last = message_id_of(await line.last_own())
+    start = table.pack((last.sequence, last.index + 1)) if last is not None else b""
+    return sum(1 for _ in store.scan(table.name, start, None))
 
 
 async def _last_agreed(store: Store, name: str, line: Line, state: StreamState) -> int:

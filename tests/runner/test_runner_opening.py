@@ -173,6 +173,7 @@ async def test_a_stream_that_was_replaced_gets_everything_back_and_nobody_counts
     assert [m.amount for m in await counter.sent(Counted)] == [5, 1]
     (noted,) = counter.events(RepairNoted)
     assert "was replaced" in noted.detail
+    assert noted.restored == 3, "the announcement and two facts"
     await counter.inject(TakeFromAuditor(amount=10), sender="auditor")
     assert await total(counter) == 16
     await sound(counter)
