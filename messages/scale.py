@@ -1,4 +1,4 @@
-"""SCALE, as far as candidate receipts need it, and the hashes made of it (docs: specs of Polkadot's primitives, v5 receipts).
+"""SCALE, as far as candidate receipts need it, and the hashes made of it (Polkadot's primitives, v5 receipts).
 
 Integers are little-endian; vectors carry a compact length; an option is 00, or 01 and the value. The candidate hash is
 that of the *plain* receipt: blake2b-256( SCALE(descriptor) || blake2b-256( SCALE(commitments) ) ).

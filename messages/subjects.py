@@ -1,4 +1,4 @@
-"""Subjects and headers: where a message travels and what is written on its envelope (DESIGN section 4).
+"""Subjects and headers: where a message travels and what is written on its envelope (docs/protocol.md).
 
 The owner comes first: `overseer.<node>.<sender>.<kind>...`. The sender is the subject's token, fixed by its account.
 """

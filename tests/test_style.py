@@ -1,4 +1,4 @@
-"""Style as a test: who may import whom, what the pure folders must not touch, sizes and names (docs: design, house style)."""
+"""Style as a test: who may import whom, what the pure folders must not touch, sizes and names (CONTRIBUTING.md)."""
 
 import ast
 import sys

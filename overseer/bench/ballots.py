@@ -12,6 +12,7 @@ from messages.votes_db import RegisterVote
 from overseer.feeds.keyring import derive
 from overseer.feeds.make import make_receipt
 from overseer.feeds.schnorrkel import pair_from_seed
+from overseer.subsystem import Check
 
 __all__ = ["SESSION", "Ballots"]
 
@@ -44,6 +45,11 @@ class Ballots:
         return RegisterVote(
             candidate=receipt, candidate_hash=candidate, block_number=_BLOCK_NUMBER, session_index=SESSION, explicit_votes=votes
         )
+
+    def checks(self, count: int) -> list[Check]:
+        """Some checks that hold."""
+        message = b"ready?"
+        return [Check("sr25519", public, message, self._signature(i, message)) for i, (public, _) in enumerate(self._pairs[:count])]
 
     def _signature(self, validator: int, payload: bytes) -> bytes:
         return bytes(sr25519.sign(self._pairs[validator], payload))  # pyright: ignore

@@ -9,8 +9,8 @@ from messages.votes_db import RegisterVote
 from overseer.bench.ballots import Ballots
 from overseer.bench.measure import Measure, Report, Sizes, judged
 from overseer.bench.site import OPERATOR, Feeder, Site, open_site
-from overseer.bench.votes import chain_of_bench, import_votes
-from overseer.checks import InlineVerifier, Memo
+from overseer.bench.votes import chain_of_bench, checking, import_votes
+from overseer.checks import InlineVerifier, Memo, Verifier
 from overseer.subsystem import Check
 from subsystems.votes_db import VotesDb
 
@@ -39,22 +39,28 @@ class _Database(NamedTuple):
     site: Site
     people: Feeder
     subsystem: VotesDb
+    verifier: Verifier
 
     async def fill(self, bundles: Sequence[RegisterVote]) -> None:
-        await import_votes(self.site, self.subsystem, self.people, bundles, checked_by=_Trusting())
+        await import_votes(self.site, self.subsystem, self.people, bundles, _Trusting())
 
     async def rate(self, bundles: Sequence[RegisterVote]) -> float:
         """Messages imported in a second."""
-        return await import_votes(self.site, self.subsystem, self.people, bundles)
+        return await import_votes(self.site, self.subsystem, self.people, bundles, self.verifier)
 
 
 @asynccontextmanager
 async def _database(folder: Path, ballots: Ballots) -> AsyncGenerator[_Database, None]:
     """A new one that knows the session."""
     subsystem = VotesDb()
-    async with open_site(folder, [subsystem, chain_of_bench()]) as site, site.feeder("chain_api") as chain, site.feeder(OPERATOR) as people:
+    async with (
+        open_site(folder, [subsystem, chain_of_bench()]) as site,
+        site.feeder("chain_api") as chain,
+        site.feeder(OPERATOR) as people,
+        checking(ballots) as verifier,
+    ):
         await chain.tell(ballots.session)
-        yield _Database(site, people, subsystem)
+        yield _Database(site, people, subsystem, verifier)
 
 
 # ------------------------------------------------------------------------------------------------ a large dispute
@@ -63,7 +69,7 @@ async def _database(folder: Path, ballots: Ballots) -> AsyncGenerator[_Database,
 async def _in_large_dispute(folder: Path, sizes: Sizes, report: Report) -> Measure:
     """Disputes of two sizes in one database, with votes on both sides, none concluded; each round adds a few votes to each."""
     early, late = sizes.grown_early, sizes.grown_late
-    # So many that the later votes neither confirm the dispute nor conclude it.
+    # So many that no timed vote changes the state of its dispute.
     ballots = Ballots(2 * (late + sizes.rounds * sizes.grown_votes))
     few, many = range(sizes.grown_disputes), range(sizes.grown_disputes, 2 * sizes.grown_disputes)
     pairs: list[tuple[float, float]] = []
@@ -72,7 +78,8 @@ async def _in_large_dispute(folder: Path, sizes: Sizes, report: Report) -> Measu
         for numbers, votes in ((few, early - 1), (many, late - 1)):
             for at in range(0, len(numbers), _FILLED_AT_ONCE):
                 part = numbers[at : at + _FILLED_AT_ONCE]
-                await database.fill([ballots.bundle(n, range(1, votes), against=[0], signed=False) for n in part])
+                # One against, another in each dispute: nobody may raise many over candidates that the chain does not know.
+                await database.fill([ballots.bundle(n, range(1, votes), against=[len(ballots) - 1 - n], signed=False) for n in part])
         for number in range(sizes.rounds):
             report(f"round {number + 1} of {sizes.rounds}")
             added = [range(first + number * sizes.grown_votes, first + (number + 1) * sizes.grown_votes) for first in (early, late)]

@@ -1,7 +1,8 @@
 """`votes_bundled`, `votes_single`: votes verified, stored and journaled, against merely verifying as many signatures."""
 
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -16,7 +17,10 @@ from overseer.feeds.author import genesis_of
 from subsystems.chain_api import ChainApi, ChainConfig
 from subsystems.votes_db import VotesDb
 
-__all__ = ["chain_of_bench", "import_votes", "votes_bundled", "votes_single"]
+__all__ = ["chain_of_bench", "checking", "import_votes", "votes_bundled", "votes_single"]
+
+# Enough that every worker gets some.
+_CHECKS_TO_START = 1_000
 
 
 async def votes_bundled(folder: Path, sizes: Sizes, report: Report) -> list[Measure]:
@@ -72,27 +76,37 @@ async def _rounds(
     """(messages imported in a second, the limit) of each round, taking turns."""
     pairs: list[tuple[float, float]] = []
     subsystem = VotesDb()
-    async with open_site(folder, [subsystem, chain_of_bench()]) as site, site.feeder("chain_api") as chain, site.feeder(OPERATOR) as people:
+    async with (
+        open_site(folder, [subsystem, chain_of_bench()]) as site,
+        site.feeder("chain_api") as chain,
+        site.feeder(OPERATOR) as people,
+        checking(ballots) as verifier,
+    ):
         await chain.tell(ballots.session)
         for number in range(sizes.rounds):
             report(f"round {number + 1} of {sizes.rounds}")
             limit = await bare() if number % 2 else 0.0
-            rate = await import_votes(site, subsystem, people, messages(number))
+            rate = await import_votes(site, subsystem, people, messages(number), verifier)
             pairs.append((rate, limit or await bare()))
     return pairs
 
 
-async def import_votes(
-    site: Site, subsystem: VotesDb, people: Feeder, messages: Sequence[Message], *, checked_by: Verifier | None = None
-) -> float:
-    """Messages imported in a second: from a stream that holds them all to the last commit. Checked on all cores by default."""
-    last = await people.append(people.render(messages))
-    verifier = checked_by or PoolVerifier()
+@asynccontextmanager
+async def checking(ballots: Ballots) -> AsyncGenerator[PoolVerifier, None]:
+    """Workers on all cores, started already: as in a node that runs."""
+    verifier = PoolVerifier()
     try:
-        async with site.working(subsystem, verifier) as work:
-            return len(messages) / await work.until(last)
+        await verifier.verify_all(ballots.checks(_CHECKS_TO_START))
+        yield verifier
     finally:
         await verifier.close()
+
+
+async def import_votes(site: Site, subsystem: VotesDb, people: Feeder, messages: Sequence[Message], verifier: Verifier) -> float:
+    """Messages imported in a second: from a stream that holds them all to the last commit."""
+    last = await people.append(people.render(messages))
+    async with site.working(subsystem, verifier) as work:
+        return len(messages) / await work.until(last)
 
 
 def chain_of_bench() -> ChainApi:

@@ -1,4 +1,4 @@
-"""The loop around the engine: pull, decide, commit, answer, publish, acknowledge (DESIGN section 3).
+"""The loop around the engine: pull, decide, commit, answer, publish, acknowledge (docs/concepts.md).
 
 Four tasks over bounded queues. *Take* pulls, reads and has signatures checked ahead; *work* decides and commits, and fires
 timers; *publish* drains the outboxes; *acknowledge* follows. Only *work* touches the engine.
@@ -377,13 +377,20 @@ class Runner:
         """Intake stops while too much is unpublished: the outbox is kept, nothing is dropped."""
         for name, outbox in self._outboxes.items():
             if outbox.full:
-                self._say(f"outbox of {name}", f"outbox of {name} is full: {outbox.trouble or 'publishing'}")
                 self.progress.blocked = True
                 try:
-                    await outbox.flushed()
+                    await self._drained(name, outbox)
                 finally:
                     self.progress.blocked = False
                 self._say(f"outbox of {name}", "")
+
+    async def _drained(self, name: str, outbox: Outbox) -> None:
+        """Wait until all is published, saying what keeps it whenever that changes."""
+        while True:
+            self._say(f"outbox of {name}", f"outbox of {name} is full: {outbox.trouble or 'publishing'}")
+            with anyio.move_on_after(self._limits.reconnect_ms_max / 1000):
+                await outbox.flushed()
+                return
 
     # -------------------------------------------------------------------------------------------- after the commit
 

@@ -34,7 +34,7 @@ __all__ = ["DisputeConclusion"]
 
 
 class DisputeConclusion:
-    """A recorded, resumable process per dispute (specs: disputes, D20 to D25).
+    """A recorded, resumable process per dispute (docs/disputes.md, D20 to D25).
 
     detection -> challenged: early revert of the including blocks -> resolution: for, the revert is lifted; against, the
     descendants of every including block are asked for, then all of them are blacklisted, and so is every block that

@@ -29,7 +29,7 @@ __all__ = ["VotesDb"]
 
 
 class VotesDb:
-    """Every dispute vote of every validator for `config.window` sessions (specs: disputes, D01 to D19, D26 to D28).
+    """Every dispute vote of every validator for `config.window` sessions (docs/disputes.md, D01 to D19, D26 to D28).
 
     bundle -> form -> votes verified and counted one by one -> state of the dispute, a function of the votes -> what follows:
     detection, challenge, resolution, rewards and slashes, each once, on its transition.

@@ -74,7 +74,7 @@ async def test_a_full_stream_stops_nothing_but_publishing_and_it_goes_on_by_itse
     await counter.world.bound(stream, held)
     await counter.start()
     await counter.until(lambda: counter.runner.progress.blocked)
-    assert any("outbox of node is full: StreamFull" in text for text in counter.witness.troubles)
+    await counter.until(lambda: any("outbox of node is full: StreamFull" in text for text in counter.witness.troubles))
     taken = counter.runner.positions()["node"]
     assert taken < held, "intake stopped before it had taken everything"
     assert counter.runner._busy() == "outbox_full"
