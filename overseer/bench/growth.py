@@ -9,7 +9,7 @@ from messages.votes_db import RegisterVote
 from overseer.bench.ballots import Ballots
 from overseer.bench.measure import Measure, Report, Sizes, judged
 from overseer.bench.site import OPERATOR, Feeder, Site, open_site
-from overseer.bench.votes import chain_of_bench, checking, import_votes
+from overseer.bench.votes import chain_of_bench, checking, import_votes, know_session
 from overseer.checks import InlineVerifier, Memo, Verifier
 from overseer.subsystem import Check
 from subsystems.votes_db import VotesDb
@@ -59,7 +59,7 @@ async def _database(folder: Path, ballots: Ballots) -> AsyncGenerator[_Database,
         site.feeder(OPERATOR) as people,
         checking(ballots) as verifier,
     ):
-        await chain.tell(ballots.session)
+        await know_session(site, subsystem, chain, ballots)
         yield _Database(site, people, subsystem, verifier)
 
 

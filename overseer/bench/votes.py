@@ -12,12 +12,12 @@ from overseer.bench.ballots import Ballots
 from overseer.bench.bare_checks import bare_checks
 from overseer.bench.measure import Measure, Report, Sizes, judged
 from overseer.bench.site import OPERATOR, Feeder, Site, open_site
-from overseer.checks import PoolVerifier, Verifier
+from overseer.checks import InlineVerifier, PoolVerifier, Verifier
 from overseer.feeds.author import genesis_of
 from subsystems.chain_api import ChainApi, ChainConfig
 from subsystems.votes_db import VotesDb
 
-__all__ = ["chain_of_bench", "checking", "import_votes", "votes_bundled", "votes_single"]
+__all__ = ["chain_of_bench", "checking", "import_votes", "know_session", "votes_bundled", "votes_single"]
 
 # Enough that every worker gets some.
 _CHECKS_TO_START = 1_000
@@ -82,7 +82,7 @@ async def _rounds(
         site.feeder(OPERATOR) as people,
         checking(ballots) as verifier,
     ):
-        await chain.tell(ballots.session)
+        await know_session(site, subsystem, chain, ballots)
         for number in range(sizes.rounds):
             report(f"round {number + 1} of {sizes.rounds}")
             limit = await bare() if number % 2 else 0.0
@@ -100,6 +100,13 @@ async def checking(ballots: Ballots) -> AsyncGenerator[PoolVerifier, None]:
         yield verifier
     finally:
         await verifier.close()
+
+
+async def know_session(site: Site, subsystem: VotesDb, chain: Feeder, ballots: Ballots) -> None:
+    """Let the session begin, before there are votes: checks ahead of it could not know the keys."""
+    last = await chain.tell(ballots.session)
+    async with site.working(subsystem, InlineVerifier()) as work:
+        await work.until(last)
 
 
 async def import_votes(site: Site, subsystem: VotesDb, people: Feeder, messages: Sequence[Message], verifier: Verifier) -> float:

@@ -7,6 +7,7 @@ import pytest
 
 from overseer.node.elsewhere import ABSENT_MS, Look, looking_at
 from overseer.ports.bus import BusUnavailable
+from overseer.settings import ConfigError, load_config
 
 pytestmark = pytest.mark.anyio
 
@@ -72,3 +73,9 @@ async def test_without_a_bus_it_says_so_and_goes_on() -> None:
     assert "away" in beat.note
     consumer.waiting = 1
     assert (await look()).ready
+
+
+@pytest.mark.parametrize("also", [{}, {"nats.url": "nats://127.0.0.1:4222", "in_process": True}])
+async def test_whoever_starts_the_subsystems_must_reach_the_same_server(also: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="external_subsystems"):
+        load_config(environ={"OVERSEER_CONFIG": ""}, flags={"external_subsystems": True, **also})
