@@ -9,10 +9,10 @@ import pytest
 
 from messages.chain_api import GovernanceReport, GovernanceStatus, PendingTransactions, TransactionPool
 from messages.dispute_conclusion import Conclusion, ConclusionState, GetConclusion
-from messages.votes_db import DisputeStatus
+from messages.votes_db import DisputeStatus, RegisterVote
 from overseer.demo.playing import find_out, play
 from overseer.feeds.devchain import DevChain, Shape
-from overseer.node.client import Client
+from overseer.node.client import Client, Refused
 from overseer.runner.observer import Step
 from tests.node.nodes import SUBSYSTEMS, Ballots, Node, Place, answered, ballots, eventually, history, said_once, told, verified, votes_of
 
@@ -46,6 +46,17 @@ class Import:
         await eventually(lambda: self.acknowledged >= share * len(self.made.bundles), f"{share} of the import")
 
 
+async def concluded(client: Client, bundle: RegisterVote) -> bool:
+    """Whether the process that follows the dispute has come to its end; a subsystem just restarted may not know it yet."""
+    try:
+        conclusion = await answered(client, GetConclusion(session=1, candidate=bundle.candidate_hash))
+    except Refused as refused:
+        if refused.code != "unknown_conclusion":
+            raise
+        return False
+    return isinstance(conclusion, Conclusion) and conclusion.state is ConclusionState.VALID
+
+
 async def complete(client: Client, made: Ballots) -> None:
     """Every vote is stored, every dispute concluded, every transaction in the pool; nothing twice."""
     voters = len(made.bundles[0].explicit_votes)
@@ -61,10 +72,7 @@ async def complete(client: Client, made: Ballots) -> None:
             assert pool.total < made.votes, "a vote was paid twice"
             await anyio.sleep(0.05)
         for bundle in made.bundles:
-            while True:
-                conclusion = await answered(client, GetConclusion(session=1, candidate=bundle.candidate_hash))
-                if isinstance(conclusion, Conclusion) and conclusion.state is ConclusionState.VALID:
-                    break
+            while not await concluded(client, bundle):
                 await anyio.sleep(0.05)
     said_once(await history(client))
 
