@@ -62,7 +62,9 @@ async def test_it_can_be_ended_in_every_phase(here: Place, number: signal.Signal
     finally:
         process.kill()
         process.wait()
-    assert process.returncode == 130
+    # In the first moments Python may end by the signal itself, which a shell calls 130 as well.
+    early = (-number,) if phase == "temporary folder" else ()
+    assert process.returncode in (130, *early)
 
 
 def _stores(here: Place) -> bool:
