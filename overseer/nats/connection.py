@@ -9,7 +9,6 @@ by name: nothing is buffered for later, so what was not answered is known to be 
 """
 
 import asyncio
-import contextlib
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
@@ -160,8 +159,7 @@ class Connection:
         """Flush and end. Whatever still waits fails. Idempotent."""
         self._closing = True
         self._runner.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._runner
+        await asyncio.wait((self._runner,))
         self._cause = BusUnavailable("the connection was closed")
 
     async def first_session(self, wait_s: float) -> None:
@@ -310,7 +308,8 @@ class Connection:
         pause_s = self._pace.reconnect_s
         session: Session | None = None
         try:
-            while True:
+            # Asked each time: `wait_for` of Python 3.11 and nats-py's flushing both swallow a cancellation now and then.
+            while not self._closing:
                 session = Session(self._on_denied)
                 try:
                     await self._begin(session)
@@ -324,7 +323,8 @@ class Connection:
                 self._lose()
                 await session.end()
                 session = None
-                await asyncio.sleep(pause_s)
+                if not self._closing:
+                    await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, self._pace.reconnect_s_max)
         finally:
             if session is not None:
@@ -352,7 +352,7 @@ class Connection:
     async def _watch(self, session: Session) -> None:
         """Return when the session has ended or gives no sign of life."""
         received = -1
-        while not session.ended.is_set():
+        while not session.ended.is_set() and not self._closing:
             self._suspected.clear()
             ended = asyncio.ensure_future(session.ended.wait())
             suspected = asyncio.ensure_future(self._suspected.wait())

@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 from bus_worlds import NatsWorld, Server, connected_to, until
 
-from overseer.nats.connection import Unanswered, connect
+from overseer.nats.connection import Connection, Pace, Unanswered, connect
 from overseer.nats.exchange import NatsExchange
 from overseer.nats.line import NatsLine
 from overseer.ports.bus import (
@@ -28,6 +29,8 @@ from overseer.ports.bus import (
 )
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
+
+HASTE = Pace(reconnect_s=0.0, reconnect_s_max=0.0, liveness_interval_s=1.0, liveness_timeout_s=1.0)
 
 
 async def take_up_to(line: NatsLine, last: int, position: int = 0) -> list[Delivery]:
@@ -188,6 +191,22 @@ async def test_requests_fail_at_once_when_the_server_dies_not_after_their_time_o
     with pytest.raises(Unanswered):
         await connection.request("silence", b"", timeout_ms=30_000)
     assert time.monotonic() - started < 5
+
+
+async def test_a_connection_that_looks_for_a_dead_server_closes_at_whatever_moment(own_server: Server) -> None:
+    # wait_for of Python 3.11 drops a cancellation that meets the end of what it waits for: reconnecting went on for ever.
+    connection = await connect(own_server.url, name="test", inbox_prefix="_INBOX_test", reconnect_ms=0)
+    url = own_server.url
+    await connection.close()
+    own_server.kill()
+    for turns in range(60):
+        connection = Connection([url], None, {"name": "test", "inbox_prefix": "_INBOX_test"}, "_INBOX_test", HASTE)
+        for _ in range(turns):
+            await anyio.lowlevel.checkpoint()
+        with anyio.move_on_after(10):
+            await connection.close()
+            continue
+        pytest.fail(f"closed after {turns} turns of the event loop, it went on reconnecting")
 
 
 async def test_endpoints_answer_again_after_a_restart(own_server: Server, closing: AsyncExitStack) -> None:
