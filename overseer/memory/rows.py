@@ -62,6 +62,10 @@ class MemoryRows:
         """Put many rows at once."""
         self._tables[table].update(rows)
 
+    def all(self) -> dict[str, list[tuple[bytes, bytes]]]:
+        """Every row of every table, in order: to be compared."""
+        return {name: list(self.scan(name, b"", None)) for name in self.tables()}
+
     def copy(self) -> "MemoryRows":
         """An independent copy as of now."""
         other = MemoryRows(list(self._tables))

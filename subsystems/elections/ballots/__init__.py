@@ -1,0 +1,1 @@
+"""Ballot elections: the digital twin of an election in the physical world."""

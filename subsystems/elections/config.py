@@ -1,0 +1,28 @@
+"""What an operator can choose."""
+
+from typing import Annotated
+
+import msgspec
+
+__all__ = ["RETENTION_MS", "ElectionsConfig"]
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+_DAY_MS = 24 * 3_600_000
+# No election is purged earlier than this after it was created (point 10 of the runtime).
+RETENTION_MS = 21 * _DAY_MS
+
+
+class ElectionsConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Choices of the operator and bounds, each with its reason."""
+
+    # Results are kept this long after an election came to its end; 21 days after its creation at least, in any case.
+    results_retention_ms: Annotated[int, msgspec.Meta(ge=0)] = 7 * _DAY_MS
+    # Whether elections are archived by themselves when their retention is over.
+    archive_when_due: bool = False
+    # Whether a ballot election may be validated while ballots are without a verdict.
+    validate_unreviewed: bool = False
+    # Rows of one page of an answer.
+    page_rows_max: Positive = 1_000
+    # Bytes of events in one page of a history: far below a message's size.
+    page_bytes_max: Positive = 384 * 1024

@@ -1,0 +1,81 @@
+"""The rows that every election has: its head, and its events one by one."""
+
+from typing import NamedTuple, cast
+
+import msgspec
+from blake3 import blake3
+
+from messages.codec import decode, decode_value, encode, encode_value
+from messages.elections import ElectionEvent
+from messages.message import CATALOG, Kind
+from overseer.tables import HASH, TEXT, U8, U64, Table, View
+
+__all__ = [
+    "ELECTIONS",
+    "EVENTS",
+    "GOVERNANCE",
+    "ElectionRow",
+    "StoredEvent",
+    "dump_event",
+    "governed",
+    "key_hash",
+    "load_event",
+    "stored_event",
+]
+
+
+class ElectionRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """The head of one election. `terminal_ms` is 0 until it came to its end; `digest` chains its events."""
+
+    kind: str
+    sequence: int
+    digest: bytes
+    created_ms: int
+    last_ms: int
+    terminal_ms: int = 0
+    archived: bool = False
+
+
+class StoredEvent(NamedTuple):
+    """One event as it is kept: `message` is its type's key."""
+
+    message: str
+    version: int
+    body: bytes
+
+
+# (key): of archived ones too, so that a key is never used twice
+ELECTIONS = Table("elections", key=(TEXT,), value=ElectionRow)
+# (election, sequence) -> dump_event
+EVENTS = Table("events", key=(HASH, U64), value=bytes)
+# (0) -> 1 while governance mode lasts
+GOVERNANCE = Table("governance", key=(U8,), value=bytes)
+
+
+def key_hash(key: str) -> bytes:
+    """What an election's rows are found by: keys of one width, evenly spread."""
+    return blake3(key.encode()).digest()
+
+
+def dump_event(event: ElectionEvent) -> bytes:
+    return encode_value([event.spec.key, event.spec.version, encode(event)])
+
+
+def stored_event(data: bytes) -> StoredEvent:
+    message, version, body = decode_value(tuple[str, int, bytes], data)
+    return StoredEvent(message, version, body)
+
+
+def load_event(data: bytes) -> ElectionEvent:
+    """The event, brought up to the present version of its type."""
+    stored = stored_event(data)
+    owner, kind, name = stored.message.split(".")
+    spec = CATALOG.find(Kind(kind), owner, name)
+    if spec is None:
+        raise TypeError(f"{stored.message} is of a newer release")
+    return cast(ElectionEvent, decode(spec, stored.body, version=stored.version))
+
+
+def governed(view: View) -> bool:
+    """Whether governance mode lasts."""
+    return view.get(GOVERNANCE, (0,)) is not None
