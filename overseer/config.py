@@ -24,7 +24,7 @@ __all__ = [
     "VerificationConfig",
 ]
 
-SUBSYSTEMS = ("votes_db", "dispute_conclusion", "chain_api")
+SUBSYSTEMS = ("votes_db", "dispute_conclusion", "chain_api", "elections")
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -95,7 +95,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     # Folder of everything the node keeps.
     data_dir: Path = Path("overseer-data")
     # Subsystems that this node runs.
-    subsystems: tuple[Literal["votes_db", "dispute_conclusion", "chain_api"], ...] = SUBSYSTEMS
+    subsystems: tuple[Literal["votes_db", "dispute_conclusion", "chain_api", "elections"], ...] = SUBSYSTEMS
     # Run all subsystems in one process (small machines) instead of one process each.
     in_process: bool = False
     # Start no subsystem: containers or a service manager do, each with `overseer subsystem NAME`; only watch them over the bus.

@@ -13,6 +13,7 @@ from overseer.cli.bus_commands import nats_context, provision
 from overseer.cli.common import examples
 from overseer.cli.demo import demo
 from overseer.cli.domain import dispute, governance
+from overseer.cli.election import election
 from overseer.cli.inspect import graph, journal, verify
 from overseer.cli.making import make
 from overseer.cli.node_commands import config, run, status
@@ -90,6 +91,7 @@ app.command(
     rich_help_panel=LOOKING,
     epilog=examples("overseer bench --quick", "overseer bench votes_bundled cascade --json"),
 )(bench)
+app.add_typer(election, name="election", rich_help_panel=TALKING)
 app.add_typer(dispute, name="dispute", rich_help_panel=LOOKING)
 app.add_typer(governance, name="governance", rich_help_panel=TALKING)
 app.add_typer(make, name="make", rich_help_panel=MAKING)
@@ -120,7 +122,7 @@ app.command(
     ),
 )
 def subsystem(
-    name: Annotated[str, typer.Argument(help="votes_db, dispute_conclusion or chain_api.")],
+    name: Annotated[str, typer.Argument(help="votes_db, dispute_conclusion, chain_api or elections.")],
     config: common.ConfigFile = None,
     data_dir: common.DataDir = None,
     node: common.NodeName = None,

@@ -1,6 +1,7 @@
 """The composition root: the only place that knows which subsystems there are."""
 
 from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
 from typing import NamedTuple
 
 import msgspec
@@ -14,9 +15,14 @@ from overseer.subsystem import Subsystem
 from subsystems.chain_api import ChainApi, ChainConfig
 from subsystems.dispute_conclusion import Config as DisputeConclusionConfig
 from subsystems.dispute_conclusion import DisputeConclusion
+from subsystems.elections import Elections, ElectionsConfig
 from subsystems.votes_db import VotesDb, VotesDbConfig
 
 __all__ = ["CATALOGUE", "SECTIONS", "BrokenGraph", "build_subsystem", "build_subsystems"]
+
+
+# Where third parties name their projections of elections.
+PROJECTIONS_GROUP = "overseer.projections"
 
 
 class Entry(NamedTuple):
@@ -45,10 +51,18 @@ def _chain_api(config: Config, _: msgspec.Struct | None) -> Subsystem:
     return ChainApi(ChainConfig(genesis=config.genesis or genesis_of(seed), governance_authority=authority))
 
 
+def _elections(_: Config, section: msgspec.Struct | None) -> Subsystem:
+    """With the projections of third parties: entry points of the group `overseer.projections`, each a class."""
+    assert isinstance(section, ElectionsConfig)
+    found = sorted(entry_points(group=PROJECTIONS_GROUP), key=lambda point: point.name)
+    return Elections(section, projections=[point.load()() for point in found])
+
+
 CATALOGUE: dict[str, Entry] = {
     "chain_api": Entry(_chain_api),
     "votes_db": Entry(_votes_db, VotesDbConfig),
     "dispute_conclusion": Entry(_dispute_conclusion, DisputeConclusionConfig),
+    "elections": Entry(_elections, ElectionsConfig),
 }
 
 # The subsystems' own sections of the configuration, by name.

@@ -7,7 +7,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs" / "conformance.md"
-SCENARIOS = [f"D{n:02}" for n in range(1, 29)] + [f"C{n:02}" for n in range(1, 23)]
+# Those of ballot elections over several sites come with the sites.
+BALLOTS = [*range(1, 12), 20, 24]
+SCENARIOS = [f"D{n:02}" for n in range(1, 29)] + [f"C{n:02}" for n in range(1, 23)] + [f"B{n:02}" for n in BALLOTS]
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ DEADLINE_S = 60.0
 ANSWER_MS = 3_000
 # Children inherit it: by it a test finds every process it has started, however it went.
 MARK = "OVERSEER_TEST_MARK"
-SUBSYSTEMS = ("chain_api", "votes_db", "dispute_conclusion")
+SUBSYSTEMS = ("chain_api", "votes_db", "dispute_conclusion", "elections")
 
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None

@@ -1,0 +1,379 @@
+"""`overseer election ...`: open, cast, close, judge, and see what comes of it."""
+
+import time
+from contextlib import AsyncExitStack
+from secrets import token_hex
+from typing import Annotated, Any
+
+import anyio
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from messages.ballots import (
+    BallotElection,
+    CastBallot,
+    CloseElection,
+    GetBallotElection,
+    InvalidateBallot,
+    InvalidateElection,
+    OpenElection,
+    ValidateBallot,
+    ValidateElection,
+)
+from messages.codec import CodecError, decode, encode
+from messages.elections import (
+    ArchiveElection,
+    ElectionHistory,
+    ElectionReport,
+    Elections,
+    ElectionSummary,
+    GetElection,
+    HistoryRow,
+    ListElections,
+    OfElection,
+    ProjectionPage,
+    QueryHistory,
+    QueryProjection,
+)
+from messages.message import CATALOG, Kind, Message
+from overseer.cli import common
+from overseer.cli.common import ConfigFile, DataDir, Json, examples, load_settings, plain_message, print_json, run_async, say
+from overseer.node.client import Client
+from overseer.runner.endpoints import outcome_plain
+
+__all__ = ["election"]
+
+election = typer.Typer(
+    help="Elections: open, cast, close, judge; who leads, how many came.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+WATCH_S = 0.5
+BAR_CELLS = 40
+_PAGE = 1_000
+
+Key = Annotated[str, typer.Argument(help="The election's key: lower case letters, digits, - and _.")]
+Voter = Annotated[str, typer.Argument(help="The voter's signature or token: text, or 0x-hex.")]
+VoterOption = Annotated[str | None, typer.Option("--voter", help="Judge this voter's ballot instead of the election.", show_default=False)]
+Reason = Annotated[str, typer.Option("--reason", help="Recorded with the verdict.")]
+CommandId = Annotated[str, typer.Option("--id", help="Command id: a retry with the same id has one effect.")]
+
+
+def _voter(text: str) -> bytes:
+    if not text.startswith("0x"):
+        return text.encode()
+    try:
+        return bytes.fromhex(text[2:])
+    except ValueError:
+        common.fail(f"{text!r} is not hexadecimal.", "A signature is text, or 0x and an even number of hexadecimal digits.")
+
+
+def _checked(message: OfElection) -> OfElection:
+    """A message made of arguments is checked as one off the wire is."""
+    try:
+        decode(message.spec, encode(message))
+    except CodecError as error:
+        common.fail(f"This is no {message.spec.name}: {error.detail}", "See --help; keys are like mayor-2026.")
+    return message
+
+
+def _request(command: OfElection, config: ConfigFile, data_dir: DataDir, id: str, as_json: bool) -> None:
+    """Send it, wait for the outcome, say it."""
+    loaded = load_settings(config, data_dir)
+    _checked(command)
+
+    async def main() -> dict[str, Any]:
+        async with common.running_client(loaded) as client:
+            return outcome_plain(command.spec, await client.request(command, command_id=id or token_hex(16)))
+
+    outcome = run_async(main)
+    if as_json:
+        print_json(outcome)
+    else:
+        say(f"{command.spec.name}: event {outcome['reply']['sequence']} of {command.election}")
+
+
+# ------------------------------------------------------------------------------------------------ commands
+
+
+@election.command(
+    "open",
+    epilog=examples(
+        "overseer election open mayor-2026 --title 'Mayor' --choice Ada --choice Grace",
+        "overseer election open poll --title 'Lunch?' --choice yes --choice no --electorate 12 --closes-in 3600",
+    ),
+)
+def open_election(
+    key: Key,
+    title: Annotated[str, typer.Option(help="What is voted on.")],
+    choice: Annotated[list[str], typer.Option(help="A choice; may be repeated.")],
+    electorate: Annotated[int | None, typer.Option(min=0, help="How many may vote.", show_default=False)] = None,
+    closes_in: Annotated[
+        float | None, typer.Option(min=0, help="The polls close by themselves after so many seconds.", show_default=False)
+    ] = None,
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+    id: CommandId = "",
+    json: Json = False,
+) -> None:
+    """Open a new election, or an invalid one again as its next round."""
+    closes_at = None if closes_in is None else int((time.time() + closes_in) * 1000)
+    command = OpenElection(election=key, title=title, choices=choice, electorate=electorate, closes_at=closes_at)
+    _request(command, config, data_dir, id, json)
+
+
+@election.command(
+    epilog=examples("overseer election cast mayor-2026 voter-17 Ada", "overseer election cast mayor-2026 0x51f3 Grace --id c1")
+)
+def cast(
+    key: Key,
+    voter: Voter,
+    choice: Annotated[str, typer.Argument(help="One of the election's choices.")],
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+    id: CommandId = "",
+    json: Json = False,
+) -> None:
+    """Cast one ballot: a signature casts once in a round."""
+    command = CastBallot(election=key, voter=_voter(voter), choice=choice, at=int(time.time() * 1000))
+    _request(command, config, data_dir, id, json)
+
+
+@election.command(epilog=examples("overseer election close mayor-2026"))
+def close(key: Key, config: ConfigFile = None, data_dir: DataDir = None, id: CommandId = "", json: Json = False) -> None:
+    """Close the polls: no ballots any more, verdicts begin."""
+    _request(CloseElection(election=key), config, data_dir, id, json)
+
+
+@election.command(epilog=examples("overseer election validate mayor-2026 --voter voter-17", "overseer election validate mayor-2026"))
+def validate(
+    key: Key,
+    voter: VoterOption = None,
+    reason: Reason = "",
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+    id: CommandId = "",
+    json: Json = False,
+) -> None:
+    """Judge a ballot valid (--voter), or declare the result of a closed election valid."""
+    ballot = None if voter is None else ValidateBallot(election=key, voter=_voter(voter), reason=reason)
+    _request(ballot or ValidateElection(election=key), config, data_dir, id, json)
+
+
+@election.command(
+    epilog=examples("overseer election invalidate mayor-2026 --voter voter-3 --reason blank", "overseer election invalidate mayor-2026")
+)
+def invalidate(
+    key: Key,
+    voter: VoterOption = None,
+    reason: Reason = "",
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+    id: CommandId = "",
+    json: Json = False,
+) -> None:
+    """Judge a ballot invalid (--voter), or declare a closed election invalid: it can be opened again as the next round."""
+    ballot = None if voter is None else InvalidateBallot(election=key, voter=_voter(voter), reason=reason)
+    _request(ballot or InvalidateElection(election=key, reason=reason), config, data_dir, id, json)
+
+
+@election.command(epilog=examples("overseer election archive mayor-2026"))
+def archive(key: Key, config: ConfigFile = None, data_dir: DataDir = None, id: CommandId = "", json: Json = False) -> None:
+    """End an election's retention; refused before 21 days have passed and its results were kept long enough."""
+    _request(ArchiveElection(election=key), config, data_dir, id, json)
+
+
+# ------------------------------------------------------------------------------------------------ looking
+
+
+@election.command("list", epilog=examples("overseer election list", "overseer election list --json"))
+def list_elections(config: ConfigFile = None, data_dir: DataDir = None, json: Json = False) -> None:
+    """All elections, by key."""
+    loaded = load_settings(config, data_dir)
+
+    async def main() -> list[ElectionSummary]:
+        found: list[ElectionSummary] = []
+        async with common.running_client(loaded) as client:
+            while True:
+                page = await client.query(ListElections(after=found[-1].election if found else "", limit=_PAGE))
+                assert isinstance(page, Elections)
+                found += page.elections
+                if not page.more:
+                    return found
+
+    found = run_async(main)
+    if json:
+        print_json([_summary(row) for row in found])
+        return
+    table = Table("election", "kind", "events", "state", box=None, pad_edge=False)
+    for row in found:
+        state = "archived" if row.archived else "ended" if row.terminal_ms else "going on"
+        table.add_row(row.election, row.kind, str(row.sequence), state)
+    common.console.print(table)
+
+
+def _summary(row: ElectionSummary) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in row.__struct_fields__}
+
+
+@election.command(epilog=examples("overseer election show mayor-2026", "overseer election show mayor-2026 --json"))
+def show(key: Key, config: ConfigFile = None, data_dir: DataDir = None, json: Json = False) -> None:
+    """One election: its head, its retention, its projections."""
+    loaded = load_settings(config, data_dir)
+    query = _checked(GetElection(election=key))
+
+    async def main() -> Message:
+        async with common.running_client(loaded) as client:
+            return await client.query(query)
+
+    report = run_async(main)
+    assert isinstance(report, ElectionReport)
+    if json:
+        print_json({**plain_message(report), "summary": _summary(report.summary)})
+        return
+    row = report.summary
+    say(f"{key} ({row.kind}): {row.sequence} events, head 0x{report.head.hex()}")
+    until = "not before it has ended" if report.retain_until_ms is None else f"from {_moment(report.retain_until_ms)} on"
+    say("archived: its rows are gone" if row.archived else f"may be archived {until}")
+    for state in report.projections:
+        trouble = f"[bold red]stale: {escape(state.stale)}[/]" if state.stale else "up to date"
+        say(f"  {state.name} (version {state.version}), counted up to event {state.applied}: {trouble}")
+
+
+def _moment(ms: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(ms / 1000))
+
+
+@election.command(epilog=examples("overseer election history mayor-2026", "overseer election history mayor-2026 --json"))
+def history(key: Key, config: ConfigFile = None, data_dir: DataDir = None, json: Json = False) -> None:
+    """Every event of an election, in order."""
+    loaded = load_settings(config, data_dir)
+    _checked(QueryHistory(election=key))
+
+    async def main() -> None:
+        start = 1
+        async with common.running_client(loaded) as client:
+            while True:
+                page = await client.query(QueryHistory(election=key, start=start))
+                assert isinstance(page, ElectionHistory)
+                for row in page.events:
+                    _tell(row, json)
+                    start = row.sequence + 1
+                if not page.more:
+                    return
+
+    run_async(main)
+
+
+def _tell(row: HistoryRow, as_json: bool) -> None:
+    owner, kind, name = row.message.split(".")
+    spec = CATALOG.find(Kind(kind), owner, name)
+    body = plain_message(decode(spec, row.body, version=row.version)) if spec is not None else {"body": f"0x{row.body.hex()}"}
+    if as_json:
+        print_json({"sequence": row.sequence, "event": name, **body})
+    else:
+        rest = "  ".join(f"{field} {value}" for field, value in body.items() if field not in ("election", "sequence", "at_ms"))
+        say(f"{row.sequence:>6}  {name:<20} {escape(rest)}")
+
+
+@election.command(epilog=examples("overseer election results mayor-2026", "overseer election results mayor-2026 --json"))
+def results(key: Key, config: ConfigFile = None, data_dir: DataDir = None, json: Json = False) -> None:
+    """The present round: turnout and tally."""
+    loaded = load_settings(config, data_dir)
+    _checked(GetBallotElection(election=key))
+
+    async def main() -> dict[str, Any]:
+        async with common.running_client(loaded) as client:
+            return await _results(client, key)
+
+    found = run_async(main)
+    if json:
+        print_json(found)
+    else:
+        common.console.print(_picture(found))
+
+
+@election.command(epilog=examples("overseer election watch mayor-2026", "overseer election watch mayor-2026 --seconds 10 --json"))
+def watch(
+    key: Key,
+    seconds: Annotated[float, typer.Option(help="End after so long (default: at Ctrl-C).")] = 0,
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Turnout and tally, live; without a terminal (or with --json) a line for each change."""
+    loaded = load_settings(config, data_dir)
+    _checked(GetBallotElection(election=key))
+
+    async def main() -> None:
+        until = time.monotonic() + seconds if seconds else float("inf")
+        shown: dict[str, Any] | None = None
+        async with common.running_client(loaded) as client, AsyncExitStack() as stack:
+            live = None
+            if common.console.is_terminal and not json:
+                live = stack.enter_context(Live(console=common.console, auto_refresh=False))
+            while time.monotonic() < until:
+                found = await _results(client, key)
+                if found != shown:
+                    shown = found
+                    if live is not None:
+                        live.update(_picture(found), refresh=True)
+                    else:
+                        print_json(found)
+                await anyio.sleep(WATCH_S)
+
+    run_async(main)
+
+
+async def _results(client: Client, key: str) -> dict[str, Any]:
+    """The present round as its projections count it: choices in the election's order."""
+    ballots = await client.query(GetBallotElection(election=key))
+    assert isinstance(ballots, BallotElection)
+    page = await client.query(QueryProjection(election=key, projection="tally", limit=_PAGE))
+    assert isinstance(page, ProjectionPage)
+    counts = {row.key: row.count for row in page.counts}
+    present = ballots.rounds[-1]
+
+    def of(what: str, choice: str) -> int:
+        return counts.get(f"{present.round} {what} {choice}", 0)
+
+    return {
+        "election": key,
+        "title": ballots.title,
+        "phase": ballots.phase.value,
+        "round": present.round,
+        "electorate": ballots.electorate,
+        "cast": present.cast,
+        "valid": present.valid,
+        "invalid": present.invalid,
+        "stale": page.state.stale,
+        "tally": [
+            {"choice": choice, "cast": of("cast", choice), "valid": of("valid", choice), "invalid": of("invalid", choice)}
+            for choice in ballots.choices
+        ],
+    }
+
+
+def _picture(found: dict[str, Any]) -> RenderableType:
+    """Bars: of each choice its share of the ballots cast."""
+    of_all = f" of {found['electorate']}" if found["electorate"] is not None else ""
+    share = f" ({found['cast'] / found['electorate']:.1%})" if found["electorate"] else ""
+    head = f"[bold]{escape(found['title'])}[/]  {found['phase']}, round {found['round']}"
+    turnout = f"{found['cast']} ballots{of_all}{share}, {found['valid']} valid, {found['invalid']} invalid"
+    lines: list[RenderableType] = [Text.from_markup(head), Text(turnout)]
+    if found["stale"]:
+        lines.append(Text.from_markup(f"[bold red]the tally is stale: {escape(found['stale'])}[/]"))
+    table = Table(box=None, show_header=False, pad_edge=False)
+    most = max((row["cast"] for row in found["tally"]), default=0)
+    for row in found["tally"]:
+        cells = round(BAR_CELLS * row["cast"] / found["cast"]) if found["cast"] else 0
+        style = "bold green" if row["cast"] == most and most else ""
+        part = f"{row['cast'] / found['cast']:.1%}" if found["cast"] else ""
+        table.add_row(row["choice"], Text("\u2588" * cells, style=style), str(row["cast"]), part)
+    return Group(*lines, table)
