@@ -34,6 +34,7 @@ _ORDER = (
     Kind.FACT,
     Kind.SIGNAL,
     Kind.NETWORK,
+    Kind.PAIR,
     Kind.PARKED,
     Kind.EVENT,
     Kind.TIMER,

@@ -31,6 +31,7 @@ __all__ = [
     "event",
     "fact",
     "network",
+    "pair",
     "query",
     "rejection",
     "reply",
@@ -55,6 +56,8 @@ class Kind(enum.StrEnum):
     TIMER = "timer"
     REPLY = "reply"
     REJECTION = "rejection"
+    # Between the members of a replicated election's process pair; its subject names the election (docs/elections.md).
+    PAIR = "pair"
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,6 +185,11 @@ def signal(*, by: str, version: int = 1) -> Callable[[_M], _M]:
 def network(*, by: str, version: int = 1) -> Callable[[_M], _M]:
     """Register a message between nodes, sent by the subsystem `by`."""
     return _register(Kind.NETWORK, by, version=version)
+
+
+def pair(*, by: str, version: int = 1) -> Callable[[_M], _M]:
+    """Register a message between the sites that hold one election, sent by `by` of one site to `by` of another."""
+    return _register(Kind.PAIR, by, version=version)
 
 
 def event(*, by: str, version: int = 1, upcasters: Mapping[int, Upcaster] | None = None) -> Callable[[_M], _M]:

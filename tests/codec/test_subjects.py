@@ -13,7 +13,7 @@ from messages.subjects import Address, MessageId, SubjectError, build, check_tok
 from messages.votes_db import Dispute
 
 TOKEN = st.from_regex(r"[a-z][a-z0-9_]{0,20}", fullmatch=True)
-TRAVELLING = [s for s in CONTRACT if s.kind not in (Kind.EVENT, Kind.TIMER, Kind.REPLY, Kind.REJECTION)]
+TRAVELLING = [s for s in CONTRACT if s.kind not in (Kind.EVENT, Kind.TIMER, Kind.REPLY, Kind.REJECTION, Kind.PAIR)]
 
 
 @pytest.mark.parametrize("spec", TRAVELLING, ids=lambda spec: spec.key)

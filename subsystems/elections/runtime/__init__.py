@@ -1,0 +1,1 @@
+"""How an election of any kind is replicated over sites: pure protocol, driven by `overseer/elections` (docs/elections.md)."""

@@ -1,0 +1,72 @@
+"""What a site keeps of a replicated election beside the election's own rows: its place in the log, what is prepared, and outcomes by id.
+
+The rows of COMMANDS come from the log with the events, so they are wherever the election is: a writer that took over knows every command
+that was ever recorded, and whoever asks again gets the original outcome (B15).
+"""
+
+import msgspec
+
+from messages.election_pairs import BatchLogged, Head, IdReused, LogEntry, Record
+from overseer.tables import HASH, TEXT, U64, Table, Tables, View
+from subsystems.elections.rows import key_hash
+from subsystems.elections.runtime.entry import dump_entry, head_after, load_entry
+from subsystems.elections.runtime.steps import BLANK, Apply, Copy, Settled
+
+__all__ = ["COMMANDS", "COPIES", "PREPARED", "CopyRow", "apply_place", "load_copy", "settled", "store_prepared"]
+
+
+class CopyRow(msgspec.Struct, frozen=True, array_like=True):
+    """See steps.Copy."""
+
+    stream: str
+    applied: Head
+    log_sequence: int
+    told: int
+
+
+# (key)
+COPIES = Table("copies", key=(TEXT,), value=CopyRow)
+# (election, number) -> dump_entry
+PREPARED = Table("prepared", key=(HASH, U64), value=bytes)
+# (election, command id)
+COMMANDS = Table("commands", key=(HASH, TEXT), value=Record)
+
+
+def load_copy(view: View, key: str) -> Copy:
+    """What is kept of an election here."""
+    row = view.get(COPIES, (key,))
+    if row is None:
+        return BLANK
+    prepared = [load_entry(data) for _, data in view.scan(PREPARED, prefix=(key_hash(key),))]
+    return Copy.stored(row.stream, row.applied, row.log_sequence, row.told, prepared)
+
+
+def store_prepared(tables: Tables, entry: LogEntry) -> None:
+    """The rows of the effect Store."""
+    election = key_hash(entry.election)
+    tables.delete_range(PREPARED, (election,), start=(election, entry.number))
+    tables.put(PREPARED, (election, entry.number), dump_entry(entry))
+
+
+def apply_place(tables: Tables, effect: Apply) -> None:
+    """The rows of the effect Apply, without those that the events make: the place, the outcomes, and what is void."""
+    entry = effect.entry
+    election = key_hash(entry.election)
+    for (_, number), _ in list(tables.scan(PREPARED, prefix=(election,))):
+        if number not in effect.kept:
+            tables.delete(PREPARED, (election, number))
+    for record in entry.records if isinstance(entry, BatchLogged) else ():
+        # The events are kept in the election's own log.
+        bare = Record(record.id, record.digest, record.sender, record.at_ms, record.code, record.outcome, [])
+        tables.put(COMMANDS, (election, record.id), bare)
+    row = tables.get(COPIES, (entry.election,))
+    told = max(entry.told, row.told if row is not None else 0)
+    tables.put(COPIES, (entry.election,), CopyRow(effect.stream, head_after(entry), effect.log_sequence, told))
+
+
+def settled(view: View, key: str, command_id: str, digest: bytes) -> Settled | None:
+    """What is to be answered to a command whose id is known; None for a new one, which is to be decided."""
+    record = view.get(COMMANDS, (key_hash(key), command_id))
+    if record is None:
+        return None
+    return Settled(record if record.digest == digest else IdReused(election=key, id=command_id))
