@@ -46,7 +46,7 @@ async def refused_aloud(client: Client, command: RegisterVote) -> str:
             await anyio.sleep(0.02)
 
 
-@pytest.mark.parametrize("away_s", [5, pytest.param(90, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("away_s", [5, pytest.param(90, marks=pytest.mark.full)])
 async def test_without_a_bus_for_long_commands_are_refused_aloud_and_all_goes_on_by_itself(here: Place, away_s: int) -> None:
     scenery = Scenery("away")
     # The server is not restarted before its pause is over.

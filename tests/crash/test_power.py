@@ -38,12 +38,12 @@ async def test_without_syncs_the_same_cuts_lose_what_was_acknowledged_or_leave_s
     figures = await cut_rounds(tmp_path, 3, seed=2, without="rocks+nats")
     unreadable = [fault for fault in figures.faults if "could not be recovered" in fault]
     assert figures.lost or figures.lost_appended or unreadable, figures
-    assert figures.unsynced_bytes > 100_000
+    assert figures.unsynced_bytes > 0
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 async def test_stores_without_syncs_lose_their_logs_and_the_synced_stream_gives_everything_back(tmp_path: Path) -> None:
     figures = await cut_rounds(tmp_path, 3, seed=2, without="rocks")
-    assert figures.unsynced_bytes > 100_000
+    assert figures.unsynced_bytes > 0
     assert (figures.lost, figures.lost_appended) == (0, 0)

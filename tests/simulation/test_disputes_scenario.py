@@ -112,7 +112,7 @@ def test_what_nobody_may_say_leaves_every_row_as_it_is(name: str) -> None:
         assert rows(with_it, subsystem) == rows(without, subsystem)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.timeout(3_000)
 @pytest.mark.parametrize("name", sorted(VARIANTS))
 def test_a_variant_a_hundred_times(name: str) -> None:
@@ -121,7 +121,7 @@ def test_a_variant_a_hundred_times(name: str) -> None:
         assert honest_rows(network, "votes_db") >= honest_votes_of(seed)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.timeout(1_200)
 @pytest.mark.parametrize("name", sorted(VARIANTS))
 def test_a_variant_while_everything_goes_wrong(name: str) -> None:
