@@ -120,7 +120,7 @@ class InvalidRequest(Rejection, frozen=True, kw_only=True):
 
 @rejection(by="overseer")
 class Busy(Rejection, frozen=True, kw_only=True):
-    """Not taken now: `reason` is outbox_full | not_ready | stopping | stream_full."""
+    """Not taken now: `reason` is outbox_full | not_ready | stopping | stream_full | too_many_requests | too_many_of_one_caller."""
 
     reason: str
 

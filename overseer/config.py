@@ -21,6 +21,7 @@ __all__ = [
     "HttpConfig",
     "LogConfig",
     "NatsConfig",
+    "TlsConfig",
     "VerificationConfig",
 ]
 
@@ -32,6 +33,17 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 FeedSource = Annotated[str, msgspec.Meta(extra={"path_unless": ("none", "dev")})]
 
 
+class TlsConfig(msgspec.Struct, frozen=True, kw_only=True):
+    # PEM file of the authority that signs the certificates of the server and of its clients. Set: TLS 1.3 and nothing else.
+    ca: Path | None = None
+    # PEM file of this machine's certificate: the embedded server's, and that which clients show.
+    cert: Path | None = None
+    # PEM file of its private key, readable by its owner alone.
+    key: Path | None = None
+    # Whether the embedded server demands a certificate of its clients. Clients always verify the server.
+    verify: bool = True
+
+
 class NatsConfig(msgspec.Struct, frozen=True, kw_only=True):
     # Existing server or cluster: nats://host:port or tls://host:port, several separated by commas. Empty: start an embedded one.
     url: str = ""
@@ -39,6 +51,8 @@ class NatsConfig(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     # Port of the embedded server; 0 takes a free one.
     port: Port = 0
+    # Speak in clear beyond this machine, without TLS. Only where the network itself is closed and encrypted.
+    insecure: bool = False
     # Folder of the nkey seeds of this node's accounts. Empty: the folder `keys` in data_dir.
     keys_dir: Path | None = None
     # Copies of each stream and bucket kept by a cluster.
@@ -51,6 +65,7 @@ class NatsConfig(msgspec.Struct, frozen=True, kw_only=True):
     history_messages: Annotated[int, msgspec.Meta(ge=0)] = 100_000
     # Milliseconds between two trims of the stream.
     trim_ms: Positive = 60_000
+    tls: TlsConfig = TlsConfig()
 
 
 class FeedConfig(msgspec.Struct, frozen=True, kw_only=True):

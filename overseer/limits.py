@@ -24,6 +24,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     append_batch_min: int = 25
     # Unpublished messages beyond which intake stops until the bus takes them.
     outbox_messages_max: int = 20_000
+    # The same for their bytes, which are held in memory.
+    outbox_bytes_max: int = 64 * 1024 * 1024
     # Timers fired in one batch.
     timers_per_batch_max: int = 64
     # An event body beyond this is stored as a content-addressed blob beside the journal.
@@ -36,6 +38,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     request_timeout_ms: int = 10_000
     # Callers that wait at once; more are told that we are busy.
     requests_in_flight_max: int = 1_024
+    # Of them, commands of one caller's: the rest of the places is for others.
+    requests_in_flight_per_caller_max: int = 128
+    # Body bytes of the commands that wait: bounds memory.
+    request_bytes_in_flight_max: int = 32 * 1024 * 1024
+    # Of them, one caller's: what stands behind them in the line waits no longer than they take (40 bundles of 1000 votes: 2 s).
+    request_bytes_in_flight_per_caller_max: int = 4 * 1024 * 1024
     # How full the stream may be, in percent, before awaited commands are refused; the rest is for what follows from earlier ones.
     commands_fill_percent_max: int = 80
     # How often it is looked at.

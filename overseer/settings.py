@@ -5,6 +5,7 @@ all of them at once. A subsystem's own section is read in the same way: the call
 """
 
 import difflib
+import functools
 import inspect
 import json
 import re
@@ -18,7 +19,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from messages.subjects import SubjectError, check_token
-from overseer.config import Config
+from overseer.config import Config, NatsConfig
+from overseer.nats.tls import is_loopback, plain_and_far
 
 __all__ = ["CONFIG_FILE", "RESERVED_ENVIRONMENT", "ConfigError", "Loaded", "Setting", "example_toml", "load_config"]
 
@@ -148,22 +150,27 @@ def _find(file: Path | None, environ: Mapping[str, str], here: Path) -> Path | N
 
 def _leaves(sections: Sections) -> Iterator[_Leaf]:
     """All keys: first those without a section, as TOML needs it, then section by section."""
-    own = msgspec.structs.fields(Config)
-    clash = {f.name for f in own} & set(sections)
+    clash = {f.name for f in msgspec.structs.fields(Config)} & set(sections)
     if clash:
         raise ValueError(f"sections {sorted(clash)} are taken by the configuration itself")
-    structs = {f.name: f.type for f in own if _is_struct(f.type)}
-    yield from (leaf for leaf in _fields_of(Config, "") if leaf.key not in structs)
-    for name, kind in {**structs, **sections}.items():
+    yield from _fields_of(Config, "")
+    for name, kind in sections.items():
         yield from _fields_of(kind, f"{name}.")
 
 
 def _fields_of(kind: type[msgspec.Struct], prefix: str) -> Iterator[_Leaf]:
+    """Its own keys, then those of the sections in it."""
     comments = _comments(kind)
-    for field in msgspec.structs.fields(kind):
+    fields = msgspec.structs.fields(kind)
+    for field in fields:
+        if _is_struct(field.type):
+            continue
         default = field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
         raw, extra = _bare(field.type)
         yield _Leaf(f"{prefix}{field.name}", field.type, raw, extra, default, comments.get(field.name, ""))
+    for field in fields:
+        if _is_struct(field.type):
+            yield from _fields_of(field.type, f"{prefix}{field.name}.")
 
 
 def _is_struct(kind: object) -> bool:
@@ -184,6 +191,7 @@ def _bare(kind: Any) -> tuple[Any, dict[str, Any]]:
             return kind, extra
 
 
+@functools.cache
 def _comments(kind: type) -> dict[str, str]:
     """The comment above each field, from the source; empty where the source is not at hand."""
     try:
@@ -218,22 +226,36 @@ def _from_file(path: Path, leaves: Mapping[str, _Leaf], problems: list[str]) -> 
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError([f"{path}: cannot be read as TOML: {error}"]) from error
-    heads = {key.partition(".")[0] for key in leaves if "." in key}
+    heads = {key[:dot] for key in leaves for dot in range(len(key)) if key[dot] == "."}
     found: dict[str, _Given] = {}
-    for name, value in table.items():
-        if name in heads and not isinstance(value, dict):
-            problems.append(f"{path}: `{name}` is a section: write [{name}] above its keys")
-            continue
-        inner = cast(dict[str, Any], value) if name in heads or (isinstance(value, dict) and name not in leaves) else None
-        flat: dict[str, Any] = {name: value} if inner is None else {f"{name}.{k}": v for k, v in inner.items()}
-        if inner == {} and name not in heads:
-            problems.append(f"{path}: unknown section [{name}]{_nearest(name, sorted(heads), '[{}]')}")
-        for key, item in flat.items():
-            if key in leaves:
-                found[key] = _Given(item, str(path), False, path.parent)
-            else:
-                problems.append(f"{path}: unknown key `{key}`{_nearest(key, leaves)}")
+    for key, item in _flat(table, "", heads, leaves, path, problems):
+        if key in leaves:
+            found[key] = _Given(item, str(path), False, path.parent)
+        else:
+            problems.append(f"{path}: unknown key `{key}`{_nearest(key, leaves)}")
     return found
+
+
+def _flat(
+    table: Mapping[str, Any], prefix: str, heads: set[str], leaves: Mapping[str, _Leaf], path: Path, problems: list[str]
+) -> Iterator[tuple[str, Any]]:
+    """The keys of a table and of the sections in it, dotted."""
+    for name, value in table.items():
+        key = f"{prefix}{name}"
+        if not isinstance(value, dict) or key in leaves:
+            if key in heads:
+                problems.append(f"{path}: `{key}` is a section: write [{key}] above its keys")
+            else:
+                yield key, value
+            continue
+        inner = cast(dict[str, Any], value)
+        if not inner and key not in heads:
+            problems.append(f"{path}: unknown section [{key}]{_nearest(key, sorted(heads), '[{}]')}")
+        elif prefix and key not in heads:
+            # A table where a value is expected, or below an unknown name: said once, for the whole of it.
+            yield key, inner
+        else:
+            yield from _flat(inner, f"{key}.", heads, leaves, path, problems)
 
 
 def _from_environment(environ: Mapping[str, str], leaves: Mapping[str, _Leaf], here: Path, problems: list[str]) -> dict[str, _Given]:
@@ -318,12 +340,12 @@ def _bounded(leaf: _Leaf, value: Any) -> Any:
 
 
 def _build(values: Mapping[str, Any], sections: Sections) -> tuple[Config, dict[str, msgspec.Struct]]:
-    def under(name: str) -> dict[str, Any]:
-        return {key.partition(".")[2]: value for key, value in values.items() if key.startswith(f"{name}.")}
+    def made(kind: type[msgspec.Struct], prefix: str) -> Any:
+        fields = msgspec.structs.fields(kind)
+        parts = {f.name: made(f.type, f"{prefix}{f.name}.") if _is_struct(f.type) else values[f"{prefix}{f.name}"] for f in fields}
+        return kind(**parts)
 
-    parts = {f.name: f.type(**under(f.name)) for f in msgspec.structs.fields(Config) if _is_struct(f.type)}
-    top = {key: value for key, value in values.items() if "." not in key}
-    return Config(**top, **parts), {name: kind(**under(name)) for name, kind in sections.items()}
+    return made(Config, ""), {name: made(kind, f"{name}.") for name, kind in sections.items()}
 
 
 def _check(config: Config, given: Mapping[str, _Given]) -> None:
@@ -341,26 +363,49 @@ def _check(config: Config, given: Mapping[str, _Given]) -> None:
         wrong("external_subsystems", "needs nats.url, and no in_process: whoever starts the subsystems must reach the same server")
     if not config.subsystems or len(set(config.subsystems)) < len(config.subsystems):
         wrong("subsystems", "must name at least one subsystem, and none twice")
-    for url in config.nats.url.split(",") if config.nats.url else ():
-        _check_url(url, wrong)
+    urls = [url.strip() for url in config.nats.url.split(",")] if config.nats.url else []
+    usable = [_check_url(url, wrong) for url in urls]
+    _check_tls(config.nats, urls if all(usable) else [], wrong)
     if config.supervise.backoff_first_ms > config.supervise.backoff_max_ms:
         wrong("supervise.backoff_first_ms", "must not exceed supervise.backoff_max_ms")
     if problems:
         raise ConfigError(problems)
 
 
-def _check_url(url: str, wrong: Any) -> None:
+def _check_tls(nats: NatsConfig, urls: Sequence[str], wrong: Any) -> None:
+    """Nothing is said in clear beyond this machine unless somebody insists."""
+    tls = nats.tls
+    if (tls.cert is None) != (tls.key is None):
+        wrong("nats.tls.cert" if tls.cert is None else "nats.tls.key", "a certificate and its key belong together")
+    if tls.cert is not None and tls.ca is None:
+        wrong("nats.tls.ca", "must be set as well: without it nobody can be verified")
+    if not nats.url and tls.ca is not None and tls.cert is None:
+        wrong("nats.tls.cert", "the embedded server needs a certificate and its key")
+    if nats.insecure or tls.ca is not None:
+        return
+    remedy = "set nats.tls (ca, cert, key), or take the risk with nats.insecure = true (--insecure)"
+    if not nats.url and not is_loopback(nats.host):
+        wrong("nats.host", f"refusing to listen on {nats.host} without TLS: {remedy}")
+    for url in plain_and_far(urls):
+        wrong("nats.url", f"refusing to speak to {url} in clear: use tls://, {remedy}")
+
+
+def _check_url(url: str, wrong: Any) -> bool:
+    """Whether it can be used; told when not."""
     try:
-        parts = urlsplit(url.strip())
+        parts = urlsplit(url)
         usable = parts.scheme in ("nats", "tls") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         wrong("nats.url", "must be nats://host:port or tls://host:port")
-        return
+        return False
     if parts.username is not None or parts.password is not None:
         # Without the value: it may hold a password.
         wrong("nats.url", "must not carry a user, password or token: the accounts' keys are files in nats.keys_dir")
     elif not usable:
         wrong("nats.url", f"must be nats://host:port or tls://host:port, not {url!r}")
+    else:
+        return True
+    return False
 
 
 def _shown(value: Any) -> str:

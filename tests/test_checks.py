@@ -11,6 +11,7 @@ from pathlib import Path
 
 import anyio
 import anyio.lowlevel
+import msgspec
 import pytest
 import sr25519
 from hypothesis import given
@@ -26,8 +27,8 @@ from overseer.verification import verify_check
 ROOT = Path(__file__).resolve().parents[1]
 PAIR = sr25519.pair_from_seed(bytes(32))
 SIGNER = SigningKey(bytes(range(32)))
-# For every fault there is a test that ends long before these.
-LIMITS = PoolLimits(answer_timeout_ms=400, restart_ms=1, restart_ms_max=20, close_timeout_ms=5_000)
+# A loaded machine may take its time: where a test is about being late, it says so itself.
+LIMITS = PoolLimits(answer_timeout_ms=60_000, restart_ms=1, restart_ms_max=20, close_timeout_ms=5_000)
 
 
 def sr(message: bytes) -> Check:
@@ -76,8 +77,8 @@ async def pool() -> AsyncIterator[PoolVerifier]:
 
 
 async def until(reached: Callable[[], bool]) -> None:
-    """Wait for a condition, five seconds at most."""
-    with anyio.fail_after(5):
+    """Wait for a condition, half a minute at most."""
+    with anyio.fail_after(30):
         while not reached():
             await anyio.sleep(0.002)
 
@@ -241,7 +242,7 @@ async def test_killed_workers_cost_nothing_but_time_and_are_replaced(pool: PoolV
     memo = pool.ahead(many(600))
     for pid in list(before)[:killed]:
         os.kill(pid, signal.SIGKILL)
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         await memo.ready()
     assert [memo.verify(check) for check in many(600)] == wanted(600)
     await until(lambda: pool.pool.losses == killed)
@@ -258,9 +259,10 @@ async def test_killed_workers_cost_nothing_but_time_and_are_replaced(pool: PoolV
 async def test_a_worker_that_hangs_is_given_up_in_time(pool: PoolVerifier) -> None:
     await pool.ahead(many(10)).ready()
     stopped = pool.pool.process_ids
+    pool.pool.limits = msgspec.structs.replace(LIMITS, answer_timeout_ms=200)
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         assert list((await pool.verify_all(many(100))).values()) == wanted(100)
     assert pool.pool.losses == 2
     await until(lambda: not any(alive(pid) for pid in stopped))
@@ -275,7 +277,7 @@ def alive(pid: int) -> bool:
 async def test_a_worker_that_talks_nonsense_is_not_believed(pool: PoolVerifier) -> None:
     code = "import socket; s = socket.socket(fileno=0); s.recv(1); s.sendall(bytes([7]) * 1000); s.recv(1 << 20); s.recv(1)"
     pool.pool.command = [sys.executable, "-c", code]
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         assert list((await pool.verify_all(many(50))).values()) == wanted(50)
     assert pool.pool.losses >= 1
 
@@ -286,19 +288,19 @@ async def test_workers_that_cannot_start_leave_everything_inline_and_are_tried_e
     pool: PoolVerifier, command: list[str]
 ) -> None:
     pool.pool.command = command
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         for _ in range(3):
             assert list((await pool.verify_all(many(30))).values()) == wanted(30)
     pool.pool.command = worker_command()
-
-    def works() -> bool:
-        pool.ahead(many(4))
-        return len(pool.pool.process_ids) == 2
-
-    await until(works)
-    memo = pool.ahead(many(100))
-    await memo.ready()
-    assert memo.missing() == []
+    with anyio.fail_after(30):
+        while True:
+            # Those of the other command may still have to be found dead.
+            memo = pool.ahead(many(100))
+            await memo.ready()
+            if not memo.missing():
+                break
+            await anyio.sleep(0.002)
+    assert len(pool.pool.process_ids) == 2
 
 
 @pytest.mark.anyio
@@ -309,7 +311,7 @@ async def test_closing_leaves_no_process_and_later_checks_are_inline(pool: PoolV
     await pool.close()
     await pool.close()
     assert not any(alive(pid) for pid in pids)
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         await memo.ready()
     assert memo.verify(sr(b"1"))
     assert list((await pool.verify_all(many(30))).values()) == wanted(30)

@@ -54,8 +54,8 @@ MESSAGES_MAY_IMPORT = {"messages", "cbor2", "msgspec", "blake3"}
 SUBSYSTEMS_MAY_IMPORT = {"messages", "msgspec", "blake3", "py_arkworks_bls12381", "nacl"}
 OVERSEER_FOR_SUBSYSTEMS = {"overseer.subsystem", "overseer.tables", "overseer.limits"}
 # The one place where subsystems are put together.
-# Benches are compositions of their own: one subsystem, or two, under the real runner.
-COMPOSITION_ROOT = ("overseer.node.catalogue", "overseer.bench")
+# Benches and simulated networks are compositions of their own, under the real runner.
+COMPOSITION_ROOT = ("overseer.node.catalogue", "overseer.bench", "overseer.simulation.disputes_cast")
 
 # Who writes the document of the contract to standard output, by hand.
 MAY_USE_SYS = {"messages/cddl.py"}

@@ -95,7 +95,7 @@ async def bare_pull(site: Site) -> AsyncGenerator[BarePull, None]:
     client = await nats.connect(
         site.url,
         nkeys_seed_str=KeyFolder(site.config.keys_dir).seed(OPERATOR).reveal(),
-        inbox_prefix=inbox_prefix(OPERATOR).encode(),
+        inbox_prefix=inbox_prefix(OPERATOR, NODE).encode(),
         allow_reconnect=False,
     )
     try:

@@ -15,8 +15,11 @@ from overseer.cli.demo import demo
 from overseer.cli.domain import dispute, governance
 from overseer.cli.election import election
 from overseer.cli.inspect import graph, journal, verify
+from overseer.cli.keys import keys
 from overseer.cli.making import make
 from overseer.cli.node_commands import config, run, status
+from overseer.cli.repair import repair
+from overseer.cli.simulate import simulate
 from overseer.cli.talk import query, send
 
 __all__ = ["app", "run_app"]
@@ -52,7 +55,7 @@ app.command(
     epilog=examples(
         "overseer run                                    (a development chain, in ./overseer-data)",
         "overseer run --feed blocks.jsonl --data-dir /var/lib/overseer",
-        "overseer run --nats nats://10.0.0.1:4222 --node alpha",
+        "overseer run --nats tls://10.0.0.1:4222 --node alpha",
         "OVERSEER_FEED_INTERVAL_MS=500 overseer run      (any setting of `overseer config`)",
     ),
 )(run)
@@ -60,7 +63,7 @@ app.command(
     rich_help_panel=RUNNING,
     epilog=examples(
         "overseer provision --accounts > accounts.conf   (include it in the server's configuration)",
-        "overseer provision --nats nats://10.0.0.1:4222 --dry-run",
+        "overseer provision --nats tls://10.0.0.1:4222 --dry-run",
     ),
 )(provision)
 app.command(
@@ -70,6 +73,15 @@ app.command(
     rich_help_panel=RUNNING,
     epilog=examples("overseer nats-context", "nats --context overseer-node sub 'overseer.>' --translate 'overseer decode'"),
 )(nats_context)
+app.command(
+    rich_help_panel=RUNNING,
+    epilog=examples(
+        "overseer repair votes_db --from /backup/overseer-data",
+        "overseer repair votes_db --from overseer-data/stores/votes_db/checkpoints/00000000000000200000",
+        "overseer repair votes_db --replay --dry-run",
+        "overseer repair nats                            (the embedded server's streams, from the stores)",
+    ),
+)(repair)
 app.command(
     rich_help_panel=LOOKING, epilog=examples("overseer status", "overseer status --json", "overseer status --data-dir /var/lib/overseer")
 )(status)
@@ -92,6 +104,15 @@ app.command(
     epilog=examples("overseer bench --quick", "overseer bench votes_bundled cascade --json"),
 )(bench)
 app.add_typer(election, name="election", rich_help_panel=TALKING)
+app.add_typer(keys, name="keys", rich_help_panel=RUNNING)
+app.command(
+    rich_help_panel=LOOKING,
+    epilog=examples(
+        "overseer simulate --seeds 200 --jobs 2",
+        "overseer simulate --seeds 10000 --from 1 --json",
+        "overseer simulate --seed 17                     (one alone, with the end of its trace)",
+    ),
+)(simulate)
 app.add_typer(dispute, name="dispute", rich_help_panel=LOOKING)
 app.add_typer(governance, name="governance", rich_help_panel=TALKING)
 app.add_typer(make, name="make", rich_help_panel=MAKING)
@@ -117,8 +138,8 @@ app.command(
 @app.command(
     rich_help_panel=RUNNING,
     epilog=examples(
-        "overseer subsystem votes_db --nats nats://nats:4222 --data-dir /data",
-        "OVERSEER_NATS_URL=nats://nats:4222 overseer subsystem votes_db",
+        "overseer subsystem votes_db --nats tls://nats:4222 --data-dir /data",
+        "OVERSEER_NATS_URL=tls://nats:4222 overseer subsystem votes_db",
     ),
 )
 def subsystem(
@@ -127,6 +148,7 @@ def subsystem(
     data_dir: common.DataDir = None,
     node: common.NodeName = None,
     nats: Annotated[str | None, typer.Option("--nats", help="The provisioned NATS server.", show_default=False)] = None,
+    insecure: common.Insecure = False,
 ) -> None:
     """Run one subsystem as this process (what `run` starts for each; containers start it directly).
 
@@ -134,7 +156,9 @@ def subsystem(
     """
     from overseer.cli.subsystem import subsystem_main
 
-    raise typer.Exit(subsystem_main(name, config, {"data_dir": data_dir, "node": node, "nats.url": nats}))
+    raise typer.Exit(
+        subsystem_main(name, config, {"data_dir": data_dir, "node": node, "nats.url": nats, "nats.insecure": insecure or None})
+    )
 
 
 @app.command(
@@ -165,6 +189,12 @@ def run_app(arguments: Sequence[str]) -> int:
     """Run the command line; returns the exit code."""
     common.heed_sigterm()
     try:
+        for argument in arguments:
+            # Bytes of the command line that are no text: nothing could be made of them, nor said about them.
+            if any("\udc80" <= character <= "\udcff" for character in argument):
+                common.fail(
+                    f"The argument {argument!a} is not text in UTF-8.", "Check the terminal's encoding; a path can be given by a setting."
+                )
         code = app(args=list(arguments), prog_name="overseer", standalone_mode=False)
         # What a pipe's reader does not want any more shows here, not at the interpreter's end.
         if sys.stdout is not None:  # pyright: ignore[reportUnnecessaryComparison]

@@ -6,12 +6,13 @@ from typing import Annotated
 import typer
 
 from overseer.cli import common
-from overseer.cli.common import ConfigFile, DataDir, Json, NatsUrl, NodeName, load_settings, print_json, run_async, say
+from overseer.cli.common import ConfigFile, DataDir, Insecure, Json, NatsUrl, NodeName, load_settings, print_json, run_async, say
 from overseer.nats.accounts import PROVISIONER
 from overseer.nats.context import context_name, write_context
 from overseer.nats.keys import KeyFolder
 from overseer.nats.provision import Change
-from overseer.node.bus import connected_as, embedded_server, node_accounts, provisioner
+from overseer.nats.server import EmbeddedServer
+from overseer.node.bus import connected_as, embedded_server, node_accounts, provisioned, provisioner, tls_files
 from overseer.node.catalogue import build_subsystems
 
 __all__ = ["nats_context", "provision"]
@@ -25,6 +26,7 @@ def provision(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
     accounts: Annotated[bool, typer.Option("--accounts", help="Print the accounts part of a server's configuration, and stop.")] = False,
     delete: Annotated[bool, typer.Option("--delete", help="Also delete consumers that nobody declares any more.")] = False,
+    insecure: Insecure = False,
     json: Json = False,
 ) -> None:
     """Make keys, streams and consumers what the subsystems declare. Idempotent; shows what it changes. `run` does it by itself.
@@ -32,26 +34,24 @@ def provision(
     For a server of your own (--nats): write the output of --accounts into a file that its configuration includes, reload it,
     then provision.
     """
-    loaded = load_settings(config, data_dir, node, nats)
+    loaded = load_settings(config, data_dir, node, nats, nats__insecure=insecure or None)
     declarations = [s.declaration for s in build_subsystems(loaded).values()]
     text = node_accounts(loaded.config, declarations)
     if accounts:
         typer.echo(text)
         return
 
-    async def work(url: str) -> list[Change]:
+    async def work(url: str, server: EmbeddedServer | None = None) -> list[Change]:
         async with connected_as(loaded.config, url, PROVISIONER) as connection:
-            doer = provisioner(loaded.config, connection, declarations)
-            changes = await doer.plan() if dry_run else await doer.apply(delete=delete)
-            if not dry_run:
-                await doer.verify()
-            return changes
+            if dry_run:
+                return await provisioner(loaded.config, connection, declarations).plan()
+            return await provisioned(loaded.config, connection, declarations, server, delete=delete)
 
     async def main() -> list[Change]:
         if loaded.config.nats.url:
             return await work(loaded.config.nats.url)
         async with embedded_server(loaded.config, declarations) as server:
-            return await work(server.url)
+            return await work(server.url, server)
 
     changes = run_async(main)
     if json:
@@ -77,7 +77,14 @@ def nats_context(
         common.fail(f"There is no user {user!r}.", "Use operator or reader.")
     keys = KeyFolder(loaded.config.keys_dir)
     keys.public(user)
-    path = write_context(loaded.config.node, url=common.server_url(loaded), seed_file=keys.path(user), user=user, folder=folder)
+    path = write_context(
+        loaded.config.node,
+        url=common.server_url(loaded),
+        seed_file=keys.path(user),
+        user=user,
+        tls=tls_files(loaded.config),
+        folder=folder,
+    )
     name = context_name(loaded.config.node, user)
     if json:
         print_json({"context": name, "file": str(path)})

@@ -24,6 +24,7 @@ from overseer.feeds.files import FeedFileError
 from overseer.nats.keys import UnusableKey
 from overseer.nats.provision import ApiError, DangerousSettings
 from overseer.nats.server import ServerError
+from overseer.nats.tls import UnusableCertificate
 from overseer.node.catalogue import SECTIONS
 from overseer.node.client import Client, Refused
 from overseer.node.folder import FolderInUse, NodeFolder, NotRunning, RunInfo
@@ -36,6 +37,7 @@ __all__ = [
     "USER_ERROR",
     "ConfigFile",
     "DataDir",
+    "Insecure",
     "Json",
     "NatsUrl",
     "NodeName",
@@ -65,6 +67,7 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", help="Configuration
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="The node's folder (default: overseer-data).", show_default=False)]
 NodeName = Annotated[str | None, typer.Option("--node", help="The node's name (default: node).", show_default=False)]
 NatsUrl = Annotated[str | None, typer.Option("--nats", help="An existing NATS server instead of an embedded one.", show_default=False)]
+Insecure = Annotated[bool, typer.Option("--insecure", help="Speak to NATS in clear beyond this machine, without TLS.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 T = TypeVar("T")
@@ -103,6 +106,7 @@ _MENDABLE = (
     NotRunning,
     FolderInUse,
     UnusableKey,
+    UnusableCertificate,
     ServerError,
     DangerousSettings,
     ApiError,

@@ -190,7 +190,8 @@ def _verified(loaded: Loaded, name: str) -> Verdict:
         if first > 1 and names:
             base = reader.open_checkpoint(names[0])
         subsystem = build_subsystem(name, loaded)
-        return run_async(lambda: verify_store(subsystem, loaded.config.node, reader, base))
+        kept_ms = loaded.config.limits.command_outcomes_kept_ms
+        return run_async(lambda: verify_store(subsystem, loaded.config.node, reader, base, outcomes_kept_ms=kept_ms))
     finally:
         if base is not None:
             base.close()

@@ -5,21 +5,29 @@ overseer make bundle --valid 0-6 --invalid 7,8 | overseer send register_vote -
 Without --validators or --keys the keys are those of the development chain that `overseer run` feeds, session by session.
 """
 
+import contextlib
 import json as json_module
 from pathlib import Path
 from typing import Annotated, Any
 
+import anyio
 import typer
 
+from messages.chain_api import Best, Header
 from messages.message import Message
 from messages.polkadot import VoteKind
 from messages.scale import candidate_hash
 from overseer.cli import common
-from overseer.cli.common import examples, plain_message
+from overseer.cli.common import examples, load_settings, plain_message
 from overseer.feeds.author import genesis_of
 from overseer.feeds.endless import EndlessChain, EndlessShape
 from overseer.feeds.keyring import KeyFileError, Keyring
 from overseer.feeds.make import make_block, make_bundle, make_receipt, make_validators, make_vote
+from overseer.nats.keys import UnusableKey
+from overseer.node.client import Refused
+from overseer.node.folder import NotRunning
+from overseer.ports.bus import BusError
+from overseer.settings import ConfigError, Loaded
 
 __all__ = ["make"]
 
@@ -33,6 +41,9 @@ make = typer.Typer(
 
 # The feed's own by default (feed.seed).
 DEV_SEED = "0"
+_FIRST_SESSION = 1
+# How long the running node is waited for: this is a convenience.
+_NODE_MS = 1_000
 
 Seed = Annotated[str, typer.Option(help="Everything follows from it: the same seed makes the same keys and candidates.")]
 Keys = Annotated[Path | None, typer.Option("--keys", help="A key file, instead of the seed's keys.", show_default=False)]
@@ -43,9 +54,30 @@ Count = Annotated[
     ),
 ]
 SessionIndex = Annotated[int, typer.Option("--session", min=0, help="Session index.")]
+VotedSession = Annotated[
+    int | None,
+    typer.Option("--session", min=0, help="Session index (default: that of the node that runs here, else 1).", show_default=False),
+]
 ParaId = Annotated[int, typer.Option("--para", min=0, help="Parachain id.")]
 RelayParent = Annotated[str | None, typer.Option("--relay-parent", help="The relay parent (default: the genesis).", show_default=False)]
 Label = Annotated[str, typer.Option("--label", help="Tells candidates of one seed apart.")]
+
+
+def _present_session(given: int | None) -> int:
+    """The session given, else that of the running node's best block; 1 where no node runs or none answers."""
+    if given is not None:
+        return given
+    # Where the configuration is broken, the other commands say so: this one works without any.
+    with contextlib.suppress(ConfigError, NotRunning, UnusableKey, BusError, Refused):
+        return anyio.run(_session_of_node, load_settings())
+    return _FIRST_SESSION
+
+
+async def _session_of_node(loaded: Loaded) -> int:
+    async with common.running_client(loaded) as client:
+        best = await client.query(Best(), timeout_ms=_NODE_MS)
+    assert isinstance(best, Header)
+    return best.session
 
 
 def _keyring(seed: str, keys: Path | None, count: int | None, session: int) -> Keyring:
@@ -123,12 +155,13 @@ def vote(
     seed: Seed = DEV_SEED,
     keys: Keys = None,
     count: Count = None,
-    session: SessionIndex = 1,
+    session: VotedSession = None,
     label: Label = "candidate",
     para: ParaId = 1000,
     relay_parent: RelayParent = None,
 ) -> None:
     """One signed vote, as it stands in a bundle's `explicit_votes`: [validator, kind, signature, hashes]."""
+    session = _present_session(session)
     made = _receipt(seed, label, para, relay_parent)
     ring = _keyring(seed, keys, count, session)
     if index >= len(ring):
@@ -154,13 +187,14 @@ def bundle(
     seed: Seed = DEV_SEED,
     keys: Keys = None,
     count: Count = None,
-    session: SessionIndex = 1,
+    session: VotedSession = None,
     label: Label = "candidate",
     para: ParaId = 1000,
     relay_parent: RelayParent = None,
     number: Annotated[int, typer.Option(min=0, help="Block number (a hint).")] = 1,
 ) -> None:
     """A dispute's gossip with real signatures: the body of `register_vote`."""
+    session = _present_session(session)
     ring = _keyring(seed, keys, count, session)
     kinds = (
         (backing, VoteKind.BACKING_SECONDED),

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from overseer.cli import common
-from overseer.cli.common import ConfigFile, DataDir, Json, NatsUrl, NodeName, load_settings, print_json, run_async, say
+from overseer.cli.common import ConfigFile, DataDir, Insecure, Json, NatsUrl, NodeName, load_settings, print_json, run_async, say
 from overseer.feeds.files import read
 from overseer.nats.connection import Connection
 from overseer.node.catalogue import SECTIONS
@@ -34,11 +34,19 @@ def run(
     external_subsystems: Annotated[
         bool, typer.Option("--external-subsystems", help="Start no subsystem, only watch them: containers run them (needs --nats).")
     ] = False,
+    insecure: Insecure = False,
     json: Json = False,
 ) -> None:
     """Run a node: an embedded NATS server (or --nats URL), one process per subsystem, a feed of blocks. Ctrl-C ends it."""
     loaded = load_settings(
-        config, data_dir, node, nats, feed__source=feed, in_process=in_process or None, external_subsystems=external_subsystems or None
+        config,
+        data_dir,
+        node,
+        nats,
+        feed__source=feed,
+        in_process=in_process or None,
+        external_subsystems=external_subsystems or None,
+        nats__insecure=insecure or None,
     )
     _check_feed(loaded.config.feed.source)
 
@@ -113,15 +121,29 @@ def status(config: ConfigFile = None, data_dir: DataDir = None, json: Json = Fal
         raise typer.Exit(1)
 
 
+def _age(ms: int) -> str:
+    """How long a message has been waiting; "" for less than a second, which is ordinary."""
+    return f"{ms / 1000:.0f} s" if ms >= 1_000 else ""
+
+
 def _show(report: NodeReport, folder: Path) -> None:
     for wrong in report.wrong:
         say(f"[bold red]wrong:[/] {escape(wrong)}")
     say(f"node [bold]{report.node}[/] on {folder}: {report.url}, http://127.0.0.1:{report.http_port}, up {report.up_s} s")
     stream = report.stream
     say(f"stream {stream.name}: messages {stream.first} to {stream.last}, {stream.bytes / 1e6:.1f} MB of {stream.bytes_max / 1e6:.0f} MB")
-    table = Table("subsystem", "state", "restarts", "processed to", "waiting", "dead letters", "note", box=None, pad_edge=False)
+    table = Table("subsystem", "state", "restarts", "processed to", "waiting", "oldest", "dead letters", "note", box=None, pad_edge=False)
     for row in report.subsystems:
-        table.add_row(row.name, row.state, str(row.restarts), str(row.position), str(row.pending), str(row.dead_letters), row.note)
+        table.add_row(
+            row.name,
+            row.state,
+            str(row.restarts),
+            str(row.position),
+            str(row.pending),
+            _age(row.oldest_ms),
+            str(row.dead_letters),
+            row.note,
+        )
     common.console.print(table)
     for row in report.subsystems:
         if row.last_failure:

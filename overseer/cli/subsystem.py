@@ -10,6 +10,7 @@ import anyio
 
 from overseer.failures import lone
 from overseer.nats.keys import UnusableKey
+from overseer.nats.tls import UnusableCertificate
 from overseer.node.catalogue import CATALOGUE, SECTIONS, build_subsystem
 from overseer.node.hosting import serve_subsystem
 from overseer.observe.logs import configure_logs, logger
@@ -26,10 +27,22 @@ from overseer.supervise.stopping import StopRequest, watch_signals
 __all__ = ["KILL_AT", "subsystem_main"]
 
 # What a restart cannot mend: the supervisor gives up at once and names it.
-_FATAL = (SecondCopy, EvolveFailed, JournalBroken, BadDeclaration, StoreLocked, StoreCorrupted, WrongStore, UnusableKey, BusDenied)
+_FATAL = (
+    SecondCopy,
+    EvolveFailed,
+    JournalBroken,
+    BadDeclaration,
+    StoreLocked,
+    StoreCorrupted,
+    WrongStore,
+    UnusableKey,
+    UnusableCertificate,
+    BusDenied,
+)
 
-# For the crash tests: "<subsystem> <step> <count> <file>": SIGKILL to ourselves when that step is passed for the count-th time,
-# unless the file is there; it is made then, so that the restarted process goes on.
+# For the crash tests: "<subsystem> <step> <count> <file> <kills>", several separated by ";". SIGKILL to ourselves when that step
+# is passed for the count-th time in this process, until the file holds a byte for each of so many kills (1 when left out).
+# A count such as "1-8" is another one in each process, in turn.
 KILL_AT = "OVERSEER_TEST_KILL_AT"
 
 
@@ -86,17 +99,26 @@ def _report(name: str, loaded: Loaded, error: BaseException) -> int:
 
 
 def _kill_at(name: str) -> Callable[[Step], None] | None:
-    wanted = os.environ.get(KILL_AT, "").split(" ")
-    if len(wanted) != 4 or wanted[0] != name or Path(wanted[3]).exists():
-        return None
-    left = int(wanted[2])
+    for switch in os.environ.get(KILL_AT, "").split(";"):
+        match switch.split():
+            case [wanted, step, count, file, *kills] if wanted == name:
+                done = Path(file).stat().st_size if Path(file).exists() else 0
+                first, _, last = count.partition("-")
+                turn = int(first) + done % (int(last or first) - int(first) + 1)
+                return _killer(Step(step), turn, Path(file)) if done < int(kills[0] if kills else 1) else None
+            case _:
+                continue
+    return None
 
+
+def _killer(wanted: Step, left: int, file: Path) -> Callable[[Step], None]:
     def kill(step: Step) -> None:
         nonlocal left
-        if step.value == wanted[1]:
+        if step is wanted:
             left -= 1
             if left == 0:
-                Path(wanted[3]).touch()
+                with file.open("ab") as counter:
+                    counter.write(b"x")
                 os.kill(os.getpid(), signal.SIGKILL)
 
     return kill

@@ -16,6 +16,8 @@ __all__ = ["decode_main", "encode_main"]
 # The limits of messages.codec, repeated to stay light (a test compares them).
 BODY_BYTES_MAX = 768 * 1024
 DEPTH_MAX = 16
+# From here on a body may hold more values than can be shown in good time: it is checked first.
+UNCHECKED_BYTES_MAX = 64 * 1024
 # Bodies up to this many characters are shown on one line.
 LINE_CHARACTERS = 120
 USER_ERROR = 2
@@ -109,6 +111,13 @@ def _readable(data: bytes) -> str:
 
 
 def _loads(data: bytes) -> object:
+    if len(data) > UNCHECKED_BYTES_MAX:
+        from messages.codec import OWN_ITEMS_MAX, CodecError, decode_raw
+
+        try:
+            return decode_raw(data, most=OWN_ITEMS_MAX)
+        except CodecError as error:
+            raise _BodyError(f"not CBOR as messages use it: {error}") from None
     import io
 
     import cbor2

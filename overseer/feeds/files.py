@@ -12,7 +12,7 @@ from typing import BinaryIO, Literal, NamedTuple
 
 import msgspec
 
-from messages.codec import BODY_BYTES_MAX, DEPTH_MAX, CodecError, decode, encode
+from messages.codec import BODY_BYTES_MAX, DEPTH_MAX, ITEMS_MAX, CodecError, decode, encode
 from messages.contract import load
 from messages.message import Kind, Message, Spec
 from messages.text import JSON_BYTES_MAX, from_json, to_json
@@ -162,11 +162,15 @@ def _expect(data: mmap.mmap, at: int, expected: bytes) -> int:
 def _item_end(data: mmap.mmap, at: int, limit: int) -> int:
     """Where the CBOR item at `at` ends, by its heads alone: nothing is decoded, and nothing beyond `limit` looked at."""
     open_items = [1]
+    items = 0
     while open_items:
         if not open_items[-1]:
             open_items.pop()
             continue
         open_items[-1] -= 1
+        items += 1
+        if items > ITEMS_MAX:
+            raise _Fault("too_many_items", f"more than {ITEMS_MAX} values")
         major, value, at = _head(data, at)
         if major in (2, 3):
             at += value

@@ -8,9 +8,10 @@ disk.on_step = fail_at(SYNCED)     # faults: the hook may raise at any step of a
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from enum import Enum
 
+import anyio
 from anyio.lowlevel import cancel_shielded_checkpoint
 
 from overseer.memory.rows import MemoryRows
@@ -38,6 +39,10 @@ class MemoryDisk:
         self.identity: StoreIdentity | None = None
         # Called at each step of a commit. What it raises comes out of `commit` (StoreFull: the handle is then dead).
         self.on_step: Callable[[CommitStep], None] | None = None
+        # How long a sync takes: awaited between WRITTEN and SYNCED.
+        self.syncing: Callable[[], Awaitable[None]] | None = None
+        # Sees what a commit wrote once it is durable (also when that is by a crash that kept it).
+        self.on_durable: Callable[[WriteSet], None] | None = None
         self.rows = MemoryRows([])
         self.kept: dict[str, MemoryRows] = {}
         # Durable commits so far.
@@ -45,7 +50,12 @@ class MemoryDisk:
         self._owner: MemoryStore | None = None
         # What undoes the last commits, the latest last; of an unsynced one too.
         self._undo: deque[WriteSet] = deque(maxlen=history + 1)
-        self._unsynced = False
+        self._unsynced: WriteSet | None = None
+
+    @property
+    def history(self) -> int:
+        """How many synced commits can be lost now."""
+        return len(self._undo) - (self._unsynced is not None)
 
     def crash(self, *, keep_unsynced: bool = False, lose_commits: int = 0) -> None:
         """The process is gone. An unsynced commit is lost (power) or kept (a mere kill), never torn.
@@ -54,11 +64,11 @@ class MemoryDisk:
         """
         if self._owner is not None:
             self._owner.die("the process crashed")
-        if self._unsynced and keep_unsynced:
-            self.commits += 1
-        elif self._unsynced:
+        if keep_unsynced:
+            self.sync()
+        elif self._unsynced is not None:
             self.rows.apply(self._undo.pop())
-        self._unsynced = False
+        self._unsynced = None
         if lose_commits > len(self._undo):
             raise ValueError(f"{lose_commits} commits to lose, {len(self._undo)} in the history")
         for _ in range(lose_commits):
@@ -66,16 +76,18 @@ class MemoryDisk:
             self.commits -= 1
 
     def backup(self) -> "MemoryDisk":
-        """A copy as of now, to be opened in its place later."""
+        """A copy of what is durable now, to be opened in its place later."""
         other = MemoryDisk(history=(self._undo.maxlen or 1) - 1)
         other.identity = self.identity
         other.rows = self.rows.copy()
+        if self._unsynced is not None:
+            other.rows.apply(self._undo[-1])
         other.kept = {name: rows.copy() for name, rows in self.kept.items()}
         other.commits = self.commits
         return other
 
     def acquire(self, owner: "MemoryStore") -> None:
-        if self._unsynced:
+        if self._unsynced is not None:
             self.crash()
         if self._owner is not None:
             raise StoreLocked("another process has this store open", where="memory")
@@ -90,12 +102,15 @@ class MemoryDisk:
         undo = self.rows.inverse(writes)
         self.rows.apply(writes)
         self._undo.append(undo)
-        self._unsynced = True
+        self._unsynced = writes
 
     def sync(self) -> None:
         """The second half."""
-        self._unsynced = False
-        self.commits += 1
+        durable, self._unsynced = self._unsynced, None
+        if durable is not None:
+            self.commits += 1
+            if self.on_durable is not None:
+                self.on_durable(durable)
 
 
 class _Reader:
@@ -164,7 +179,11 @@ class MemoryStore(_Reader):
             self._step(CommitStep.BEGIN)
             self.disk.write(writes)
             self._step(CommitStep.WRITTEN)
-            await cancel_shielded_checkpoint()
+            if self.disk.syncing is None:
+                await cancel_shielded_checkpoint()
+            else:
+                with anyio.CancelScope(shield=True):
+                    await self.disk.syncing()
             # A crash meanwhile has dealt with what was unsynced.
             self._alive()
             self.disk.sync()

@@ -1,11 +1,12 @@
 """Accounts: who may say what on the bus, derived from the declarations alone. Declarations and public keys in, text out.
 
-JetStream lives in the account BUS, in which no human user and no subsystem sits. Every subsystem, the overseer, and every
-operator and reader has an account of its own; what one may do is a service that BUS exports to it and it imports. Permissions
-within one account would not do: a user may name a reply subject that it may not publish to, and the server would publish its
-answer there. Between accounts an answer goes back to whoever asked, and nowhere else.
+JetStream lives in the account BUS, in which nobody sits. Every subsystem, the overseer, its provisioner, and every operator and
+reader has an account of its own; what one may do is a service that BUS exports to it and it imports. Permissions within one
+account would not do: a user may name a reply subject that it may not publish to, and the server would publish its answer
+there. Between accounts an answer goes back to whoever asked, and nowhere else.
 
-    BUS              streams, consumers, the bucket; its one user per node, the provisioner, manages them and nothing else
+    BUS              streams, consumers, the bucket; it has no user
+    <node>-provisioner  makes streams and consumers and trims; appends nothing
     <node>-<name>    one per subsystem: sends what it declares, pulls from its own consumers, serves its own queries
     <node>-overseer  conclude, own facts, reading
     <node>-operator  commands as `op_operator`, requests, queries, history, live view
@@ -55,6 +56,11 @@ _OVERSEER_SENDS: tuple[type[Message], ...] = (Conclude, IncarnationStarted, Park
 # What every subsystem says besides what it declares.
 _ALL_SEND: tuple[type[Message], ...] = (IncarnationStarted, Parked)
 
+# Connections of one account at a time: so that nobody can take all that the server has (`max_connections`). A process has one,
+# two while it is replaced; people have one for each command and view.
+CONNECTIONS_MAX = 8
+PEOPLES_CONNECTIONS_MAX = 48
+
 Responses = Literal["singleton", "stream"]
 
 
@@ -63,11 +69,15 @@ class DeclarationConflict(ValueError):
 
 
 class NodeUsers(msgspec.Struct, frozen=True, kw_only=True):
-    """One node as the accounts see it. `keys` holds the public key of each of `user_names(...)`."""
+    """One node as the accounts see it. `keys` holds the public key of each of `user_names(...)`.
+
+    `coming` holds the next public key of those whose key is being rotated: meanwhile both are taken.
+    """
 
     node: str
     declarations: tuple[Declaration, ...]
     keys: Mapping[str, str]
+    coming: Mapping[str, str] = {}
     operators: tuple[str, ...] = ("operator",)
     readers: tuple[str, ...] = ("reader",)
 
@@ -87,12 +97,15 @@ def user_names(
 
 def account_name(node: str, user: str) -> str:
     """The account of `user`: what a responder is told of its caller."""
-    return BUS if user == PROVISIONER else f"{node}-{user}"
+    return f"{node}-{user}"
 
 
-def inbox_prefix(user: str) -> str:
-    """Where `user` gets answers; it may subscribe to nothing else outside its declaration."""
-    return f"_INBOX_{user}"
+def inbox_prefix(user: str, node: str) -> str:
+    """Where `user` gets answers; it may subscribe to nothing else outside its declaration.
+
+    Nobody shares it, on another node either: what is delivered there comes out of the one account BUS.
+    """
+    return f"_INBOX.{node}.{user}"
 
 
 def operator_sender(operator: str) -> str:
@@ -134,9 +147,11 @@ class _Account(msgspec.Struct, kw_only=True):
     """One account with its one user, before it is written out."""
 
     name: str
+    node: str
     user: str
-    key: str
+    keys: list[str]
     uses: list[_Use]
+    connections_max: int = CONNECTIONS_MAX
     # Services of other accounts: (account, subject).
     asks: list[tuple[str, str]] = []
     serves: list[_Service] = []
@@ -151,13 +166,11 @@ def accounts_config(nodes: Sequence[NodeUsers]) -> str:
     The embedded server includes it; an existing server or cluster includes it likewise (`include accounts.conf`).
     Raises DeclarationConflict.
     """
-    accounts: list[_Account] = []
-    provisioners: list[str] = []
     for users in nodes:
         _check(users)
-        accounts += _node_accounts(users)
-        provisioners.append(_provisioner(users))
-    bodies = [_bus(accounts, provisioners), *(_account(a) for a in accounts)]
+    owned = [owned for users in nodes for owned in _consumers_of(users)]
+    accounts = [account for users in nodes for account in _node_accounts(users, owned)]
+    bodies = [_bus(accounts), *(_account(a) for a in accounts)]
     return "system_account: SYS\naccounts {\nSYS {}\n" + "\n".join(bodies) + "\n}\n"
 
 
@@ -182,12 +195,27 @@ def _check(users: NodeUsers) -> None:
 # ------------------------------------------------------------------------------------------------ who may do what
 
 
-def _node_accounts(users: NodeUsers) -> list[_Account]:
+def _node_accounts(users: NodeUsers, owned: Sequence[tuple[str, str]]) -> list[_Account]:
+    """`owned`: the consumers of all subsystems of all nodes, as (stream, durable)."""
     return [
         *(_subsystem(users, declaration) for declaration in users.declarations),
         _overseer(users),
-        *(_operator(users, name) for name in users.operators),
+        _provisioner(users),
+        *(_operator(users, name, owned) for name in users.operators),
         *(_reader(users, name) for name in users.readers),
+    ]
+
+
+def _keys(users: NodeUsers, name: str) -> list[str]:
+    """The key, and the one that is about to replace it."""
+    return list(dict.fromkeys([users.keys[name], *([users.coming[name]] if name in users.coming else [])]))
+
+
+def _consumers_of(users: NodeUsers) -> list[tuple[str, str]]:
+    return [
+        (stream, durable_name(users.node, declaration.name, stream))
+        for declaration in users.declarations
+        for stream in _consumed_streams(users.node, declaration)
     ]
 
 
@@ -218,7 +246,7 @@ def _subsystem(users: NodeUsers, declaration: Declaration) -> _Account:
     uses.append(_Use("$JS.API.INFO"))
     for stream in _streams_of(node, declaration):
         uses += [_Use(f"$JS.API.STREAM.INFO.{stream}"), _Use(f"$JS.API.STREAM.MSG.GET.{stream}")]
-    return _Account(name=account_name(node, name), user=name, key=users.keys[name], uses=uses, serves=_services(users, name))
+    return _Account(name=account_name(node, name), node=node, user=name, keys=_keys(users, name), uses=uses, serves=_services(users, name))
 
 
 def _services(users: NodeUsers, name: str) -> list[_Service]:
@@ -274,8 +302,9 @@ def _overseer(users: NodeUsers) -> _Account:
     uses.append(_Use(f"$O.{pov_bucket(node)}.>"))
     return _Account(
         name=account_name(node, OVERSEER),
+        node=node,
         user=OVERSEER,
-        key=users.keys[OVERSEER],
+        keys=_keys(users, OVERSEER),
         uses=uses,
         asks=[(account_name(node, d.name), f"overseer.{node}.{d.name}.qry.>") for d in users.declarations],
         serves=_services(users, OVERSEER),
@@ -283,7 +312,19 @@ def _overseer(users: NodeUsers) -> _Account:
     )
 
 
-def _operator(users: NodeUsers, name: str) -> _Account:
+def _provisioner(users: NodeUsers) -> _Account:
+    """Manages the node's streams, consumers and bucket, and the network's; purges. Appends nothing."""
+    node = users.node
+    uses = [_Use("$JS.API.INFO"), _Use("$JS.API.STREAM.NAMES"), _Use("$JS.API.STREAM.LIST")]
+    for stream in (node_stream(node), net_stream(), _bucket_stream(node)):
+        uses += [_Use(f"$JS.API.STREAM.{verb}.{stream}") for verb in ("CREATE", "UPDATE", "INFO", "PURGE", "MSG.GET")]
+        uses += [_Use(f"$JS.API.CONSUMER.{verb}.{stream}") for verb in ("LIST", "NAMES")]
+        uses += [_Use(f"$JS.API.CONSUMER.{verb}.{stream}.*") for verb in ("INFO", "DELETE")]
+        uses.append(_Use(f"$JS.API.CONSUMER.CREATE.{stream}.>"))
+    return _Account(name=account_name(node, PROVISIONER), node=node, user=PROVISIONER, keys=_keys(users, PROVISIONER), uses=uses)
+
+
+def _operator(users: NodeUsers, name: str, owned: Sequence[tuple[str, str]]) -> _Account:
     node = users.node
     uses = [
         _Use(build(node, operator_sender(name), command.spec))
@@ -303,17 +344,21 @@ def _operator(users: NodeUsers, name: str) -> _Account:
             _Use(f"$JS.ACK.{stream}.>"),
             _Use(f"$JS.FC.{stream}.>"),
         ]
-    for declaration in users.declarations:
-        for stream in _consumed_streams(node, declaration):
-            refused += _tampering(stream, durable_name(node, declaration.name, stream))
+    inbox = f"{inbox_prefix(name, node)}.>"
+    for stream, durable in owned:
+        # The network's stream is shared: other nodes' consumers there are as little an operator's business.
+        if stream in (node_stream(node), net_stream()):
+            refused += _tampering(stream, durable)
     return _Account(
         name=account_name(node, name),
+        node=node,
         user=name,
-        key=users.keys[name],
+        keys=_keys(users, name),
         uses=uses,
         asks=_peoples_asks(users, requests=True),
-        views=[*_live_views(node), (f"{inbox_prefix(name)}.>", f"{inbox_prefix(name)}.>")],
+        views=[*_live_views(node), (inbox, inbox)],
         refused=refused,
+        connections_max=PEOPLES_CONNECTIONS_MAX,
     )
 
 
@@ -325,17 +370,20 @@ def _tampering(stream: str, durable: str) -> list[str]:
         f"$JS.API.CONSUMER.DELETE.{stream}.{durable}",
         f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}",
         f"$JS.ACK.{stream}.{durable}.>",
+        f"$JS.FC.{stream}.{durable}.>",
     ]
 
 
 def _reader(users: NodeUsers, name: str) -> _Account:
     return _Account(
         name=account_name(users.node, name),
+        node=users.node,
         user=name,
-        key=users.keys[name],
+        keys=_keys(users, name),
         uses=_reading(users.node),
         asks=_peoples_asks(users, requests=False),
         views=_live_views(users.node),
+        connections_max=PEOPLES_CONNECTIONS_MAX,
     )
 
 
@@ -380,18 +428,20 @@ def _account(account: _Account) -> str:
     publish = [*(use.subject for use in account.uses), *dict.fromkeys(subject for _, subject in account.asks)]
     publish += ["_R_.>"] if account.serves else []
     own = [service.subject for service in account.serves]
-    inbox = f"{inbox_prefix(account.user)}.>"
+    inbox = f"{inbox_prefix(account.user, account.node)}.>"
     subscribe = [inbox, *own, *(["overseer.>"] if account.views else [])]
+    users = [_user(key, publish, subscribe, account.refused) for key in account.keys]
     return (
         f"{_quoted(account.name)} {{\n"
-        f"  users: [ {_user(account.key, publish, subscribe, account.refused)} ]\n"
+        f"  limits: {{ max_connections: {account.connections_max} }}\n"
+        f"  users: {_list(users)}\n"
         f"  imports: {_list(imports)}\n"
         f"  exports: {_list(exports)}\n"
         f"}}"
     )
 
 
-def _bus(accounts: Sequence[_Account], provisioners: Sequence[str]) -> str:
+def _bus(accounts: Sequence[_Account]) -> str:
     services: dict[_Use, list[str]] = {}
     views: dict[str, list[str]] = {}
     for account in accounts:
@@ -401,16 +451,4 @@ def _bus(accounts: Sequence[_Account], provisioners: Sequence[str]) -> str:
             views.setdefault(there, []).append(account.name)
     exports = [_export(use.subject, use.responses, names) for use, names in services.items()]
     exports += [f"{{ stream: {_quoted(subject)}, accounts: {json.dumps(names)} }}" for subject, names in views.items()]
-    return f"{BUS} {{\n  jetstream: enabled\n  users: {_list(provisioners)}\n  exports: {_list(exports)}\n}}"
-
-
-def _provisioner(users: NodeUsers) -> str:
-    """Manages the node's streams, consumers and bucket, and the network's; purges. Appends nothing."""
-    publish = ["$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST"]
-    for stream in (node_stream(users.node), net_stream(), _bucket_stream(users.node)):
-        publish += [
-            *(f"$JS.API.STREAM.{verb}.{stream}" for verb in ("CREATE", "UPDATE", "INFO", "PURGE", "MSG.GET")),
-            *(f"$JS.API.CONSUMER.{verb}.{stream}" for verb in ("LIST", "NAMES")),
-            *(f"$JS.API.CONSUMER.{verb}.{stream}.>" for verb in ("CREATE", "INFO", "DELETE")),
-        ]
-    return _user(users.keys[PROVISIONER], publish, [f"{inbox_prefix(PROVISIONER)}.>"])
+    return f"{BUS} {{\n  jetstream: enabled\n  exports: {_list(exports)}\n}}"

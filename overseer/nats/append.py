@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from overseer.nats.connection import Connection, Unanswered
+from overseer.nats.connection import Connection, NobodyListens, Unanswered
 from overseer.ports.bus import BusError, BusRefused, BusUnavailable, OutcomeUnknown, Outgoing, StreamFull, WrongLastSequence
 
 __all__ = ["append_batch", "append_one", "refusal"]
@@ -36,6 +36,8 @@ async def append_one(connection: Connection, message: Outgoing, condition: Mappi
         reply = await connection.request(message.subject, message.body, headers=headers or None, timeout_ms=timeout_ms)
     except Unanswered as error:
         raise OutcomeUnknown(str(error)) from error
+    except NobodyListens as error:
+        raise BusUnavailable(f"no stream takes {message.subject} now: it is nearly full (see `overseer status`), or not there") from error
     return _stored_sequence(reply.body)
 
 

@@ -25,7 +25,7 @@ from overseer.nats.wire import parse_headers, parse_status, wire_text
 from overseer.ports.bus import BusDenied, BusError, BusUnavailable, MessageTooLarge
 from overseer.ports.envelope import header_bytes
 
-__all__ = ["Connection", "Listening", "Reply", "Unanswered", "connect"]
+__all__ = ["Connection", "Listening", "NobodyListens", "Reply", "Unanswered", "connect"]
 
 # A session attempt as a whole: the client's own limits cover its steps only.
 _OPEN_TIMEOUT_S = 10.0
@@ -33,6 +33,13 @@ _OPEN_TIMEOUT_S = 10.0
 
 class Unanswered(BusUnavailable):
     """Sent, but no answer came: whether it had an effect is unknown."""
+
+
+class NobodyListens(BusUnavailable):
+    """Nothing takes that subject now: no service, no stream."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(f"nobody listens on {subject}")
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -81,7 +88,7 @@ async def connect(
     *,
     name: str,
     inbox_prefix: str,
-    nkey_seed: str | None = None,
+    nkey_seed: str | Callable[[], str] | None = None,
     credentials: Path | None = None,
     tls: ssl.SSLContext | None = None,
     connect_wait_ms: int = 10_000,
@@ -93,12 +100,13 @@ async def connect(
     """Connect, waiting at most `connect_wait_ms` for the first session; from then on reconnect for ever.
 
     `url` may hold user and password; several urls are servers of one cluster. `nkey_seed` and `credentials` (a .creds file)
-    exclude each other. After `liveness_interval_ms` of silence the server is asked for a sign of life; the session
+    exclude each other; a seed that may be rotated is given as a function, asked at each session. With `tls` nothing is said
+    to a server that does not speak TLS. After `liveness_interval_ms` of silence the server is asked for a sign of life; the session
     is given up when none comes within `liveness_timeout_ms`. Raises BusUnavailable (nobody there in time) and BusDenied (the
     server does not take this user).
     """
     options: dict[str, Any] = {"name": name, "inbox_prefix": inbox_prefix}
-    if nkey_seed is not None:
+    if isinstance(nkey_seed, str):
         options["nkeys_seed_str"] = nkey_seed
     if credentials is not None:
         options["user_credentials"] = credentials
@@ -109,7 +117,7 @@ async def connect(
         liveness_interval_s=liveness_interval_ms / 1000,
         liveness_timeout_s=liveness_timeout_ms / 1000,
     )
-    connection = Connection(servers, tls, options, inbox_prefix, pace)
+    connection = Connection(servers, tls, options, inbox_prefix, pace, seed=None if isinstance(nkey_seed, str) else nkey_seed)
     try:
         await connection.first_session(connect_wait_ms / 1000)
     except BaseException:
@@ -128,10 +136,13 @@ class Connection:
         options: dict[str, Any],
         inbox_prefix: str,
         pace: Pace,
+        *,
+        seed: Callable[[], str] | None = None,
     ) -> None:
         self._servers = servers
         self._tls = tls
         self._options = options
+        self._seed = seed
         self._pace = pace
         self._session: Session | None = None
         self._cause: BusError = BusUnavailable(f"not yet connected to {_shown(servers)}")
@@ -250,7 +261,7 @@ class Connection:
                 # Seen, even where the publish raised first.
                 answered.exception()
         if not reply_body and raw_headers and parse_status(raw_headers)[0] == "503":
-            raise BusUnavailable(f"nobody listens on {subject}")
+            raise NobodyListens(subject)
         return Reply(parse_headers(raw_headers), reply_body, raw_headers)
 
     def expect(self, subjects: Sequence[str], fail: Callable[[BusError], None]) -> Callable[[], None]:
@@ -315,7 +326,7 @@ class Connection:
                     await self._begin(session)
                 except Exception as error:
                     # Whatever it is (a key that cannot be read, too): reconnecting never ends, and the cause is told to callers.
-                    self._cause = _why_not(error, session, self._servers)
+                    self._cause = self._why_not(error, session)
                 else:
                     pause_s = self._pace.reconnect_s
                     await self._watch(session)
@@ -332,7 +343,15 @@ class Connection:
             self._cause = BusUnavailable("the connection was closed")
             self._lose()
 
+    def _why_not(self, error: Exception, session: Session) -> BusError:
+        cause = _why_not(error, session, self._servers)
+        if isinstance(cause, BusDenied) and self._seed is not None and self._seed() != self._options.get("nkeys_seed_str"):
+            return BusUnavailable("the key was rotated while connecting")
+        return cause
+
     async def _begin(self, session: Session) -> None:
+        if self._seed is not None:
+            self._options["nkeys_seed_str"] = self._seed()
         async with asyncio.timeout(_OPEN_TIMEOUT_S):
             await session.open(self._servers, tls=self._tls, **self._options)
             for listening in list(self._listening):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -94,14 +95,21 @@ class NatsExchange:
         version: str = "0.1.0",
         metadata: Mapping[str, str] | None = None,
         requests_in_flight_max: int = 1_024,
+        requests_per_caller_max: int = 256,
         publish_timeout_ms: int = 5_000,
         drain_ms: int = 5_000,
     ) -> None:
-        """`version` (x.y.z) and `metadata` are shown by discovery. What comes beyond `requests_in_flight_max` is refused as busy."""
+        """`version` (x.y.z) and `metadata` are shown by discovery.
+
+        What comes beyond `requests_in_flight_max`, or beyond `requests_per_caller_max` from one account, is refused as busy: so
+        nobody takes all places.
+        """
         self._connection = connection
         self._version = version
         self._metadata = dict(metadata or {})
         self._in_flight_max = requests_in_flight_max
+        self._per_caller_max = requests_per_caller_max
+        self._by_caller: Counter[str] = Counter()
         self._publish_timeout_ms = publish_timeout_ms
         self._drain_s = drain_ms / 1000
         self._listening: list[Listening] = []
@@ -172,13 +180,20 @@ class NatsExchange:
         if not reply:
             return
         to = wire_text(reply)
-        if len(self._answering) >= self._in_flight_max:
+        caller = caller_account(headers)
+        if len(self._answering) >= self._in_flight_max or self._by_caller[caller] >= self._per_caller_max:
             endpoint.errors += 1
             endpoint.last_error = _error_line(BUSY)
             _track(self._telling, self._respond(to, Response(b"", {}, BUSY)))
             return
-        request = Request(wire_text(subject), parse_headers(headers), body, caller_account(headers))
-        _track(self._answering, self._answer(endpoint, request, to))
+        request = Request(wire_text(subject), parse_headers(headers), body, caller)
+        self._by_caller[caller] += 1
+        _track(self._answering, self._answer(endpoint, request, to)).add_done_callback(lambda _: self._answered(caller))
+
+    def _answered(self, caller: str) -> None:
+        self._by_caller[caller] -= 1
+        if not self._by_caller[caller]:
+            del self._by_caller[caller]
 
     async def _answer(self, endpoint: _Endpoint, request: Request, to: str) -> None:
         started_ns = time.perf_counter_ns()
@@ -223,7 +238,7 @@ def caller_account(headers: bytes) -> str:
             try:
                 told = msgspec.json.decode(line[len(_REQUEST_INFO) :])
                 return str(told["acc"])
-            except (msgspec.DecodeError, KeyError, TypeError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
                 return ""
     return ""
 
@@ -232,10 +247,11 @@ def _error_line(error: tuple[str, str]) -> str:
     return f"{error[0]}: {error[1]}"[:500]
 
 
-def _track(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+def _track(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     task = asyncio.get_running_loop().create_task(work)
     tasks.add(task)
     task.add_done_callback(tasks.discard)
+    return task
 
 
 async def _finish(tasks: set[asyncio.Task[None]], wait_s: float) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, cast
 
 import nkeys  # pyright: ignore[reportMissingTypeStubs]
 
-from overseer.nats.private_files import private_folder, write_private
+from overseer.nats.private_files import private_folder, sync_folder, write_private
 
 __all__ = ["KeyFolder", "Seed", "UnusableKey"]
 
@@ -23,6 +23,8 @@ _nkeys = cast(Any, nkeys)
 # The raw size of an Ed25519 seed.
 _SEED_BYTES = 32
 _SUFFIX = ".nk"
+# A seed is 58 characters; what is longer is none.
+_FILE_BYTES_MAX = 256
 _USER = re.compile(r"^[a-z][a-z0-9_]{0,63}$")
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -103,31 +105,77 @@ class KeyFolder:
         return self._checked(user)[0]
 
     def rotate(self, user: str) -> str:
-        """Give `user` a new key; returns its public key.
+        """Give `user` a new key at once; returns its public key. For a server that does not run.
 
         The server takes it with the next reload of the configuration, which also ends connections made with the old one.
+        Where one runs: `prepare`, reload, `adopt`, reload. At no moment is the key in the file one that the server refuses.
         """
-        self._ensure_folder()
-        write_private(self.path(user), _fresh().reveal() + "\n")
+        self.prepare(user)
+        self.adopt(user)
         return self.public(user)
 
-    def _ensure_folder(self) -> None:
-        private_folder(self.folder)
+    # --- in two steps ----------------------------------------------------------------------------------------------------
+
+    def prepare(self, user: str) -> str:
+        """Make the next key of `user` beside the present one, if there is none yet; returns its public key."""
+        self._ensure_folder()
+        write_private(self._next_path(user), _fresh().reveal() + "\n", replace=False)
+        return self.coming_seed(user).public()
+
+    def adopt(self, user: str) -> None:
+        """Put the prepared key in the place of the present one; a kill leaves either. Raises UnusableKey without one."""
+        self.coming_seed(user)
+        self._next_path(user).replace(self.path(user))
+        sync_folder(self.folder)
+
+    def discard(self, user: str) -> None:
+        """Forget a prepared key."""
+        self._next_path(user).unlink(missing_ok=True)
+
+    def coming(self, users: Iterable[str]) -> dict[str, str]:
+        """The public keys that are prepared, by user."""
+        return {user: self.coming_seed(user).public() for user in users if self._next_path(user).exists()}
+
+    def coming_seed(self, user: str) -> Seed:
+        """The prepared key. Raises UnusableKey."""
+        return _read(self._next_path(user))[0]
+
+    def strangers(self, users: Iterable[str]) -> list[Path]:
+        """What lies in the folder and is no key of `users`, drafts of a killed process among it."""
+        known = {path for user in users for path in (self.path(user), self._next_path(user))}
+        return sorted(path for path in self.folder.iterdir() if path not in known) if self.folder.is_dir() else []
+
+    def check_folder(self) -> None:
+        """Raises UnusableKey when others can enter the folder."""
         if os.name == "posix" and self.folder.stat().st_mode & _OTHERS:
             raise UnusableKey(self.folder, "others can enter the folder", f"run: chmod 700 {self.folder}")
 
+    def _next_path(self, user: str) -> Path:
+        return self.path(user).with_suffix(f"{_SUFFIX}.next")
+
+    def _ensure_folder(self) -> None:
+        private_folder(self.folder)
+        self.check_folder()
+
     def _checked(self, user: str) -> tuple[Seed, str]:
-        path = self.path(user)
-        try:
-            mode = path.stat().st_mode
-            seed = Seed(path.read_text(encoding="ascii").strip())
-        except FileNotFoundError:
-            raise UnusableKey(path, "there is none", "run: overseer provision") from None
-        except UnicodeDecodeError:
-            raise UnusableKey(path, "not an nkey seed", "remove it; a new one is made at the next start") from None
-        if os.name == "posix" and mode & _OTHERS:
-            raise UnusableKey(path, "others can read it", f"run: chmod 600 {path}, and rotate the key")
-        try:
-            return seed, seed.public()
-        except ValueError as error:
-            raise UnusableKey(path, str(error), "remove it; a new one is made at the next start") from None
+        return _read(self.path(user))
+
+
+def _read(path: Path) -> tuple[Seed, str]:
+    """The seed in a file and its public key. Raises UnusableKey."""
+    try:
+        with path.open("rb") as file:
+            # Of the open file, not of whatever has the name by then.
+            mode = os.fstat(file.fileno()).st_mode
+            raw = file.read(_FILE_BYTES_MAX)
+    except FileNotFoundError:
+        raise UnusableKey(path, "there is none", "run: overseer provision") from None
+    if os.name == "posix" and mode & _OTHERS:
+        user = path.name.partition(".")[0]
+        raise UnusableKey(path, "others can read it", f"run: chmod 600 {path}, then overseer keys rotate {user}")
+    try:
+        seed = Seed(raw.decode("ascii").strip())
+        return seed, seed.public()
+    except ValueError as error:
+        why = "not an nkey seed" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise UnusableKey(path, why, "remove it; a new one is made at the next start") from None

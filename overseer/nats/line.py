@@ -11,6 +11,7 @@ import msgspec
 from overseer.nats.append import append_batch, append_one, compare_and_set, refusal
 from overseer.nats.connection import Connection
 from overseer.nats.pull import Cut, Pull
+from overseer.nats.quota import fill_of
 from overseer.nats.trimming import TRIMMED_BELOW
 from overseer.nats.wire import parse_headers
 from overseer.ports.bus import BusError, BusUnavailable, Delivery, Outgoing, StoredMessage, StreamState
@@ -67,9 +68,7 @@ class NatsLine:
         metadata: dict[str, str] = answer["config"].get("metadata") or {}
         # Trimming leaves each sender's last message where it is: what is there below the mark is not the history from there on.
         trimmed_below = min(int(metadata.get(TRIMMED_BELOW, "0")), last + 1)
-        used = ((state["messages"], answer["config"].get("max_msgs", -1)), (state["bytes"], answer["config"].get("max_bytes", -1)))
-        fill = max((is_ / most for is_, most in used if most > 0), default=0.0)
-        return StreamState(metadata.get(STREAM_ID_KEY, ""), max(first, trimmed_below), last, fill)
+        return StreamState(metadata.get(STREAM_ID_KEY, ""), max(first, trimmed_below), last, fill_of(answer))
 
     async def message_at(self, sequence: int) -> StoredMessage | None:
         if sequence < 1:

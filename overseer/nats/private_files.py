@@ -5,7 +5,7 @@ import os
 import secrets
 from pathlib import Path
 
-__all__ = ["private_folder", "write_private"]
+__all__ = ["private_folder", "sync_folder", "write_private"]
 
 
 def private_folder(folder: Path) -> None:
@@ -32,10 +32,11 @@ def write_private(path: Path, text: str, *, replace: bool = True) -> None:
                 os.link(draft, path)
     finally:
         draft.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Names made, replaced or removed in the folder are on disk when this returns."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)

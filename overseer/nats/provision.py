@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, cast
 
 import msgspec
 
+from overseer.nats.hardening import server_dangers
 from overseer.nats.resources import STREAM_ID, STREAM_NODE, SUBSYSTEM, WantedConsumer, WantedStream
 
 __all__ = ["Api", "ApiError", "Change", "DangerousSettings", "Drift", "Provisioner", "call", "server_dangers"]
@@ -127,15 +128,18 @@ class Provisioner:
                 done.append(change)
         return done
 
-    async def verify(self, varz: Mapping[str, Any] | None = None) -> None:
-        """Raise DangerousSettings when something dangerous is not as wanted. `varz`: the server's, where it can be read."""
+    async def verify(self, varz: Mapping[str, Any] | None = None, *, also: Sequence[str] = ()) -> None:
+        """Raise DangerousSettings when something dangerous is not as wanted.
+
+        `varz`: the server's, where it can be read; `also`: dangers that the caller has found by other ways.
+        """
         plan = await self.plan()
         dangers = [f"{c.kind} {c.name} does not exist" for c in plan if c.action == "create"]
         dangers += [f"{c.kind} {c.name}: {drift}" for c in plan for drift in c.drifts if drift.field in c.dangerous]
         level = int((await call(self._api, "INFO")).get("api", {}).get("level", 0))
         if level < API_LEVEL_MIN:
             dangers.append(f"the server's JetStream API level is {level}; at least {API_LEVEL_MIN} (nats-server 2.14) is needed")
-        dangers += server_dangers(varz) if varz is not None else []
+        dangers += [*(server_dangers(varz) if varz is not None else []), *also]
         if dangers:
             raise DangerousSettings(dangers)
 
@@ -189,20 +193,6 @@ async def consumer_infos(api: Api, stream: str) -> list[dict[str, Any]]:
         found += consumers
         if not consumers or len(found) >= int(page["total"]):
             return found
-
-
-def server_dangers(varz: Mapping[str, Any]) -> list[str]:
-    """What of a server's own settings could lose messages, from its monitoring page `varz`."""
-    jetstream = cast(Mapping[str, Any], varz.get("jetstream") or {})
-    config = cast(Mapping[str, Any], jetstream.get("config") or {})
-    dangers: list[str] = []
-    if not config:
-        dangers.append("the server has no JetStream: enable it")
-    elif not config.get("sync_always"):
-        dangers.append("the server acknowledges before it syncs: set jetstream.sync_interval to always")
-    if not varz.get("auth_required"):
-        dangers.append("the server takes clients without a key: include the accounts file, and set no no_auth_user")
-    return dangers
 
 
 # ------------------------------------------------------------------------------------------------ comparing

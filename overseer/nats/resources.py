@@ -162,24 +162,21 @@ def _stream(
 
 
 def _bucket(node: str, limits: BusLimits) -> WantedStream:
-    """An object store as the stock tools know it: chunks and metadata under `$O.<bucket>`."""
+    """An object store as the stock tools read it: chunks and metadata under `$O.<bucket>`.
+
+    Without rollups, by which whoever may put one object could wipe all: objects are named by their hash and put once.
+    """
     bucket = pov_bucket(node)
     name = f"OBJ_{bucket}"
     guarded: dict[str, Any] = {
+        **_KEEPS_EVERYTHING,
         "subjects": [f"$O.{bucket}.C.>", f"$O.{bucket}.M.>"],
-        "retention": "limits",
-        "storage": "file",
-        "discard": "new",
         "num_replicas": limits.replicas,
-        "max_age": 0,
-        "persist_mode": None,
     }
     config: dict[str, Any] = {
         "name": name,
         **guarded,
         "description": f"PoVs of node {node}, by their hash",
-        "allow_rollup_hdrs": True,
-        "allow_direct": False,
         "max_bytes": limits.pov_bytes_max,
         "metadata": {STREAM_NODE: node},
     }

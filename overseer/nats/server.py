@@ -16,7 +16,6 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
-from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -25,6 +24,7 @@ import anyio
 import msgspec
 
 from overseer.nats.private_files import private_folder, write_private
+from overseer.nats.tls import TlsFiles, is_loopback
 
 __all__ = ["EmbeddedServer", "ServerError", "ServerNotFound", "ServerSettings", "TlsFiles", "find_server", "server_config"]
 
@@ -34,6 +34,9 @@ STOP_MS = 10_000
 RELOAD_MS = 5_000
 # A predecessor on the same folder that is about to end (its parent was killed) gets this long.
 LOCK_MS = 5_000
+# It tells its ports when it has read its store; a stream that it then calls lost stays so.
+DAMAGED_MS = 1_000
+_UNRECOVERED = "could not be recovered"
 _POLL_MS = 10
 _POLL_MS_MAX = 200
 _MONITOR_BYTES_MAX = 4 * 1024 * 1024
@@ -58,23 +61,17 @@ class ServerNotFound(ServerError):
         )
 
 
-class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
-    """Certificates for a server that is reachable from elsewhere; clients must show one of the same authority."""
-
-    certificate: Path
-    key: Path
-    authority: Path
-
-
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The server's bounds. Defaults are for one node on a small machine."""
 
     name: str = "overseer"
-    # An address other than loopback needs `tls`.
+    # An address other than loopback needs `tls`, or `insecure`.
     host: str = "127.0.0.1"
     # 0: take a free one once, and keep it.
     port: int = 0
     tls: TlsFiles | None = None
+    # In clear beyond loopback all the same: somebody has said so, and sees to the network.
+    insecure: bool = False
     # All streams and buckets together; creating one beyond it is refused. Keep it below the free disk space: a full disk
     # makes the server silent, this bound makes it answer with an error.
     store_bytes_max: int = 6 * 1024**3
@@ -113,8 +110,8 @@ def find_server() -> Path:
 
 def server_config(settings: ServerSettings, folder: Path, ports: tuple[int, int]) -> str:
     """The configuration file of a server with its data in `folder`, at (client port, monitoring port); -1 takes a free one."""
-    if settings.tls is None and not _loopback(settings.host):
-        raise ServerError(f"refusing to listen on {settings.host} without TLS: give certificates, or use 127.0.0.1")
+    if settings.tls is None and not is_loopback(settings.host) and not settings.insecure:
+        raise ServerError(f"refusing to listen on {settings.host} without TLS: give certificates (nats.tls), or use 127.0.0.1")
     # Settings of this file are JSON values, which the format takes as they are.
     lines: dict[str, object] = {
         "server_name": settings.name,
@@ -144,14 +141,20 @@ def server_config(settings: ServerSettings, folder: Path, ports: tuple[int, int]
         },
     }
     if settings.tls is not None:
-        lines["tls"] = {
-            "cert_file": str(settings.tls.certificate),
-            "key_file": str(settings.tls.key),
-            "ca_file": str(settings.tls.authority),
-            "verify": True,
-            "min_version": "1.3",
-        }
+        lines["tls"] = _tls_block(settings.tls)
     return "".join(f"{key}: {json.dumps(value)}\n" for key, value in lines.items()) + "include accounts.conf\n"
+
+
+def _tls_block(tls: TlsFiles) -> dict[str, object]:
+    if tls.certificate is None or tls.key is None:
+        raise ServerError("a server needs a certificate and its key: set nats.tls.cert and nats.tls.key")
+    return {
+        "cert_file": str(tls.certificate),
+        "key_file": str(tls.key),
+        "ca_file": str(tls.authority),
+        "verify": tls.verify,
+        "min_version": "1.3",
+    }
 
 
 class _Ports(msgspec.Struct, frozen=True):
@@ -160,15 +163,18 @@ class _Ports(msgspec.Struct, frozen=True):
 
 
 class EmbeddedServer:
-    """One `nats-server` process on one folder. `accounts` is the text of `overseer.nats.accounts.accounts_config`.
+    """One `nats-server` process on one folder. `accounts` gives the text of `overseer.nats.accounts.accounts_config`: the one
+    in force, asked at every start (keys are rotated meanwhile), or the text itself.
 
     Not for concurrent use: one task starts, stops and reloads it; `monitor` and `exited` are for anybody.
     """
 
-    def __init__(self, folder: Path, accounts: str, *, settings: ServerSettings | None = None) -> None:
+    def __init__(self, folder: Path, accounts: str | Callable[[], str], *, settings: ServerSettings | None = None) -> None:
         self.folder = folder.absolute()
         self.settings = settings or ServerSettings()
-        self._accounts = accounts
+        self._current = accounts if callable(accounts) else None
+        # What is in force, or was last.
+        self._accounts = accounts if isinstance(accounts, str) else ""
         self._process: subprocess.Popen[bytes] | None = None
         # Our end of the pipe that tells the server's kernel-side watch that we are alive.
         self._alive: int | None = None
@@ -191,7 +197,7 @@ class EmbeddedServer:
     def url(self) -> str:
         """Where clients connect; stays the same over restarts."""
         scheme = "tls" if self.settings.tls else "nats"
-        return f"{scheme}://{_authority(self.settings.host)}:{self._known_ports().client}"
+        return f"{scheme}://{_authority(_reachable(self.settings.host))}:{self._known_ports().client}"
 
     @property
     def monitor_url(self) -> str:
@@ -211,6 +217,10 @@ class EmbeddedServer:
             raise ServerError(f"nats-server is already running (pid {self.pid})")
         executable = find_server()
         private_folder(self.folder)
+        if self.settings.tls is not None:
+            self.settings.tls.check()
+        if self._current is not None:
+            self._accounts = self._current()
         write_private(self.folder / "accounts.conf", self._accounts)
         ports = self._kept_ports()
         try:
@@ -258,6 +268,7 @@ class EmbeddedServer:
     async def _ready(self, ports: _Ports) -> None:
         process = cast("subprocess.Popen[bytes]", self._process)
         told = self.folder / f"{find_server().name}_{process.pid}.ports"
+        damaged_since = None
         with anyio.move_on_after(START_MS / 1000):
             while process.poll() is None:
                 actual = _told_ports(told)
@@ -266,6 +277,13 @@ class EmbeddedServer:
                         write_private(self.folder / "ports.json", msgspec.json.encode(actual).decode())
                     if await self.healthy():
                         return
+                    damage = await self.complaint()
+                    damaged_since = damaged_since or anyio.current_time() if _UNRECOVERED in damage else None
+                    if damaged_since is not None and anyio.current_time() - damaged_since > DAMAGED_MS / 1000:
+                        raise ServerError(
+                            f"the stream's files in {self.folder} are damaged: {damage}. `overseer repair nats` puts them aside; "
+                            "the subsystems then publish again what they have stored"
+                        )
                 await anyio.sleep(_POLL_MS / 1000)
             raise ServerError(f"nats-server ended with code {process.returncode} at its start", self._log_tail())
         raise ServerError(f"nats-server was not ready after {START_MS} ms", self._log_tail())
@@ -334,6 +352,13 @@ class EmbeddedServer:
         except (OSError, ServerError):
             return False
 
+    async def complaint(self) -> str:
+        """What it says is wrong with it (a stream that could not be recovered, or written); "" when nothing, or it says nothing."""
+        try:
+            return str((await self.monitor("healthz")).get("error", ""))
+        except (OSError, ServerError):
+            return ""
+
     async def monitor(self, page: str) -> dict[str, Any]:
         """A page of its monitoring (varz, jsz, connz, healthz). Raises OSError when it cannot be reached, ServerError."""
         stream = await anyio.connect_tcp("127.0.0.1", self._known_ports().monitor)
@@ -383,11 +408,9 @@ async def _until(condition: Callable[[], bool]) -> None:
         pause_ms = min(2 * pause_ms, _POLL_MS_MAX)
 
 
-def _loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _reachable(host: str) -> str:
+    """Where clients of this machine connect to a server that listens on `host`: every address is loopback as well."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 def _authority(host: str) -> str:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+import nats.errors
 from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -50,6 +51,13 @@ class _Transport(TcpTransport):
         if self._io_writer is not None:
             self._io_writer.transport.abort()
 
+    def is_encrypted(self) -> bool:
+        return self._io_writer is not None and self._io_writer.get_extra_info("ssl_object") is not None
+
+
+class NotEncrypted(nats.errors.Error):
+    """TLS is wanted and was not offered."""
+
 
 class Session(Client):
     """`open()` once, use, `end()`. `ended` is set when nothing will come any more, `cause` then says why."""
@@ -59,12 +67,17 @@ class Session(Client):
         self.ended = asyncio.Event()
         self.cause = "the connection was lost"
         self._denied = denied
+        self._tls_wanted = False
         self._sinks: dict[int, Sink] = {}
         self._handles: dict[int, Subscription] = {}
         self._ps = cast(Parser, WireParser(self))
 
     async def open(self, servers: Sequence[str], *, tls: ssl.SSLContext | None, **options: Any) -> None:
-        """Connect to the first server that takes us. Raises OSError or nats.errors.Error."""
+        """Connect to the first server that takes us. Raises OSError or nats.errors.Error.
+
+        With `tls` a server that does not offer TLS (or somebody between us who hides that it does) is told nothing.
+        """
+        self._tls_wanted = tls is not None
         try:
             await self.connect(
                 list(servers),
@@ -89,6 +102,9 @@ class Session(Client):
         with contextlib.suppress(Exception):
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await self.close()
+        # Where closing failed half way, nats-py leaves them waiting for ever.
+        for left in list(self._subs.values()):
+            left._stop_processing()  # pyright: ignore[reportPrivateUsage]
         self._cut()
         self._over()
 
@@ -177,6 +193,13 @@ class Session(Client):
 
     # --- what nats-py calls ----------------------------------------------------------------------------------------------
 
+    def _connect_command(self) -> bytes:
+        # Called once the server has introduced itself, and TLS is on if it asked for it: nats-py goes on without.
+        encrypted = isinstance(self._transport, _Transport) and self._transport.is_encrypted()
+        if self._tls_wanted and not encrypted:
+            raise NotEncrypted("the server does not offer TLS, which this connection demands")
+        return super()._connect_command()
+
     async def _connect_to_server(self, s: Srv) -> None:
         s.last_attempt = time.monotonic()
         self._transport = transport = _Transport()
@@ -185,6 +208,9 @@ class Session(Client):
     async def _read_loop(self) -> None:
         try:
             await super()._read_loop()
+        except OSError as error:
+            # A reset is met once more while nats-py flushes on its way out.
+            self.cause = f"{type(error).__name__}: {error}"
         finally:
             # However it ended: an error that escapes it leaves a client that says it is connected and hears nothing.
             self._over()

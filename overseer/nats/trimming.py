@@ -4,17 +4,23 @@ A subsystem acknowledges after its synced commit, so its consumer's ack floor is
 each sender always stays: it is that sender's published mark, which it compares and sets with every publish.
 """
 
+import sys
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from overseer.nats.provision import Api, call, consumer_infos, metadata_of
+from overseer.nats.quota import fill_of
 from overseer.nats.resources import SUBSYSTEM
 
 __all__ = ["TRIMMED_BELOW", "Holder", "Trimmed", "lowest_position", "trim"]
 
 # Metadata of the stream: what is missing below this sequence was trimmed, and is not lost.
 TRIMMED_BELOW = "overseer_trimmed_below"
+
+# A stream of large messages could be full of history alone.
+_HISTORY_FILL_MAX = 0.5
 
 
 class Holder(msgspec.Struct, frozen=True, order=True):
@@ -51,11 +57,11 @@ def _holder(info: dict[str, Any], last: int) -> Holder:
 
 async def trim(api: Api, stream: str, *, below: int | None = None, keep: int) -> Trimmed:
     """Purge messages before `below` (exclusive; none: as far as allowed), but none that a subsystem may still need and
-    not the newest `keep`. Raises ApiError.
+    not the newest `keep`, or fewer where so many would take up more than half of what the stream may hold. Raises ApiError.
     """
     info = await call(api, f"STREAM.INFO.{stream}", {"subjects_filter": ">"})
     lowest = await lowest_position(api, stream)
-    bounds = [int(info["state"]["last_seq"]) - keep + 1]
+    bounds = [int(info["state"]["last_seq"]) - min(keep, _history_max(info)) + 1]
     if below is not None:
         bounds.append(below)
     held_by = ""
@@ -69,6 +75,12 @@ async def trim(api: Api, stream: str, *, below: int | None = None, keep: int) ->
     await _mark(api, stream, info["config"], bound)
     purged = await _purge(api, stream, sorted(info["state"].get("subjects") or {}), bound)
     return Trimmed(messages=purged, below=bound, held_by=held_by)
+
+
+def _history_max(info: Mapping[str, Any]) -> int:
+    """How many messages, of the present average size, are half of what the stream may hold: history must not fill it."""
+    fill = fill_of(info)
+    return int(_HISTORY_FILL_MAX * info["state"]["messages"] / fill) if fill else sys.maxsize
 
 
 async def _mark(api: Api, stream: str, config: dict[str, Any], bound: int) -> None:

@@ -7,11 +7,14 @@ stream. The server stores such messages (seen on 2.15.1), so this parser takes e
 
 import json
 import re
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 __all__ = ["WireEvents", "WireParser", "parse_headers", "parse_status", "wire_text"]
 
 _PREAMBLE = b"NATS/1.0"
+# What no server sends: it would be kept until it is whole. A server's max_payload is 64 MiB at most, an INFO some KiB.
+_PAYLOAD_BYTES_MAX = 65 * 1024 * 1024
+_LINE_BYTES_MAX = 1024 * 1024
 _LONE_BYTES = re.compile("[\udc80-\udcff]")
 
 
@@ -45,6 +48,8 @@ class WireParser:
         while True:
             line_end = buffer.find(b"\r\n", at)
             if line_end < 0:
+                if len(buffer) - at > _LINE_BYTES_MAX:
+                    raise ValueError(f"a line of more than {_LINE_BYTES_MAX} bytes")
                 break
             line = buffer[at:line_end]
             if not line.startswith((b"MSG ", b"HMSG ")):
@@ -54,13 +59,17 @@ class WireParser:
             # [H]MSG <subject> <sid> [reply] [header size] <size>, single spaces; none of the fields can hold a space.
             fields = line.split(b" ")
             with_headers = fields[0] == b"HMSG"
+            if not 4 <= len(fields) - with_headers <= 5:
+                raise ValueError(f"not a message of the NATS protocol: {line[:100]!r}")
             start = line_end + 2
-            stop = start + int(fields[-1])
+            stop = start + _size(fields[-1])
+            body_start = start + _size(fields[-2]) if with_headers else start
+            if body_start > stop:
+                raise ValueError(f"headers larger than the message: {line[:100]!r}")
             if len(buffer) < stop + 2:
                 break
-            body_start = start + int(fields[-2]) if with_headers else start
             reply = fields[3] if len(fields) == 5 + with_headers else b""
-            self._events.on_message(int(fields[2]), fields[1], reply, buffer[start:body_start], buffer[body_start:stop])
+            self._events.on_message(_size(fields[2]), fields[1], reply, buffer[start:body_start], buffer[body_start:stop])
             at = stop + 2
         self._rest = buffer[at:]
 
@@ -72,9 +81,27 @@ class WireParser:
         elif line.startswith(b"-ERR"):
             self._events.on_error(wire_text(line[4:]).strip().strip("'"))
         elif line.startswith(b"INFO "):
-            await self._events.on_info(json.loads(line[5:]))
+            await self._events.on_info(_info(line[5:]))
         elif not line.startswith(b"+OK"):
             raise ValueError(f"not an operation of the NATS protocol: {line[:100]!r}")
+
+
+def _size(field: bytes) -> int:
+    """A size or subscription number. Raises ValueError: a negative size would have the same bytes read for ever."""
+    if not field.isdigit() or len(field) > 18 or int(field) > _PAYLOAD_BYTES_MAX:
+        raise ValueError(f"not a number of the NATS protocol: {field[:40]!r}")
+    return int(field)
+
+
+def _info(text: bytes) -> dict[str, Any]:
+    """Raises ValueError."""
+    try:
+        info = json.loads(text)
+    except RecursionError:
+        raise ValueError("an INFO nested too deep") from None
+    if not isinstance(info, dict):
+        raise ValueError("an INFO that is no object")
+    return cast(dict[str, Any], info)
 
 
 def wire_text(raw: bytes) -> str:

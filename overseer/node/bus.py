@@ -1,25 +1,53 @@
 """The node's bus: an embedded server or an existing one, with accounts, streams and consumers as declared."""
 
+import signal
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+
+import anyio
+from anyio.abc import TaskStatus
 
 from overseer.config import Config
 from overseer.graph import filters, net_filters
 from overseer.nats.accounts import NodeUsers, accounts_config, inbox_prefix, user_names
 from overseer.nats.connection import Connection, connect
-from overseer.nats.keys import KeyFolder
+from overseer.nats.hardening import greeting_dangers, meet
+from overseer.nats.keys import KeyFolder, UnusableKey
 from overseer.nats.provision import Change, Provisioner
 from overseer.nats.resources import BusLimits, node_consumers, node_streams
-from overseer.nats.server import EmbeddedServer, ServerSettings
+from overseer.nats.server import EmbeddedServer, ServerError, ServerSettings
+from overseer.nats.tls import TlsFiles, context_for
 from overseer.node.folder import NodeFolder
+from overseer.observe.logs import logger
+from overseer.ports.bus import BusUnavailable
 from overseer.subsystem import Declaration
 
-__all__ = ["FEED", "OPERATORS", "READERS", "bus_limits", "connected_as", "embedded_server", "node_accounts", "provisioned", "provisioner"]
+__all__ = [
+    "FEED",
+    "OPERATORS",
+    "READERS",
+    "RELOAD_SIGNAL",
+    "bus_limits",
+    "connect_as",
+    "connected_as",
+    "dangers_at_the_door",
+    "embedded_server",
+    "heed_new_keys",
+    "node_accounts",
+    "node_users",
+    "provisioned",
+    "provisioner",
+    "tls_files",
+]
 
 # Who feeds blocks, and people.
 FEED = "feed"
 OPERATORS = ("operator", FEED)
 READERS = ("reader",)
+
+
+# Tells the overseer that keys were changed: it puts the accounts into force anew.
+RELOAD_SIGNAL = signal.SIGUSR1
 
 
 def bus_limits(config: Config) -> BusLimits:
@@ -28,12 +56,27 @@ def bus_limits(config: Config) -> BusLimits:
     )
 
 
+def node_users(declarations: Sequence[Declaration]) -> list[str]:
+    """Everybody who has a key on this node. Raises DeclarationConflict."""
+    return user_names(declarations, operators=OPERATORS, readers=READERS)
+
+
 def node_accounts(config: Config, declarations: Sequence[Declaration]) -> str:
-    """The accounts part of a server configuration; makes the keys that are missing. Raises UnusableKey, DeclarationConflict."""
-    names = user_names(declarations, operators=OPERATORS, readers=READERS)
-    keys = KeyFolder(config.keys_dir).ensure(names)
-    users = NodeUsers(node=config.node, declarations=tuple(declarations), keys=keys, operators=OPERATORS, readers=READERS)
+    """The accounts part of a server configuration; makes the keys that are missing. Raises UnusableKey, DeclarationConflict.
+
+    While a key is being rotated, the present and the next one are both taken.
+    """
+    names = node_users(declarations)
+    folder = KeyFolder(config.keys_dir)
+    keys, coming = folder.ensure(names), folder.coming(names)
+    users = NodeUsers(node=config.node, declarations=tuple(declarations), keys=keys, coming=coming, operators=OPERATORS, readers=READERS)
     return accounts_config([users])
+
+
+def tls_files(config: Config) -> TlsFiles | None:
+    """The certificates of the configuration, if there are any."""
+    tls = config.nats.tls
+    return None if tls.ca is None else TlsFiles(authority=tls.ca, certificate=tls.cert, key=tls.key, verify=tls.verify)
 
 
 def embedded_server(config: Config, declarations: Sequence[Declaration]) -> EmbeddedServer:
@@ -43,19 +86,62 @@ def embedded_server(config: Config, declarations: Sequence[Declaration]) -> Embe
         name=f"overseer-{config.node}",
         host=config.nats.host,
         port=config.nats.port,
+        tls=tls_files(config),
+        insecure=config.nats.insecure,
         # A little more than the streams may hold, for what the server keeps beside them.
         store_bytes_max=limits.store_bytes + limits.store_bytes // 8,
     )
-    return EmbeddedServer(NodeFolder(config.data_dir).nats, node_accounts(config, declarations), settings=settings)
+    # What cannot be made is said now; at each start of the server the keys are read anew.
+    node_accounts(config, declarations)
+    return EmbeddedServer(NodeFolder(config.data_dir).nats, lambda: node_accounts(config, declarations), settings=settings)
+
+
+async def heed_new_keys(
+    server: EmbeddedServer | None,
+    config: Config,
+    declarations: Sequence[Declaration],
+    *,
+    task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Reload the server's accounts whenever RELOAD_SIGNAL comes, for ever (`overseer keys rotate` sends it)."""
+    log = logger("overseer")
+    with anyio.open_signal_receiver(RELOAD_SIGNAL) as signals:
+        task_status.started()
+        async for _ in signals:
+            if server is None:
+                log.warning("accounts_not_reloaded", error="not our server: give it the output of `overseer provision --accounts`")
+                continue
+            try:
+                await server.reload(node_accounts(config, declarations))
+                log.info("accounts_reloaded")
+            except (ServerError, UnusableKey, OSError) as error:
+                # The accounts that were in force stay; a server that is just being restarted reads the keys anew.
+                log.error("accounts_not_reloaded", error=str(error))
+
+
+async def connect_as(config: Config, url: str, user: str, *, wait_ms: int) -> Connection:
+    """Connect as one of the node's users. Its key is read at every session: it may have been rotated meanwhile.
+
+    Raises UnusableKey, UnusableCertificate, BusUnavailable, BusDenied.
+    """
+    keys = KeyFolder(config.keys_dir)
+    # Said by name before anything is tried.
+    keys.seed(user)
+    servers = [each.strip() for each in url.split(",")]
+    return await connect(
+        servers,
+        name=f"{config.node}/{user}",
+        inbox_prefix=inbox_prefix(user, config.node),
+        nkey_seed=lambda: keys.seed(user).reveal(),
+        tls=context_for(servers, tls_files(config)),
+        connect_wait_ms=wait_ms,
+    )
 
 
 @asynccontextmanager
 async def connected_as(config: Config, url: str, user: str, *, wait_ms: int = 10_000) -> AsyncGenerator[Connection, None]:
-    """A connection as one of the node's users. Raises UnusableKey, BusUnavailable, BusDenied."""
-    seed = KeyFolder(config.keys_dir).seed(user).reveal()
-    async with await connect(
-        url.split(","), name=f"{config.node}/{user}", inbox_prefix=inbox_prefix(user), nkey_seed=seed, connect_wait_ms=wait_ms
-    ) as connection:
+    """A connection as one of the node's users. Raises UnusableKey, UnusableCertificate, BusUnavailable, BusDenied."""
+    async with await connect_as(config, url, user, wait_ms=wait_ms) as connection:
         yield connection
 
 
@@ -66,10 +152,31 @@ def provisioner(config: Config, connection: Connection, declarations: Sequence[D
 
 
 async def provisioned(
-    config: Config, connection: Connection, declarations: Sequence[Declaration], server: EmbeddedServer | None
+    config: Config, connection: Connection, declarations: Sequence[Declaration], server: EmbeddedServer | None, *, delete: bool = False
 ) -> list[Change]:
-    """Provision and verify; returns what was changed. Raises DangerousSettings, ApiError."""
+    """Provision and verify; returns what was changed. Consumers that nobody declares go with `delete`.
+
+    Raises DangerousSettings, ApiError, BusUnavailable.
+    """
     doer = provisioner(config, connection, declarations)
-    done = await doer.apply()
-    await doer.verify(await server.monitor("varz") if server is not None else None)
+    done = await doer.apply(delete=delete)
+    varz = await server.monitor("varz") if server is not None else None
+    await doer.verify(varz, also=await dangers_at_the_door(config, server.url if server is not None else config.nats.url))
     return done
+
+
+async def dangers_at_the_door(config: Config, url: str) -> list[str]:
+    """What a stranger finds at each of the servers. Raises BusUnavailable when there is none that answers."""
+    servers = [each.strip() for each in url.split(",") if each]
+    tls = context_for(servers, tls_files(config))
+    dangers: list[str] = []
+    failed: list[str] = []
+    for each in servers:
+        try:
+            dangers += greeting_dangers(await meet(each, tls=tls), each, insecure=config.nats.insecure)
+        except (OSError, TimeoutError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
+            # One of a cluster may be away.
+            failed.append(f"{each}: {error or type(error).__name__}")
+    if servers and len(failed) == len(servers):
+        raise BusUnavailable("; ".join(failed))
+    return dangers

@@ -2,6 +2,10 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from secrets import token_hex
+
+import anyio
+import msgspec
 
 from messages.codec import decode, encode
 from messages.message import CATALOG, Kind, Message
@@ -20,13 +24,15 @@ from overseer.nats.accounts import operator_sender
 from overseer.nats.connection import Connection
 from overseer.nats.exchange import NatsExchange
 from overseer.node.bus import connected_as
-from overseer.ports.bus import Outgoing, Response
+from overseer.ports.bus import BusError, BusUnavailable, Outgoing, Response
 
 __all__ = ["Client", "Refused"]
 
 # Longer than an endpoint waits for an outcome, so that its own answer is heard.
 REQUEST_MS = 15_000
 QUERY_MS = 5_000
+# After this long without an answer, and every so often from then on, we look whether the one asked still lives.
+LOOK_MS = 500
 
 
 class Refused(Exception):
@@ -41,6 +47,12 @@ class Refused(Exception):
         self.retriable = retriable
 
 
+class _Discovered(msgspec.Struct):
+    """What matters of the answer to a ping of the discovery protocol."""
+
+    id: str
+
+
 class Client:
     """One user's requests. Made by `Client.connected`."""
 
@@ -49,6 +61,8 @@ class Client:
         self.node = node
         self.user = user
         self._exchange = NatsExchange(connection)
+        # Who answered discovery last, by subsystem: its id is another one after a restart.
+        self._seen: dict[str, str] = {}
 
     @staticmethod
     @asynccontextmanager
@@ -59,8 +73,7 @@ class Client:
 
     async def query(self, query: Message, *, timeout_ms: int = QUERY_MS) -> Message:
         """The reply. Raises Refused, BusError."""
-        subject = build(self.node, "", query.spec)
-        response = await self._exchange.request(subject, encode(query), _headers(query), timeout_ms)
+        response = await self._asked(query, build(self.node, "", query.spec), _headers(query), timeout_ms)
         if response.error is not None:
             raise _refusal(query, response)
         assert query.spec.reply is not None
@@ -68,10 +81,8 @@ class Client:
 
     async def request(self, command: Message, *, command_id: str = "", timeout_ms: int = REQUEST_MS) -> CommandOutcome:
         """The outcome of an accepted command, after its commit. Raises Refused, BusError."""
-        headers = _headers(command)
-        if command_id:
-            headers[HEADER_COMMAND_ID] = command_id
-        response = await self._exchange.request(request_subject(self.node, command.spec), encode(command), headers, timeout_ms)
+        headers = {**_headers(command), HEADER_COMMAND_ID: command_id or token_hex(16)}
+        response = await self._asked(command, request_subject(self.node, command.spec), headers, timeout_ms)
         if response.error is not None and response.error[0] != "409":
             raise _refusal(command, response)
         outcome = decode(CommandOutcome.spec, response.body)
@@ -79,6 +90,52 @@ class Client:
         if outcome.status is not OutcomeStatus.ACCEPTED:
             raise _not_accepted(command, outcome)
         return outcome
+
+    async def _asked(self, message: Message, subject: str, headers: dict[str, str], timeout_ms: int) -> Response:
+        """The answer. When the one asked is killed meanwhile, its successor is asked as soon as it is there, within the same time.
+
+        That has no second effect: a query has none, and a command carries an id. Raises BusError.
+        """
+        owner, body = message.spec.owner, encode(message)
+        until = anyio.current_time() + timeout_ms / 1000
+        while True:
+            response: Response | None = None
+            failed: Exception | None = None
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._watch, owner, tasks.cancel_scope)
+                left_ms = max(1, int((until - anyio.current_time()) * 1000))
+                try:
+                    response = await self._exchange.request(subject, body, headers, left_ms)
+                except Exception as error:
+                    # Not out of the task group: it would come as a group.
+                    failed = error
+                tasks.cancel_scope.cancel()
+            if failed is not None:
+                raise failed
+            if response is not None:
+                return response
+
+    async def _watch(self, owner: str, waiting: anyio.CancelScope) -> None:
+        """Cancel `waiting` when `owner` turns out to be another process than before."""
+        known = self._seen.get(owner, "")
+        pause_s = LOOK_MS / 1000 if known else 0
+        while True:
+            await anyio.sleep(pause_s)
+            pause_s = LOOK_MS / 1000
+            try:
+                reply = await self.connection.request(f"$SRV.PING.{owner}", b"", timeout_ms=LOOK_MS)
+                found = msgspec.json.decode(reply.body, type=_Discovered).id
+            except (BusUnavailable, msgspec.DecodeError):
+                # Nobody there yet, or too busy to say: as long as there is no other one, the one asked may still answer.
+                continue
+            except BusError:
+                # This user may not look.
+                return
+            self._seen[owner] = found
+            if known not in ("", found):
+                waiting.cancel()
+                return
+            known = found
 
     async def inject(self, command: Message, *, command_id: str = "", headers: dict[str, str] | None = None) -> int:
         """Append a command to the stream without waiting for its outcome; returns its sequence. Raises BusError."""

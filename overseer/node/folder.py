@@ -111,5 +111,5 @@ class NodeFolder:
         """The run that is on now, or the last one. Raises NotRunning when there was none."""
         try:
             return msgspec.json.decode(self.run_file.read_bytes(), type=RunInfo)
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
             raise NotRunning(self.path) from None

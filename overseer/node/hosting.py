@@ -1,5 +1,6 @@
 """One subsystem at work: its connection, store, verifier and runner put together; in a process of its own or as a task."""
 
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 
@@ -10,17 +11,19 @@ from messages.message import Kind
 from messages.subjects import net_filter, net_stream, node_stream, own_filter
 from overseer.checks import InlineVerifier, PoolVerifier, Verifier
 from overseer.config import Config, HttpConfig
-from overseer.nats.accounts import durable_name, inbox_prefix
-from overseer.nats.connection import Connection, connect
+from overseer.failures import lone
+from overseer.nats.accounts import durable_name
+from overseer.nats.connection import Connection
 from overseer.nats.exchange import NatsExchange
 from overseer.nats.keys import KeyFolder
 from overseer.nats.line import NatsLine
+from overseer.node.bus import connect_as
 from overseer.node.folder import NodeFolder
 from overseer.observe.http import health_routes, serving
 from overseer.observe.logs import logger
 from overseer.observe.metrics import RunnerInstruments, RunnerMetrics, page
 from overseer.ports.bus import BusError, BusUnavailable
-from overseer.ports.store import StoreIdentity
+from overseer.ports.store import StoreFull, StoreIdentity
 from overseer.rocks.store import RocksStore
 from overseer.runner.observer import Observer, Step
 from overseer.runner.runner import Ports, Runner
@@ -36,6 +39,8 @@ __all__ = ["STORE_SCHEMA", "open_store", "serve_subsystem", "table_names"]
 
 # Raise when the system tables change in a way that older code cannot read.
 STORE_SCHEMA = 1
+# How often a full disk is looked at again: each look opens the store.
+ROOM_LOOK_MS = 1_000
 # How long a metrics page waits for the bus to tell the lag: well below what a scraper, or the overseer, waits for the page.
 LAG_MS = 500
 
@@ -83,12 +88,46 @@ async def serve_subsystem(
 ) -> None:
     """Run `subsystem` until it is told to stop, or concluded. Raises StoreError, RunnerFault, UnusableKey, BusDenied.
 
+    A full disk is waited out, however long that takes: aloud, not ready, and from the store again when there is room.
+    """
+    log, progress, said = logger(subsystem.declaration.name), 0, False
+    while True:
+        try:
+            await _serve(subsystem, config, url=url, run_id=run_id, pulse=pulse, stop=stop, http=http, kill_at=kill_at)
+            return
+        except Exception as error:
+            full = lone(error)
+            if not isinstance(full, StoreFull) or stop.requested:
+                raise
+            if not said:
+                log.error("store_full", error=str(full))
+            said, progress = True, progress + 1
+            pulse.beat(Beat(progress=progress, note=str(full)))
+            with anyio.move_on_after(ROOM_LOOK_MS / 1000):
+                await stop.wait()
+                return
+
+
+async def _serve(
+    subsystem: Subsystem,
+    config: Config,
+    *,
+    url: str,
+    run_id: str,
+    pulse: Pulse,
+    stop: StopRequest,
+    http: HttpConfig | None,
+    kill_at: Callable[[Step], None] | None,
+) -> None:
+    """From opening the store to the end.
+
     `http`: where its pages are served; by default on loopback, on a free port that only the pulse tells.
     `kill_at` sees every step of the runner (the crash tests end the process there).
     """
     declaration = subsystem.declaration
     log = logger(declaration.name)
-    seed = KeyFolder(config.keys_dir).seed(declaration.name)
+    # Named before anything is opened.
+    KeyFolder(config.keys_dir).seed(declaration.name)
     registry = CollectorRegistry()
     metrics = RunnerInstruments(registry).runner(config.node, declaration.name, trouble=lambda text: log.warning("trouble", what=text))
     async with AsyncExitStack() as stack:
@@ -96,7 +135,7 @@ async def serve_subsystem(
         stack.callback(store.close)
         verifier: Verifier = PoolVerifier(config.verification.workers) if config.verification.workers else InlineVerifier()
         stack.push_async_callback(verifier.close)
-        connection = await stack.enter_async_context(await _connect(url, config.node, declaration.name, seed.reveal(), pulse, stop))
+        connection = await stack.enter_async_context(await _connect(config, url, declaration.name, pulse, stop))
         exchange = NatsExchange(connection, metadata={"node": config.node})
         stack.push_async_callback(exchange.close)
         lines = lines_of(connection, config.node, declaration)
@@ -159,6 +198,7 @@ class _Gauges:
         metrics.published(published - self._published)
         self._published = published
         metrics.timers(timers)
+        metrics.blocks(sys.getallocatedblocks())
         # Without a bus the last word on the lag stands.
         with anyio.move_on_after(LAG_MS / 1000), suppress(BusError):
             for name, line in self._lines.items():
@@ -166,14 +206,12 @@ class _Gauges:
         return page(self._registry)
 
 
-async def _connect(url: str, node: str, name: str, seed: str, pulse: Pulse, stop: StopRequest) -> Connection:
+async def _connect(config: Config, url: str, name: str, pulse: Pulse, stop: StopRequest) -> Connection:
     """Connect; wait for a server that is not there yet, alive to the supervisor, until told to stop."""
     progress = 0
     while True:
         try:
-            return await connect(
-                url.split(","), name=f"{node}/{name}", inbox_prefix=inbox_prefix(name), nkey_seed=seed, connect_wait_ms=pulse.period_ms
-            )
+            return await connect_as(config, url, name, wait_ms=pulse.period_ms)
         except BusUnavailable as error:
             if stop.requested:
                 raise

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 
 import anyio
+import msgspec
 from prometheus_client import CollectorRegistry
 
 from messages.codec import encode
@@ -14,25 +15,28 @@ from messages.signals import Conclude
 from messages.subjects import CONTENT_CBOR, HEADER_CONTENT_TYPE, HEADER_SCHEMA, build, node_stream
 from overseer.nats.accounts import OVERSEER, PROVISIONER, durable_name
 from overseer.nats.connection import Connection
-from overseer.nats.provision import ApiError
-from overseer.nats.server import EmbeddedServer, ServerError
-from overseer.nats.trimming import trim
-from overseer.node.bus import connected_as, embedded_server, provisioned
+from overseer.nats.server import EmbeddedServer, ServerError, ServerNotFound
+from overseer.node.bus import connected_as, embedded_server, heed_new_keys, provisioned
 from overseer.node.catalogue import build_subsystems
 from overseer.node.elsewhere import ElsewhereChild, looking_at
 from overseer.node.feeding import feed
 from overseer.node.folder import NodeFolder, RunInfo
 from overseer.node.hosting import serve_subsystem
+from overseer.node.housekeeping import keep_room
+from overseer.node.lagging import LagWatch
+from overseer.node.writing import SERVER, keep_writing
 from overseer.observe.http import fetch, health_routes, serving
 from overseer.observe.logs import logger
 from overseer.observe.metrics import SupervisionCollector, merged_page, page
 from overseer.ports.bus import BusError, Outgoing
 from overseer.settings import Loaded
 from overseer.subsystem import Subsystem
+from overseer.supervise.lag import Lag, LagState
+from overseer.supervise.policy import Failures
 from overseer.supervise.process import ChildSpec
 from overseer.supervise.pulse import Pulse
 from overseer.supervise.run import Child
-from overseer.supervise.status import ChildState
+from overseer.supervise.status import ChildState, Failure
 from overseer.supervise.stopping import StopRequest
 from overseer.supervise.supervisor import Supervisor
 from overseer.supervise.task import TaskChild
@@ -40,10 +44,6 @@ from overseer.system.entropy import SystemEntropy
 
 __all__ = ["Node"]
 
-# How the server is looked after.
-SERVER_RESTART_MS = 200
-SERVER_RESTARTS_MAX = 20
-SERVER_RESTARTS_WINDOW_MS = 120_000
 CHILD_METRICS_MS = 1_000
 
 
@@ -59,6 +59,8 @@ class Node:
         self._subsystems = build_subsystems(loaded)
         self._declarations = [s.declaration for s in self._subsystems.values()]
         self._server: EmbeddedServer | None = None
+        # What keeps the server from writing, or "".
+        self._server_trouble = ""
         self._log = logger(OVERSEER)
         self.supervisor: Supervisor | None = None
 
@@ -98,15 +100,20 @@ class Node:
         ending = None if self._config.external_subsystems else conclude
         self.supervisor = Supervisor(self._children(url, manage), self._config.supervise, stop=stop, conclude=ending)
         registry = CollectorRegistry()
-        registry.register(SupervisionCollector(self.supervisor.statuses, node=self._config.node))
+        self._lags = LagWatch(manage, self._config.node, self._config.subsystems, changed=self._say_lag)
+        registry.register(SupervisionCollector(self.supervisor.statuses, node=self._config.node, lags=lambda: self._lags.lags))
         routes = health_routes(metrics=lambda: self._metrics(registry), ready=self._ready)
         async with serving(routes, host=self._config.http.host, port=self._config.http.port) as port, anyio.create_task_group() as tasks:
             info = self._info(url, port)
+            # Before others can find us: unheeded, the signal would end us.
+            await tasks.start(heed_new_keys, self._server, self._config, self._declarations)
             self._folder.tell(info)
             tasks.start_soon(self._tell_when_ready, info)
-            tasks.start_soon(self._keep_trimmed, manage)
+            tasks.start_soon(keep_room, self._config, manage)
+            tasks.start_soon(self._lags.run)
             if self._server is not None:
                 tasks.start_soon(self._keep_server, self._server, stop)
+                tasks.start_soon(keep_writing, self._server, self._hear_server)
             if self._config.feed.source != "none":
                 tasks.start_soon(feed, self._loaded, url, stop)
             await self.supervisor.run()
@@ -163,33 +170,33 @@ class Node:
     # -------------------------------------------------------------------------------------------- what goes on beside
 
     async def _keep_server(self, server: EmbeddedServer, stop: StopRequest) -> None:
-        """Start the server again when it ends by itself; give the node up when it cannot be kept."""
-        failures: list[float] = []
-        while True:
-            code = await server.exited()
-            if stop.requested:
-                return
-            now = time.monotonic()
-            failures = [at for at in failures if at > now - SERVER_RESTARTS_WINDOW_MS / 1000] + [now]
-            self._log.error("nats_ended", exit_code=code, restarts=len(failures))
-            if len(failures) > SERVER_RESTARTS_MAX:
-                raise ServerError(
-                    f"nats-server ended {len(failures)} times within {SERVER_RESTARTS_WINDOW_MS // 1000} s, last with code {code}"
-                )
-            await anyio.sleep(SERVER_RESTART_MS / 1000)
-            await server.restart()
-            self._log.info("nats_started", url=server.url, server_pid=server.pid)
-
-    async def _keep_trimmed(self, manage: Connection) -> None:
-        while True:
-            await anyio.sleep(self._config.nats.trim_ms / 1000)
+        """Start the server again when it ends by itself; give the node up when it cannot be kept (bounds of `supervise`)."""
+        failures = Failures(self._config.supervise)
+        started = time.monotonic()
+        cause = f"ended with code {await server.exited()}"
+        while not stop.requested:
+            await self._server_failed(failures, cause, started)
+            started = time.monotonic()
             try:
-                trimmed = await trim(manage, node_stream(self._config.node), keep=self._config.nats.history_messages)
-            except (BusError, ApiError) as error:
-                self._log.warning("not_trimmed", error=str(error))
-                continue
-            if trimmed.messages:
-                self._log.info("trimmed", messages=trimmed.messages, below=trimmed.below, held_by=trimmed.held_by)
+                await server.restart()
+                self._log.info("nats_started", url=server.url, server_pid=server.pid)
+                cause = f"ended with code {await server.exited()}"
+            except ServerNotFound:
+                raise
+            except ServerError as error:
+                # It may have been killed at its start: that is one more failure, not the end.
+                cause = str(error)
+
+    async def _server_failed(self, failures: Failures, cause: str, started: float) -> None:
+        """Note it, and wait before the next start. Raises ServerError when it was one too many."""
+        now = time.monotonic()
+        failure = Failure(at_ms=int(time.time() * 1000), cause=cause, after_ms=int((now - started) * 1000))
+        failures.add(int(now * 1000), failure)
+        self._log.error("nats_ended", cause=cause, failures=failures.count, restart_in_ms=failures.backoff_ms())
+        if failures.too_many:
+            first = failures.first or failure
+            raise ServerError(f"nats-server failed {failures.count} times and was given up. First it {first.cause}; last it {cause}")
+        await anyio.sleep(failures.backoff_ms() / 1000)
 
     async def _tell_when_ready(self, info: RunInfo) -> None:
         assert self.supervisor is not None
@@ -200,18 +207,33 @@ class Node:
                     self._started(info)
                 return
 
+    def _say_lag(self, name: str, lag: Lag) -> None:
+        if lag.state is LagState.LEVEL:
+            self._log.info("keeps_up_again", child=name)
+        else:
+            self._log.warning("falls_behind", child=name, what=lag.text())
+
+    def _hear_server(self, trouble: str) -> None:
+        self._server_trouble = trouble
+
     def _ready(self) -> tuple[bool, object]:
         statuses = self.supervisor.statuses() if self.supervisor is not None else []
-        shown = {
+        lags = {s.name: self._lags.lags.get(s.name, Lag()) for s in statuses}
+        shown: dict[str, dict[str, object]] = {
             s.name: {
                 "state": s.state.value,
                 "restarts": s.restarts,
                 "note": s.beat.note if s.beat else "",
                 "last_failure": s.last_failure.cause if s.last_failure else "",
+                "lag": msgspec.to_builtins(lags[s.name]),
             }
             for s in statuses
         }
-        return all(s.state is ChildState.READY for s in statuses) and bool(statuses), shown
+        # A note is trouble: the bus is away, the outbox cannot drain. One that is stuck may be unable to say so.
+        well = all(s.state is ChildState.READY and not shown[s.name]["note"] and lags[s.name].state is not LagState.STUCK for s in statuses)
+        if self._server_trouble:
+            shown[SERVER] = {"state": "cannot_write", "restarts": 0, "note": self._server_trouble}
+        return well and bool(statuses) and not self._server_trouble, shown
 
     async def _metrics(self, registry: CollectorRegistry) -> str:
         """Ours and every child's, as one page."""

@@ -1,6 +1,7 @@
 """What a node looks like from outside: processes, stream, positions, dead letters, and what is wrong."""
 
 import time
+from collections.abc import Mapping
 
 import msgspec
 
@@ -9,7 +10,9 @@ from overseer.config import Config
 from overseer.nats.connection import Connection
 from overseer.nats.provision import call
 from overseer.node.folder import RunInfo
+from overseer.node.writing import SERVER
 from overseer.observe.http import fetch
+from overseer.supervise.lag import Lag, LagState
 
 __all__ = ["NodeReport", "StreamReport", "SubsystemReport", "node_report"]
 
@@ -30,7 +33,8 @@ class StreamReport(msgspec.Struct, frozen=True, kw_only=True):
 class SubsystemReport(msgspec.Struct, frozen=True, kw_only=True):
     """`position`: the last sequence acknowledged; `pending`: messages for it that it has not acknowledged.
 
-    `last_failure`: why it was last restarted, "" if it never was.
+    `last_failure`: why it was last restarted, "" if it never was. `consumer` (level, slow, stuck), how long the oldest message
+    waits and how long nothing was done are as the overseer sees them, every two seconds.
     """
 
     name: str
@@ -41,6 +45,9 @@ class SubsystemReport(msgspec.Struct, frozen=True, kw_only=True):
     pending: int
     dead_letters: int
     last_failure: str = ""
+    consumer: str = LagState.LEVEL.value
+    oldest_ms: int = 0
+    still_ms: int = 0
 
 
 class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +69,7 @@ class _Child(msgspec.Struct, frozen=True):
     restarts: int
     note: str
     last_failure: str = ""
+    lag: Lag = Lag()
 
 
 async def node_report(config: Config, info: RunInfo, connection: Connection) -> NodeReport:
@@ -93,6 +101,9 @@ async def node_report(config: Config, info: RunInfo, connection: Connection) -> 
                 pending=consumer["num_pending"] + consumer["num_ack_pending"],
                 dead_letters=parked.get(f"overseer.{config.node}.{name}.rejected", 0),
                 last_failure=child.last_failure,
+                consumer=child.lag.state.value,
+                oldest_ms=child.lag.oldest_ms,
+                still_ms=child.lag.still_ms,
             )
         )
     return NodeReport(
@@ -104,7 +115,7 @@ async def node_report(config: Config, info: RunInfo, connection: Connection) -> 
         up_s=int(time.time() - info.started_ms / 1000),
         stream=stream,
         subsystems=rows,
-        wrong=_wrong(rows, stream),
+        wrong=_wrong(rows, children, stream),
     )
 
 
@@ -116,8 +127,10 @@ async def _children(info: RunInfo) -> dict[str, _Child]:
         return {}
 
 
-def _wrong(rows: list[SubsystemReport], stream: StreamReport) -> list[str]:
+def _wrong(rows: list[SubsystemReport], children: Mapping[str, _Child], stream: StreamReport) -> list[str]:
     found: list[str] = []
+    if SERVER in children:
+        found.append(f"{SERVER}: {children[SERVER].note}")
     for row in rows:
         if row.state != "ready":
             found.append(f"{row.name} is {row.state}{': ' + row.note if row.note else ''}; see the overseer's log")
@@ -128,5 +141,8 @@ def _wrong(rows: list[SubsystemReport], stream: StreamReport) -> list[str]:
         found.append(
             f"the stream is {100 * stream.bytes // stream.bytes_max} % full; {slowest.name} is furthest behind (at {slowest.position})"
         )
-    found += [f"{row.name} has {row.pending} messages waiting" for row in rows if row.pending > PENDING_WARN]
+    found += [f"{row.name} is {children[row.name].lag.text()}" for row in rows if row.consumer != LagState.LEVEL.value]
+    # Too short a time for the overseer to call it slow, or nobody there to ask.
+    level = [row for row in rows if row.consumer == LagState.LEVEL.value]
+    found += [f"{row.name} has {row.pending} messages waiting" for row in level if row.pending > PENDING_WARN]
     return found

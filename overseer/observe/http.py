@@ -102,7 +102,7 @@ def _answer(data: bytes, port: int) -> Page:
     lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
     words = lines[0].split(" ")
-    if not gap or len(words) < 2 or not words[1].isdigit() or headers.get("content-length") != str(len(body)):
+    if not gap or len(words) < 2 or len(words[1]) != 3 or not words[1].isdecimal() or headers.get("content-length") != str(len(body)):
         raise ConnectionError(f"no whole answer from port {port}")
     return Page(body=body, status=int(words[1]), content_type=headers.get("content-type", TEXT))
 

@@ -5,7 +5,7 @@ metrics = instruments.runner("node", "votes_db")            # once per subsystem
 SupervisionCollector(supervisor.statuses, node="node")      # the overseer's own: registry.register(...)
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from overseer.runner.observer import Step
+from overseer.supervise.lag import Lag, LagState
 from overseer.supervise.status import ChildState, ChildStatus
 
 __all__ = ["LABEL_VALUES_MAX", "RunnerInstruments", "RunnerMetrics", "SupervisionCollector", "merged_page", "page"]
@@ -73,6 +74,7 @@ class RunnerInstruments:
         self.position = gauge("position", "Sequence in the stream that is durably processed", "stream")
         self.outbox = gauge("outbox_messages", "Messages committed but not yet published", "stream")
         self.timers = gauge("timers", "Timers waiting")
+        self.blocks = gauge("memory_blocks", "Blocks of memory that Python's objects take in this process")
         self.steps = counter("steps", "Boundaries of the runner's work passed", "step")
 
     def runner(self, node: str, subsystem: str, *, trouble: Callable[[str], None] | None = None) -> "RunnerMetrics":
@@ -93,6 +95,7 @@ class RunnerMetrics:
         self._published = all_.published.labels(*who)
         self._troubles = all_.troubles.labels(*who)
         self._timers = all_.timers.labels(*who)
+        self._blocks = all_.blocks.labels(*who)
         self._rejected = _ByLabel(all_.rejected, *who)
         self._parked = _ByLabel(all_.parked, *who)
         self._lag = _ByLabel(all_.lag, *who)
@@ -142,15 +145,36 @@ class RunnerMetrics:
     def timers(self, waiting: int) -> None:
         self._timers.set(waiting)
 
+    def blocks(self, held: int) -> None:
+        self._blocks.set(held)
+
 
 class SupervisionCollector(Collector):
     """The overseer's own metrics, read from the supervisor at each scrape: never stale, nothing to update."""
 
-    def __init__(self, statuses: Callable[[], Sequence[ChildStatus]], *, node: str) -> None:
+    def __init__(self, statuses: Callable[[], Sequence[ChildStatus]], *, node: str, lags: Callable[[], Mapping[str, Lag]] = dict) -> None:
+        """`lags`: how far each subsystem is behind, by name, seen from the bus."""
         self._statuses = statuses
         self._node = node
+        self._lags = lags
 
     def collect(self) -> Iterable[Metric]:
+        return (*self._supervision(), *self._consumers())
+
+    def _consumers(self) -> Iterable[Metric]:
+        """Also of a subsystem that is stopped or hangs, and cannot tell its own."""
+        pending = GaugeMetricFamily("overseer_consumer_pending_messages", "Messages it has not acknowledged", labels=_WHO)
+        oldest = GaugeMetricFamily("overseer_consumer_oldest_seconds", "How long the oldest of them has been in the stream", labels=_WHO)
+        state = GaugeMetricFamily("overseer_consumer_state", "1 for how it gets on", labels=(*_WHO, "state"))
+        for name, lag in self._lags().items():
+            who = (self._node, name)
+            pending.add_metric(who, lag.pending)
+            oldest.add_metric(who, lag.oldest_ms / 1000)
+            for each in LagState:
+                state.add_metric((*who, each.value), lag.state is each)
+        return (pending, oldest, state)
+
+    def _supervision(self) -> Iterable[Metric]:
         up = GaugeMetricFamily("overseer_up", "1 when the subsystem is ready", labels=_WHO)
         state = GaugeMetricFamily("overseer_child_state", "1 for the state a subsystem is in", labels=(*_WHO, "state"))
         restarts = CounterMetricFamily("overseer_restarts", "Restarts of the subsystem", labels=_WHO)

@@ -1,14 +1,26 @@
 """What RocksDB says, as the Store port's errors: rocksdict raises plain exceptions that differ in their text alone."""
 
+from pathlib import Path
+
 from overseer.ports.store import StoreCorrupted, StoreError, StoreFull, StoreLocked, WrongStore
 
-__all__ = ["store_error"]
+__all__ = ["repair_advice", "store_error"]
 
 _LOCKED = ("lock hold by current process", "While lock file", "No locks available")
 _FULL = ("No space left on device", "Disk quota exceeded", "File too large", "Space limit reached")
 # rocksdict marks the databases that it keeps in pickled form by a comparator of its own.
 _FOREIGN = ("does not match existing comparator",)
 _MISSING = ("No such file or directory",)
+
+
+def repair_advice(path: str) -> str:
+    """What to do about a damaged store, or about a checkpoint of one."""
+    place = Path(path)
+    name = (place.parent.parent if place.parent.name == "checkpoints" else place).name
+    return (
+        f"It is not used any more. Stop the node, then restore a backup (`overseer repair {name} --from COPY`), or rebuild it from its "
+        f"journal and the stream (`overseer repair {name} --replay`)"
+    )
 
 
 def store_error(error: BaseException, path: str, doing: str) -> StoreError:
@@ -24,7 +36,6 @@ def store_error(error: BaseException, path: str, doing: str) -> StoreError:
         return StoreCorrupted(
             f"the store is damaged, seen while {doing} ({text})",
             where=path,
-            advice="It is not used any more. Keep the folder for inspection, and restore a backup or start with an empty folder: "
-            "the stream and the producers rebuild it.",
+            advice=repair_advice(path),
         )
     return StoreError(f"{doing} failed ({text})", where=path, advice="The handle is dead: start again and look at the disk.")

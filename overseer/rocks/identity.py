@@ -8,7 +8,7 @@ from rocksdict import AccessType, Rdict
 
 from messages.codec import decode_value, encode_value
 from overseer.ports.store import StoreCorrupted, StoreIdentity, StoreMissing, WrongStore
-from overseer.rocks.errors import store_error
+from overseer.rocks.errors import repair_advice, store_error
 from overseer.rocks.options import open_rocks
 
 __all__ = ["check_identity", "check_place", "pack_identity", "read_identity"]
@@ -36,9 +36,14 @@ def pack_identity(identity: StoreIdentity) -> bytes:
 
 
 def read_identity(db: Rdict, path: str) -> StoreIdentity:
-    """Raises WrongStore when there is no marker that we understand."""
-    data = cast("bytes | None", db.get(IDENTITY_KEY))
+    """Raises WrongStore when there is no marker that we understand, StoreCorrupted when it was lost."""
+    try:
+        data = cast("bytes | None", db.get(IDENTITY_KEY))
+    except Exception as error:
+        raise store_error(error, path, "reading whose it is") from None
     if data is None:
+        if (Path(path) / OWNER_FILE).exists():
+            raise StoreCorrupted("whose it is cannot be read any more: a file is damaged or gone", where=path, advice=repair_advice(path))
         raise WrongStore("it is a RocksDB, but not a store of ours", where=path, advice="Choose another folder.")
     try:
         marker = decode_value(_Marker, data)
@@ -72,7 +77,7 @@ def check_place(path: Path, identity: StoreIdentity, *, create: bool) -> bool:
         return _peek(path, identity)
     if path.is_dir():
         if any(path.glob("*.sst")) or any(path.glob("[0-9]*.log")):
-            raise StoreCorrupted("the file CURRENT is missing", where=str(path), advice="Restore a backup, or start with an empty folder.")
+            raise StoreCorrupted("the file CURRENT is missing", where=str(path), advice=repair_advice(str(path)))
         # A creation that was interrupted leaves our owner file and some of RocksDB's.
         if any(path.iterdir()) and not (path / OWNER_FILE).exists():
             raise WrongStore("the folder is not empty, and no store", where=str(path), advice="Choose another folder.")
@@ -85,7 +90,7 @@ def _pickled(path: Path) -> bool:
     """Whether rocksdict's own note says that the database is in its pickled form. Opening it raw would rewrite that note."""
     try:
         return msgspec.json.decode((path / "rocksdict-config.json").read_bytes(), type=_Note).raw_mode is False
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
         return False
 
 

@@ -21,7 +21,7 @@ _LOG_BYTES = 1024 * 1024
 _BLOOM_BITS = 10
 
 
-def _options(cache: Cache, *, create: bool, open_files: int) -> Options:
+def _options(cache: Cache, *, create: bool, open_files: int, tolerant: bool) -> Options:
     blocks = BlockBasedOptions()
     blocks.set_block_cache(cache)
     blocks.set_cache_index_and_filter_blocks(True)
@@ -33,8 +33,8 @@ def _options(cache: Cache, *, create: bool, open_files: int) -> Options:
     options.set_block_based_table_factory(blocks)
     options.set_compression_type(DBCompressionType.lz4())
     # The default mode drops everything behind a flipped bit without a word; this one takes only a torn tail.
-    options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
-    options.set_paranoid_checks(True)
+    options.set_wal_recovery_mode(DBRecoveryMode.point_in_time() if tolerant else DBRecoveryMode.tolerate_corrupted_tail_records())
+    options.set_paranoid_checks(not tolerant)
     options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
     options.set_db_write_buffer_size(_WRITE_BUFFERS_BYTES)
     options.set_max_total_wal_size(_WAL_BYTES)
@@ -47,12 +47,23 @@ def _options(cache: Cache, *, create: bool, open_files: int) -> Options:
     return options
 
 
-def open_rocks(path: str, tables: Sequence[str], *, access: AccessType | None = None, create: bool = False) -> Rdict:
+def open_rocks(
+    path: str,
+    tables: Sequence[str],
+    *,
+    access: AccessType | None = None,
+    create: bool = False,
+    keep_open: bool = True,
+    tolerant: bool = False,
+) -> Rdict:
     """Open with these column families beside the default one. Raises whatever rocksdict raises.
 
-    Readers (an `access` type other than read-write) keep every file open: its owner may remove it under them.
+    Readers (an `access` type other than read-write) keep every file open, as its owner may remove it under them; with
+    `keep_open` false they take it that nobody does, and have no more files open than an owner. `tolerant`, for repairs alone:
+    takes the log up to its first damage, and meets damaged tables only when they are read.
     """
     cache = Cache(_CACHE_BYTES)
-    options = _options(cache, create=create, open_files=_OPEN_FILES if access is None else -1)
-    families = {name: _options(cache, create=create, open_files=-1) for name in tables}
+    few = access is None or not keep_open or tolerant
+    options = _options(cache, create=create, open_files=_OPEN_FILES if few else -1, tolerant=tolerant)
+    families = {name: _options(cache, create=create, open_files=-1, tolerant=tolerant) for name in tables}
     return Rdict(path, options, column_families=families, access_type=access or AccessType.read_write())

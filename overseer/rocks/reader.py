@@ -12,8 +12,9 @@ from rocksdict import AccessType, Rdict, RdictIter, ReadOptions
 from overseer.ports.store import StoreError, StoreIdentity, StoreMissing
 from overseer.rocks.checkpoints import CheckpointFolder
 from overseer.rocks.errors import store_error
-from overseer.rocks.identity import read_identity
+from overseer.rocks.identity import OWNER_FILE, read_identity
 from overseer.rocks.options import open_rocks
+from overseer.rocks.seal import check_manifest, check_sequence, read_seal
 
 __all__ = ["RocksReader"]
 
@@ -49,6 +50,9 @@ class _Cursor:
 class RocksReader:
     """Committed rows of an open database; `tables` are the ones that may be read."""
 
+    # Whether somebody else may drop a checkpoint while it is read here.
+    _checkpoints_may_go = True
+
     def __init__(self, path: Path, db: Rdict, tables: Sequence[str], *, released: Callable[[], None] | None = None) -> None:
         self.path = path
         self._db: Rdict | None = db
@@ -67,14 +71,18 @@ class RocksReader:
         path = Path(path)
         if not (path / "CURRENT").exists():
             raise StoreMissing("there is no store", where=str(path), advice="Check the folder, and whether the node ever ran.")
+        # Before the opening: a running owner may renew it meanwhile.
+        seal = read_seal(path)
+        check_manifest(path, seal)
         scratch = tempfile.TemporaryDirectory(prefix="overseer-reader-")
         try:
-            tables, db = _open_secondary(path, scratch.name)
+            tables, db = _open_beside(path, scratch.name)
         except Exception as error:
             scratch.cleanup()
             raise store_error(error, str(path), "opening it for reading") from None
         reader = cls(path, db, tables, released=scratch.cleanup)
         try:
+            check_sequence(path, seal, db.latest_sequence_number())
             reader.identity()
         except BaseException:
             reader.close()
@@ -130,7 +138,7 @@ class RocksReader:
         path = self._kept.path(name)
         try:
             tables = families(path)
-            db = open_rocks(str(path), tables, access=AccessType.read_only(False))
+            db = open_rocks(str(path), tables, access=AccessType.read_only(False), keep_open=self._checkpoints_may_go)
         except Exception as error:
             raise store_error(error, str(path), "opening a checkpoint") from None
         return RocksReader(path, db, tables)
@@ -199,17 +207,36 @@ class RocksReader:
             self._released()
 
 
-def _open_secondary(path: Path, scratch: str) -> tuple[list[str], Rdict]:
-    """Raises whatever rocksdict raises."""
+def _open_beside(path: Path, scratch: str) -> tuple[list[str], Rdict]:
+    """Raises whatever rocksdict raises.
+
+    Beside a running owner a secondary instance is needed. It takes the newest state whose files can all be read, without a word:
+    a store that nobody owns is opened in the way that refuses damaged files.
+    """
     attempt = 1
     while True:
         try:
             tables = families(path)
-            return tables, open_rocks(str(path), tables, access=AccessType.secondary(scratch))
+            access = AccessType.secondary(scratch) if _is_owned(path) else AccessType.read_only(False)
+            return tables, open_rocks(str(path), tables, access=access)
         except Exception as error:
             if "No such file" not in str(error) or attempt == _OPEN_ATTEMPTS:
                 raise
         attempt += 1
+
+
+def _is_owned(path: Path) -> bool:
+    """Whether a process holds the store, as far as the system tells: trying its lock could keep an owner from opening it."""
+    owner = path / OWNER_FILE
+    if not owner.exists():
+        return False
+    try:
+        inode = str(owner.stat().st_ino)
+        locks = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return True
+    # "1: FLOCK  ADVISORY  WRITE 1234 fe:00:12345 0 EOF"
+    return any(f":{inode} " in line and "FLOCK" in line for line in locks)
 
 
 def families(path: Path) -> list[str]:

@@ -21,7 +21,7 @@ from overseer.rocks.errors import store_error
 from overseer.rocks.identity import IDENTITY_KEY, OWNER_FILE, check_identity, check_place, pack_identity, read_identity
 from overseer.rocks.options import open_rocks
 from overseer.rocks.reader import RocksReader, families
-from overseer.rocks.seal import check_seal, write_seal
+from overseer.rocks.seal import check_manifest, check_sequence, manifest_size, read_seal, write_seal
 from overseer.tables import WriteSet
 
 __all__ = ["RocksStore"]
@@ -33,11 +33,15 @@ _RANGE_ROWS_MIN = 64
 class RocksStore(RocksReader):
     """An open store, owned by this process. Made by `open`."""
 
+    _checkpoints_may_go = False
+
     def __init__(self, path: Path, db: Rdict, tables: Sequence[str], owner: int) -> None:
         super().__init__(path, db, tables, released=partial(os.close, owner))
         self._handles: dict[str, ColumnFamily] = {name: db.get_column_family_handle(name) for name in tables}
         self._committing = False
         self._flusher: CapacityLimiter | None = None
+        # The size of the manifest that the seal covers.
+        self._sealed = 0
         # The schema the store had before this release opened it; None when it is new.
         self.previous_schema: int | None = None
 
@@ -56,6 +60,8 @@ class RocksStore(RocksReader):
         path.mkdir(parents=True, exist_ok=True)
         owner = _own(path)
         try:
+            seal = read_seal(path)
+            check_manifest(path, seal)
             there = check_place(path, identity, create=create)
             store = cls._open_owned(path, tables, owner, there)
             db = store._alive()
@@ -63,9 +69,9 @@ class RocksStore(RocksReader):
             os.close(owner)
             raise
         try:
-            check_seal(path, db.latest_sequence_number())
+            check_sequence(path, seal, db.latest_sequence_number())
             store._mark(identity)
-            write_seal(path, db.latest_sequence_number())
+            store._sealed = write_seal(path, db.latest_sequence_number())
             store._kept.settle()
         except Exception as error:
             store.close()
@@ -108,7 +114,7 @@ class RocksStore(RocksReader):
             raise RuntimeError("no checkpoint during a commit")
         try:
             self._kept.make(name, lambda path: Checkpoint(self._alive()).create_checkpoint(path))
-            write_seal(self.path, self._alive().latest_sequence_number())
+            self._sealed = write_seal(self.path, self._alive().latest_sequence_number())
         except ValueError:
             raise
         except Exception as error:
@@ -132,7 +138,12 @@ class RocksStore(RocksReader):
         super()._release(reason)
 
     def _flush(self) -> None:
-        self._alive().flush_wal(True)
+        db = self._alive()
+        db.flush_wal(True)
+        # Without room for it the commit is no less durable; an older seal only catches less.
+        with suppress(OSError):
+            if manifest_size(self.path) > self._sealed:
+                self._sealed = write_seal(self.path, db.latest_sequence_number())
 
     def _batch(self, writes: WriteSet) -> WriteBatch:
         """Ranges first, then rows. Raises KeyError."""
@@ -201,6 +212,8 @@ def _own(path: Path) -> int:
             where=str(path),
             advice="Stop that process, or use another folder.",
         ) from None
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, f"pid {os.getpid()}\n".encode(), 0)
+    # Who has it is a courtesy: a full disk must not keep us from saying what is the matter.
+    with suppress(OSError):
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"pid {os.getpid()}\n".encode(), 0)
     return handle

@@ -4,7 +4,7 @@ Taking one is cheap (hard links); hashing its tables happens in the background, 
 event, and only behind a recorded one is the journal shortened.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import anyio
 import anyio.lowlevel
@@ -92,10 +92,11 @@ class Checkpoints:
         done, self._done = self._done, None
         return done
 
-    def prune(self, writes: Overlay) -> None:
+    def prune(self, writes: Overlay, published: Mapping[str, tuple[int, int]]) -> None:
         """Retire checkpoints beyond those kept, and the journal, blobs and outgoing bytes up to the oldest one kept.
 
-        The announcement of our incarnation stays: without it nobody new would take what comes after it.
+        What is not `published` yet (by line: journal index and place of the last that is) stays, and so does the announcement
+        of our incarnation: without it nobody new would take what comes after it.
         """
         names = sorted(self._store.checkpoints())
         for name in names[: -self._limits.checkpoints_kept]:
@@ -104,7 +105,9 @@ class Checkpoints:
         if len(kept) < self._limits.checkpoints_kept:
             return
         behind = (int(kept[0]) + 1,)
-        for table in (JOURNAL, BLOBS, OUTBOX_NET):
+        for table in (JOURNAL, BLOBS):
             writes.delete_range(table.name, b"", table.pack(behind))
-        writes.delete_range(OUTBOX_NODE.name, b"", min(self._announcement, OUTBOX_NODE.pack(behind)))
-        writes.delete_range(OUTBOX_NODE.name, self._announcement + b"\0", OUTBOX_NODE.pack(behind))
+        told = {name: min(OUTBOX_NODE.pack(behind), OUTBOX_NODE.pack(mark) + b"\0") for name, mark in published.items()}
+        writes.delete_range(OUTBOX_NET.name, b"", told.get("net", b""))
+        writes.delete_range(OUTBOX_NODE.name, b"", min(self._announcement, told["node"]))
+        writes.delete_range(OUTBOX_NODE.name, self._announcement + b"\0", told["node"])

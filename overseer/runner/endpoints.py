@@ -5,7 +5,9 @@ other. The outcome follows the commit. A retry with the same command id gets the
 """
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from functools import lru_cache
 
 import anyio
 
@@ -34,9 +36,10 @@ from overseer.runner.intake import COMMAND_ID_CHARS_MAX
 from overseer.runner.wire import correlation_of
 from overseer.subsystem import Declaration
 
-__all__ = ["Endpoints", "Waiting"]
+__all__ = ["Admission", "Endpoints", "Waiting"]
 
 Answer = Callable[[Message, str], Awaitable[Message | Rejection]]
+_NONE = (0, 0)
 
 
 class _Caller:
@@ -85,6 +88,51 @@ class Waiting:
                 del self._by_id[command_id]
 
 
+class Admission:
+    """Which commands may wait for their outcomes at once: so many, so large, and of one caller only a part of both."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._all = (0, 0)
+        # Commands and body bytes by caller's account.
+        self._by_caller: dict[str, tuple[int, int]] = {}
+
+    def refusal(self, caller: str, size: int) -> str:
+        """Why one more is not taken, or ""."""
+        limits = self._limits
+        if _beyond(
+            self._by_caller.get(caller, _NONE),
+            size,
+            limits.requests_in_flight_per_caller_max,
+            limits.request_bytes_in_flight_per_caller_max,
+        ):
+            return "too_many_of_one_caller"
+        if _beyond(self._all, size, limits.requests_in_flight_max, limits.request_bytes_in_flight_max):
+            return "too_many_requests"
+        return ""
+
+    @contextmanager
+    def taken(self, caller: str, size: int) -> Generator[None, None, None]:
+        """While it waits it counts."""
+        self._count(caller, 1, size)
+        try:
+            yield
+        finally:
+            self._count(caller, -1, -size)
+
+    def _count(self, caller: str, commands: int, size: int) -> None:
+        self._all = (self._all[0] + commands, self._all[1] + size)
+        count, held = self._by_caller.get(caller, _NONE)
+        self._by_caller[caller] = (count + commands, held + size)
+        if self._by_caller[caller] == _NONE:
+            del self._by_caller[caller]
+
+
+def _beyond(held: tuple[int, int], size: int, count_max: int, bytes_max: int) -> bool:
+    """Whether another one of that size is too much; a single one never is too large."""
+    return held[0] >= count_max or (held[0] > 0 and held[1] + size > bytes_max)
+
+
 class Endpoints:
     """The endpoints one subsystem's declaration implies."""
 
@@ -100,6 +148,7 @@ class Endpoints:
         entropy: Entropy,
     ) -> None:
         self.waiting = Waiting()
+        self._admission = Admission(limits)
         self._node = node
         self._declaration = declaration
         self._exchange = exchange
@@ -136,7 +185,7 @@ class Endpoints:
     def _command_handler(self, spec: Spec) -> Handler:
         async def handle(request: Request) -> Response:
             as_json = _wants_json(request)
-            busy = self._busy() or ("too_many_requests" if len(self.waiting) >= self._limits.requests_in_flight_max else "")
+            busy = self._busy() or self._admission.refusal(request.account, len(request.body))
             if busy:
                 return _refuse(Busy(reason=busy), as_json)
             try:
@@ -148,7 +197,10 @@ class Endpoints:
                 return _refuse(InvalidRequest(reason=error.reason, detail=error.detail), as_json)
             message = self._outgoing(spec, request, body, command_id)
             try:
-                outcome = await self.waiting.outcome(command_id, lambda: self._exchange.publish(message), self._limits.request_timeout_ms)
+                with self._admission.taken(request.account, len(request.body)):
+                    outcome = await self.waiting.outcome(
+                        command_id, lambda: self._exchange.publish(message), self._limits.request_timeout_ms
+                    )
             except StreamFull:
                 return _refuse(Busy(reason="stream_full"), as_json)
             except BusError:
@@ -186,6 +238,13 @@ def _traced(spec: Spec, handler: Handler) -> Handler:
 
 def _schemas(spec: Spec) -> dict[str, str]:
     """What discovery shows of an endpoint."""
+    return dict(_shown(spec.body))
+
+
+@lru_cache(maxsize=1024)
+def _shown(body: type[Message]) -> dict[str, str]:
+    """Worked out once: a subsystem that is started again has the same endpoints."""
+    spec = body.spec
     shown = {"version": str(spec.version), "request_schema": cddl.rule(spec)}
     if spec.reply is not None:
         shown["response_schema"] = cddl.rule(spec.reply.spec)

@@ -47,8 +47,9 @@ __all__ = ["Batch", "Engine", "Mark", "Retry", "Told", "outgoing"]
 # (journal index, place in the record): where an outgoing message came from, and the published mark.
 Mark = tuple[int, int]
 
-# Expired command outcomes are dropped a few at a time, with the batches that come anyway.
-_EXPIRE_PER_BATCH_MAX = 256
+# Expired command outcomes are dropped with the batches that come anyway: more of them than a batch of that size can add, or
+# under load they would pile up for ever.
+_EXPIRED_PER_MESSAGE = 2
 
 # Reasons of dead letters that no honest peer gives.
 _ALARMING = frozenset({"id_reused", "unannounced_incarnation", "wrong_incarnation", "wrong_sender", "forbidden_sender"})
@@ -223,7 +224,7 @@ class Engine:
         if horizon <= 0:
             return
         for count, (key, _) in enumerate(overlay.scan(OUTCOMES_BY_TIME.name, b"", OUTCOMES_BY_TIME.pack((horizon,)))):
-            if count >= _EXPIRE_PER_BATCH_MAX:
+            if count >= _EXPIRED_PER_MESSAGE * self.limits.batch_messages_max:
                 break
             overlay.put(OUTCOMES_BY_TIME.name, key, None)
             overlay.put(OUTCOMES.name, key[8:], None)

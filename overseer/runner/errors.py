@@ -39,7 +39,9 @@ class SecondCopy(RunnerFault):
 
 class JournalBroken(RunnerFault):
     def __init__(self, index: int, what: str) -> None:
-        super().__init__(f"journal record {index}: {what}. Restore the store from another copy, or rebuild it from the stream.")
+        super().__init__(
+            f"journal record {index}: {what}. Restore the store from a copy, or rebuild it from the stream: see `overseer repair --help`."
+        )
         self.index = index
 
 

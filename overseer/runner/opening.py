@@ -20,7 +20,7 @@ from overseer.runner.engine import Engine
 from overseer.runner.errors import SecondCopy
 from overseer.runner.intake import identity
 from overseer.runner.outbox import message_id_of
-from overseer.runner.schema import HEAD, JOURNAL, OUTBOX_NET, OUTBOX_NODE, Head, Record
+from overseer.runner.schema import HEAD, JOURNAL, OUTBOX_NET, OUTBOX_NODE, Head, OutboxRow, Record
 from overseer.runner.verify import rebuild
 from overseer.subsystem import Subsystem
 from overseer.tables import WriteSet
@@ -71,7 +71,7 @@ async def open_engine(
         noted = await _settle(engine, store, name, line, streams[name], now_ms)
         if noted is not None:
             engine.note(batch, noted, now_ms)
-            repairs.append(f"{name}: {noted.detail}")
+            repairs.append(f"{name}: {noted.detail}{_rebuilt(noted)}")
     engine.finish(batch)
     await store.commit(batch.writes)
     return Opened(engine, streams, repairs)
@@ -80,11 +80,14 @@ async def open_engine(
 async def _newer_elsewhere(head: Head, store: Store, lines: dict[str, Line]) -> bytes | None:
     """The incarnation of our last message in a stream, when this store did not write it."""
     for name, line in lines.items():
-        last = message_id_of(await line.last_own())
-        if last is None or last.incarnation in {past.hex() for past in head.past}:
+        stored = await line.last_own()
+        last = message_id_of(stored)
+        if stored is None or last is None or last.incarnation in {past.hex() for past in head.past}:
             continue
         table = OUTBOX_NODE if name == "node" else OUTBOX_NET
-        kept = store.get(table.name, table.pack((last.sequence, last.index))) is not None
+        row = store.get(table.name, table.pack((last.sequence, last.index)))
+        # Another body under our own number: a copy of this store was at work, and has gone another way.
+        kept = row is not None and decode_value(OutboxRow, row).body == stored.body
         archived = store.get(JOURNAL.name, JOURNAL.pack((last.sequence,))) is None
         known = last.sequence <= head.index and (kept or archived)
         if last.incarnation != head.incarnation.hex() or not known:
@@ -138,6 +141,13 @@ async def _settle(engine: Engine, store: Store, name: str, line: Line, state: St
         detail=f"the stream {what}: we had taken {position.sequence}, it ends at {state.last_sequence}; going on after {agreed}",
         at_ms=now_ms,
     )
+
+
+def _rebuilt(noted: RepairNoted) -> str:
+    """What comes back into a stream that lost messages, and what does not: for the log."""
+    if noted.expected == _NOWHERE:
+        return ""
+    return f"; {noted.restored} of our messages are published again; commands that were in it alone are gone"
 
 
 async def _to_tell_again(store: Store, name: str, line: Line) -> int:

@@ -17,16 +17,18 @@ from overseer.limits import Limits
 from overseer.ports.bus import BusUnavailable, Line, OutcomeUnknown, Outgoing, StoredMessage, StreamFull, WrongLastSequence
 from overseer.runner.engine import Mark, outgoing
 from overseer.runner.errors import SecondCopy
-from overseer.runner.schema import Head, OutboxRow, Published
+from overseer.runner.schema import LAST_PLACE, Head, OutboxRow, Published
 from overseer.tables import Rows, Table
 
 __all__ = ["Outbox", "message_id_of"]
 
+# Messages looked at, newest first, for our own last one behind which a copy of us has written.
+_LOOKED_BACK_MAX = 10_000
+# Messages published one by one after a batch was not taken: others may hold open all batches that the server has room for.
+_SINGLES_AFTER_REFUSAL = 1_000
 # Rows read from the store in one go when catching up.
 _LOAD_ROWS = 2_000
 _NOTHING: Mark = (0, 0)
-# Behind every place in a record.
-_LAST_PLACE = 2**32 - 1
 
 
 def message_id_of(stored: StoredMessage | None) -> MessageId | None:
@@ -55,10 +57,14 @@ class Outbox:
         self._kept = head.published.get(name)
         self._limits = limits
         self._waiting: deque[tuple[Mark, Outgoing]] = deque()
+        # Of their bodies.
+        self._bytes = 0
         # Behind what is waiting there is more in the store than was loaded.
         self._more_in_store = False
         # The last row known to be committed: during a commit more can be read, but must not be told.
         self._committed: Mark = _NOTHING
+        # The last row that an append was begun with.
+        self._attempted: Mark = _NOTHING
         # What the next append expects to be last under the filter; 0 when nothing is there.
         self._expected = 0
         self._mark: Mark = _NOTHING
@@ -67,6 +73,12 @@ class Outbox:
         self._stream = ""
         self._wake = anyio.Event()
         self._moved = anyio.Event()
+        # Messages of one append at most: a full stream that has room for a few takes a few.
+        self._at_once = limits.append_batch_max
+        # So many more go one by one.
+        self._singles = 0
+        # What is waiting can only go out once the stream was trimmed.
+        self.no_room = False
 
     def __len__(self) -> int:
         """Messages committed and not known to be published (as far as loaded)."""
@@ -75,7 +87,8 @@ class Outbox:
     @property
     def full(self) -> bool:
         """Whether intake must stop until some of it is published."""
-        return self._more_in_store or len(self._waiting) > self._limits.outbox_messages_max
+        limits = self._limits
+        return self._more_in_store or len(self._waiting) > limits.outbox_messages_max or self._bytes > limits.outbox_bytes_max
 
     @property
     def mark(self) -> Mark:
@@ -96,7 +109,7 @@ class Outbox:
         await self._look(opening=True)
         # Rows that are long out may have been dropped.
         self._committed = max(self._committed, self._mark)
-        self._waiting.clear()
+        self._forget()
         self._load()
 
     def _unpack(self, key: bytes) -> Mark:
@@ -112,21 +125,49 @@ class Outbox:
         found = message_id_of(stored)
         if found is not None and found.incarnation == self._incarnation:
             mark = (found.sequence, found.index)
-            if not opening and mark > self._committed:
-                # A copy of our store is at work: it wrote what we never did.
+            if not opening and mark > self._mark and not self._tried(mark, stored):
+                # A copy of our store is at work: it wrote what we never did, or not yet.
                 raise SecondCopy(self.line.sender, self._incarnation, f"{found.incarnation} at {found.sequence}")
         elif found is not None and found.incarnation in self._past and (opening or stored.sequence <= self._mark_sequence):
             # Ours, of before this store was restored: what it wrote up to its last own record is out, however far it went.
-            mark = min((found.sequence, found.index), (self._began - 1, _LAST_PLACE))
+            mark = min((found.sequence, found.index), (self._began - 1, LAST_PLACE))
+            if opening and found.sequence < self._began - 1:
+                # It may be our own (later records told nothing on this line), or that of a copy of an older state of ours, which
+                # then wrote behind our own last message.
+                mark = await self._last_row_told(stored.sequence, mark)
         else:
             raise SecondCopy(self.line.sender, self._incarnation, found.incarnation if found is not None else "(without an id)")
         self._mark, self._mark_sequence, self._expected = mark, stored.sequence, stored.sequence
+
+    async def _last_row_told(self, until: int, otherwise: Mark) -> Mark:
+        """The newest row of ours that is in the stream up to that sequence: looked for as far back as the kept mark."""
+        state = await self.line.state()
+        first = max(state.first_sequence, self._mark_sequence, until - _LOOKED_BACK_MAX)
+        for sequence in range(until, first - 1, -1):
+            stored = await self.line.message_at(sequence)
+            found = message_id_of(stored)
+            if stored is None or found is None or found.sender != self.line.sender:
+                continue
+            row = self._rows.get(self._table.name, self._table.pack((found.sequence, found.index)))
+            told = None if row is None else decode_value(OutboxRow, row)
+            if told is not None and told.headers.get(HEADER_ID) == stored.headers[HEADER_ID] and told.body == stored.body:
+                return found.sequence, found.index
+        return max(self._mark, otherwise)
+
+    def _tried(self, mark: Mark, stored: StoredMessage) -> bool:
+        """Whether this is a message that we have tried to publish, and heard no answer."""
+        for at, message in self._waiting:
+            if at >= mark:
+                return mark == at <= self._attempted and (message.subject, message.body) == (stored.subject, stored.body)
+        return False
 
     async def _look_for_nothing(self) -> None:
         """Nothing of ours is there: trimmed away after it was published, or lost with the stream."""
         self._expected = 0
         state = await self.line.state()
-        if state.id != self._stream or state.first_sequence <= self._mark_sequence:
+        lost = state.id != self._stream or state.first_sequence <= self._mark_sequence or state.last_sequence < self._mark_sequence
+        # Trimmed or not: a sequence that was given again had lost its first message, which was our last one.
+        if lost or (self._mark_sequence and await self.line.message_at(self._mark_sequence) is not None):
             self._mark, self._mark_sequence = _NOTHING, 0
         self._stream = state.id
 
@@ -136,10 +177,24 @@ class Outbox:
         self._more_in_store = False
         start, end = self._table.pack((last[0], last[1])), self._table.pack(self._committed)
         for key, data in self._rows.scan(self._table.name, start + b"\0", end + b"\0"):
-            if len(self._waiting) >= _LOAD_ROWS:
+            if len(self._waiting) >= _LOAD_ROWS or self._bytes > self._limits.outbox_bytes_max:
                 self._more_in_store = True
                 break
-            self._waiting.append((self._unpack(key), outgoing(decode_value(OutboxRow, data))))
+            self._put(self._unpack(key), outgoing(decode_value(OutboxRow, data)))
+
+    def _put(self, mark: Mark, message: Outgoing) -> None:
+        self._waiting.append((mark, message))
+        self._bytes += len(message.body)
+
+    def _take(self) -> Mark:
+        """The first one is out: its mark."""
+        mark, message = self._waiting.popleft()
+        self._bytes -= len(message.body)
+        return mark
+
+    def _forget(self) -> None:
+        self._waiting.clear()
+        self._bytes = 0
 
     def offer(self, messages: Sequence[tuple[Mark, Outgoing]]) -> None:
         """Messages just committed, in order."""
@@ -147,7 +202,8 @@ class Outbox:
             return
         self._committed = messages[-1][0]
         if not self._more_in_store:
-            self._waiting.extend(messages)
+            for mark, message in messages:
+                self._put(mark, message)
             self._wake.set()
 
     def recheck(self) -> None:
@@ -159,6 +215,12 @@ class Outbox:
         """Return when everything offered until now is published."""
         until = self._committed
         while self._waiting and self._mark < until:
+            await self._moved.wait()
+
+    async def flushed_or_no_room(self) -> None:
+        """As `flushed`, or return when the stream is full: then only trimming what is acknowledged makes room."""
+        until = self._committed
+        while self._waiting and self._mark < until and not self.no_room:
             await self._moved.wait()
 
     async def drain(self) -> None:
@@ -175,6 +237,10 @@ class Outbox:
                     pause_ms = self._limits.reconnect_ms
             except (BusUnavailable, OutcomeUnknown, StreamFull) as error:
                 self.trouble = f"{type(error).__name__}: {error}"
+                if isinstance(error, StreamFull):
+                    self._at_once = max(1, self._at_once // 8)
+                    self.no_room = True
+                    self._tell()
                 await anyio.sleep(pause_ms / 1000)
                 pause_ms = min(pause_ms * 2, self._limits.reconnect_ms_max)
                 continue
@@ -189,23 +255,29 @@ class Outbox:
         before = self._mark
         await self._look()
         if self._mark < before:
-            self._waiting.clear()
+            self._forget()
             self._load()
         while self._waiting and self._waiting[0][0] <= self._mark:
-            self._waiting.popleft()
+            self._take()
             self.published += 1
         self._tell()
 
     async def _publish_some(self) -> None:
         chosen = [self._waiting[i] for i in range(self._next_batch())]
+        self._attempted = max(self._attempted, chosen[-1][0])
         try:
             self._expected = await self.line.append([message for _, message in chosen], self._expected)
         except WrongLastSequence:
             await self._resync()
             return
+        except BusUnavailable:
+            self._singles = _SINGLES_AFTER_REFUSAL if len(chosen) > 1 else self._singles
+            raise
+        self._singles = max(0, self._singles - 1)
+        self._at_once, self.no_room = min(2 * self._at_once, self._limits.append_batch_max), False
         self._mark_sequence = self._expected
         for _ in chosen:
-            self._mark = self._waiting.popleft()[0]
+            self._mark = self._take()
         self.published += len(chosen)
         self._tell()
 
@@ -218,8 +290,8 @@ class Outbox:
 
     def _next_batch(self) -> int:
         """How many to append at once: one by one below the size from which an atomic batch pays."""
-        count = min(len(self._waiting), self._limits.append_batch_max)
-        if count < self._limits.append_batch_min:
+        count = min(len(self._waiting), self._at_once)
+        if self._singles or count < self._limits.append_batch_min:
             return 1
         size = 0
         for i in range(count):

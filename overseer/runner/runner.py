@@ -106,6 +106,7 @@ class Runner:
         self.repairs = opened.repairs
         for text in opened.repairs:
             self._observer.trouble(text)
+        self._durable = self.positions()
         self._streams = {name: state.id for name, state in opened.streams.items()}
         self._outboxes = await self._patiently(self._open_outboxes)
         self._checkpoints = Checkpoints(self._subsystem.declaration, ports.store, self._limits, self._engine.head, self._rouse)
@@ -117,10 +118,10 @@ class Runner:
         async with anyio.create_task_group() as tasks, self._send, self._receive:
             for outbox in self._outboxes.values():
                 tasks.start_soon(outbox.drain)
-            # What an earlier run committed but did not tell comes before anything new.
+            # What an earlier run committed but did not tell comes before anything new; unless only taking new things makes room.
             for outbox in self._outboxes.values():
-                await outbox.flushed()
-            await endpoints.open()
+                await outbox.flushed_or_no_room()
+            await self._patiently(endpoints.open)
             tasks.start_soon(self._acknowledge)
             tasks.start_soon(self._watch_fill)
             tasks.start_soon(self._checkpoints.run)
@@ -129,8 +130,9 @@ class Runner:
                     tasks.start_soon(self._taker(name, line).run)
             self.progress.ready = True
             await self._work()
+            # What does not fit is in the store, and is told by the next run.
             for outbox in self._outboxes.values():
-                await outbox.flushed()
+                await outbox.flushed_or_no_room()
             await self._keep_marks()
             tasks.cancel_scope.cancel()
 
@@ -167,7 +169,9 @@ class Runner:
         pause_ms = self._limits.reconnect_ms
         while True:
             try:
-                return await attempt()
+                done = await attempt()
+                self.progress.trouble = ""
+                return done
             except BusUnavailable as error:
                 self.progress.trouble = f"bus: {error}"
                 self._say("opening", self.progress.trouble)
@@ -193,6 +197,10 @@ class Runner:
             # The connection was new: what we told last may be lost.
             self._outboxes[name].recheck()
 
+        async def committed(sequence: int) -> None:
+            while self._durable[name] < sequence:
+                await self._committed.wait()
+
         return Taker(
             name,
             line,
@@ -208,6 +216,7 @@ class Runner:
             observer=self._observer,
             say=self._say,
             resumed=resumed,
+            committed=committed,
         )
 
     async def _hand_over(self, read: ReadBatch) -> None:
@@ -318,6 +327,7 @@ class Runner:
         self._committing = True
         try:
             await self._ports.store.commit(batch.writes)
+            self._durable = self.positions()
         finally:
             self._committing = False
             self._committed.set()
@@ -351,7 +361,7 @@ class Runner:
             batch = engine.begin()
             engine.head.checkpoint = taken.index
             engine.note(batch, taken, self._ports.clock.now_ms())
-            checkpoints.prune(batch.writes)
+            checkpoints.prune(batch.writes, {name: outbox.mark for name, outbox in self._outboxes.items()})
             await self._commit(batch, 0.0, 0)
 
     async def _keep_marks(self) -> None:
@@ -386,7 +396,7 @@ class Runner:
 
     async def _drained(self, name: str, outbox: Outbox) -> None:
         """Wait until all is published, saying what keeps it whenever that changes."""
-        while True:
+        while not (self.progress.concluded and outbox.no_room):
             self._say(f"outbox of {name}", f"outbox of {name} is full: {outbox.trouble or 'publishing'}")
             with anyio.move_on_after(self._limits.reconnect_ms_max / 1000):
                 await outbox.flushed()
@@ -395,14 +405,17 @@ class Runner:
     # -------------------------------------------------------------------------------------------- after the commit
 
     async def _acknowledge(self) -> None:
-        """Acks are a courtesy to operators and the ground for trimming: after publishing, newest only."""
+        """Acks are a courtesy to operators and the ground for trimming: after publishing, newest only.
+
+        Where the stream is too full to publish, before it: what was committed needs the stream no more, and its room is needed.
+        """
         while True:
             await self._ack_wake.wait()
             self._ack_wake = anyio.Event()
             due, self._to_ack = self._to_ack, {}
             self._acking = True
             for outbox in self._outboxes.values():
-                await outbox.flushed()
+                await outbox.flushed_or_no_room()
             self._observer.step(Step.PUBLISHED)
             for name, delivery in due.items():
                 try:

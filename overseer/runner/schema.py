@@ -10,6 +10,7 @@ __all__ = [
     "BLOBS",
     "HEAD",
     "JOURNAL",
+    "LAST_PLACE",
     "OUTBOX_NET",
     "OUTBOX_NODE",
     "OUTCOMES",
@@ -140,6 +141,9 @@ class OutcomeRow(Row, frozen=True):
     hash: bytes
     outcome: bytes
 
+
+# Behind every place in a record: the mark of a store that was restored, up to its new incarnation.
+LAST_PLACE = 2**32 - 1
 
 HEAD = Table("meta", key=(TEXT,), value=Head)
 JOURNAL = Table("journal", key=(U64,), value=Record)

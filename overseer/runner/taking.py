@@ -34,7 +34,8 @@ class ReadBatch(msgspec.Struct):
 class Taker:
     """Takes one line's deliveries from `taken` on and hands them over, for ever.
 
-    `resumed` is called whenever the consumer was set anew; `say` reports trouble of a place once, "" when it has passed.
+    `resumed` is called whenever the consumer was set anew; `say` reports trouble of a place once, "" when it has passed;
+    `committed` returns when everything up to a sequence is.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Taker:
         observer: Observer,
         say: Callable[[str, str], None],
         resumed: Callable[[], None],
+        committed: Callable[[int], Awaitable[None]],
     ) -> None:
         self._name = name
         self._line = line
@@ -69,6 +71,7 @@ class Taker:
         self._observer = observer
         self._say = say
         self._resumed = resumed
+        self._committed = committed
 
     async def run(self) -> None:
         """Raises StreamChanged; waits out a bus that is away."""
@@ -76,6 +79,8 @@ class Taker:
         while True:
             try:
                 await self._check_stream()
+                # Setting the consumer counts as acknowledging all before, and what is acknowledged may be trimmed.
+                await self._committed(self._taken)
                 await self._line.seek(self._taken + 1)
                 self._resumed()
                 expected = 1

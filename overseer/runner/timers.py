@@ -12,6 +12,9 @@ from overseer.tables import Overlay, Rows
 
 __all__ = ["Timers"]
 
+# Entries of timers that are no more, beyond as many as are set: rebuilding the heap costs little if it is rare.
+_STALE_KEPT = 64
+
 
 class Timers:
     """All timers that are set, by key; the earliest first."""
@@ -48,8 +51,15 @@ class Timers:
         row = TimerRow(change.key, change.at_ms, change.message.spec.key, encode(change.message))
         self._rows[row.key] = row
         heapq.heappush(self._heap, (change.at_ms, row.key))
+        self._tidy()
         overlay.put(TIMERS.name, TIMERS.pack((row.key,)), encode_value(row))
         return row
+
+    def _tidy(self) -> None:
+        """Timers cancelled or set anew long before they are due must not pile up in the heap."""
+        if len(self._heap) > 2 * len(self._rows) + _STALE_KEPT:
+            self._heap = [(row.at_ms or 0, row.key) for row in self._rows.values()]
+            heapq.heapify(self._heap)
 
     def drop(self, overlay: Overlay, key: str, *, unless: Sequence[TimerRow] = ()) -> None:
         """Forget a timer (it fired or was cancelled), unless it was set anew meanwhile."""

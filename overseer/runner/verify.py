@@ -1,6 +1,6 @@
 """Replay and verify: state is a function of the journal, and so is everything that was told."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import anyio.lowlevel
 import msgspec
@@ -11,9 +11,23 @@ from messages.overseer import CheckpointTaken
 from messages.subjects import HEADER_ID, MessageId
 from overseer.memory.rows import MemoryRows
 from overseer.runner import journal
+from overseer.runner.books import Books, fits_outcome
 from overseer.runner.checkpoints import tables_hash
 from overseer.runner.errors import EvolveFailed, JournalBroken
-from overseer.runner.schema import OUTBOX_NET, OUTBOX_NODE, TIMERS, OutboxRow, Record, TimerRow
+from overseer.runner.schema import (
+    LAST_PLACE,
+    OUTBOX_NET,
+    OUTBOX_NODE,
+    OUTCOMES,
+    OUTCOMES_BY_TIME,
+    TIMERS,
+    WATERMARKS,
+    Head,
+    OutboxRow,
+    OutcomeRow,
+    Record,
+    TimerRow,
+)
 from overseer.runner.wire import Sender, reactions
 from overseer.subsystem import Subsystem
 from overseer.tables import Overlay, Rows, Tables
@@ -91,8 +105,11 @@ async def rebuild(
     return built
 
 
-async def verify(subsystem: Subsystem, node: str, rows: Rows, base: Rows | None) -> Verdict:
-    """Rebuild everything from the journal and compare: tables, chain, head, checkpoint, outgoing bytes."""
+async def verify(subsystem: Subsystem, node: str, rows: Rows, base: Rows | None, *, outcomes_kept_ms: int = 0) -> Verdict:
+    """Rebuild everything from the journal and compare: tables, chain, head, checkpoint, outgoing bytes, timers, watermarks, outcomes.
+
+    `outcomes_kept_ms`: how long outcomes must be there; with 0 a missing one is no fault.
+    """
     verdict = Verdict(subsystem=subsystem.declaration.name)
     try:
         head = journal.read_head(rows)
@@ -103,21 +120,16 @@ async def verify(subsystem: Subsystem, node: str, rows: Rows, base: Rows | None)
         verdict.fault("the store holds no head: nothing was ever committed")
         return verdict
 
-    timers = {} if base is None else _timers(base)
-
     def each(record: Record) -> None:
         verdict.records += 1
         verdict.to_index = record.index
-        for change in record.timers:
-            timers.pop(change.key, None)
-            if change.at_ms is not None:
-                timers[change.key] = change
-        _check_told(subsystem, node, rows, record, verdict)
-        if record.time_ms > head.last_ms:
-            verdict.fault(f"record {record.index} is of a later time than the head says")
+        events = [journal.event_of(rows, row, record.index) for row in record.events]
+        books.add(record, events)
+        _check_told(subsystem, node, rows, record, events, verdict)
 
     try:
         last = await _check_base(subsystem, rows, base, verdict)
+        books = Books(base)
         built = await rebuild(subsystem, rows, base, each=each)
     except (JournalBroken, EvolveFailed) as error:
         verdict.fault(str(error))
@@ -128,9 +140,56 @@ async def verify(subsystem: Subsystem, node: str, rows: Rows, base: Rows | None)
     if tail and tail[-1] != head.hash:
         verdict.fault(f"journal record {head.index} does not have the hash the head names")
     _compare(subsystem, rows, built, verdict)
-    if _timers(rows) != timers:
+    if _timers(rows) != books.timers:
         verdict.fault("the timers that are set are not those the journal says")
+    for text in (*books.differences(head), *books.wrong_marks(list(rows.scan(WATERMARKS.name, b"", None)))):
+        verdict.fault(text)
+    _check_published(rows, head, books, verdict)
+    _check_outcomes(rows, head, books, verdict, outcomes_kept_ms)
     return verdict
+
+
+def _check_published(rows: Rows, head: Head, books: Books, verdict: Verdict) -> None:
+    """The published marks must name messages of ours, and nothing may wait to be published that no record tells."""
+    for stream, mark in head.published.items():
+        table = OUTBOX_NODE if stream == "node" else OUTBOX_NET
+        # Of a restored store: everything before its incarnation.
+        before_us = mark.place == LAST_PLACE and mark.index + 1 in books.beginnings
+        known = mark.index <= verdict.from_index or before_us
+        if not known and rows.get(table.name, table.pack((mark.index, mark.place))) is None:
+            verdict.fault(f"the published mark of {stream} is {mark.index}.{mark.place}, and no such message was told")
+    behind = (verdict.from_index + 1,)
+    count = sum(1 for table in (OUTBOX_NODE, OUTBOX_NET) for _ in rows.scan(table.name, table.pack(behind), None))
+    if count > verdict.messages:
+        verdict.fault(f"{count - verdict.messages} outgoing messages are there that no record tells")
+
+
+def _check_outcomes(rows: Rows, head: Head, books: Books, verdict: Verdict, kept_ms: int) -> None:
+    """Outcomes must be what the records of their commands say, and be there for as long as is promised."""
+    left = dict(books.commands)
+    count = 0
+    for key, data in rows.scan(OUTCOMES.name, b"", None):
+        count += 1
+        name = key.decode(errors="replace")
+        record = left.pop(name, None)
+        try:
+            row = decode_value(OutcomeRow, data)
+        except Exception:
+            verdict.fault(f"the outcome of command {name!r} cannot be read")
+            continue
+        if rows.get(OUTCOMES_BY_TIME.name, row.at_ms.to_bytes(8, "big") + key) is None:
+            verdict.fault(f"the outcome of command {name!r} is not listed by its time")
+        if record is not None:
+            if not fits_outcome(record, row):
+                verdict.fault(f"the outcome of command {name!r} is not what record {record.index} says")
+        elif books.base is None or books.base.get(OUTCOMES.name, key) != data:
+            verdict.fault(f"the outcome of command {name!r} does not follow from the journal")
+    listed = sum(1 for _ in rows.scan(OUTCOMES_BY_TIME.name, b"", None))
+    if listed != count:
+        verdict.fault(f"{listed} outcomes are listed by time, {count} are there")
+    for name, record in left.items():
+        if kept_ms and record.index > books.repaired and record.time_ms > head.last_ms - kept_ms:
+            verdict.fault(f"the outcome of command {name!r}, of record {record.index}, is missing")
 
 
 def _timers(rows: Rows) -> dict[str, TimerRow]:
@@ -164,9 +223,8 @@ async def _check_base(subsystem: Subsystem, rows: Rows, base: Rows | None, verdi
     return head.index
 
 
-def _check_told(subsystem: Subsystem, node: str, rows: Rows, record: Record, verdict: Verdict) -> None:
+def _check_told(subsystem: Subsystem, node: str, rows: Rows, record: Record, events: Sequence[Message], verdict: Verdict) -> None:
     """The outgoing bytes must be what `react` makes of the recorded events."""
-    events = [journal.event_of(rows, row, record.index) for row in record.events]
     try:
         messages = [message for event in events for message in reactions(subsystem, event)]
     except Exception as error:

@@ -18,11 +18,13 @@ Ms = Annotated[int, msgspec.Meta(ge=1)]
 class SupervisePolicy(msgspec.Struct, frozen=True, kw_only=True):
     """The bounds of supervision; all times in milliseconds."""
 
-    # Pause before the first restart of a failed subsystem, in milliseconds; doubled with each failure in the window.
+    # Pause before the first restart of a failed subsystem or NATS server, in milliseconds; doubled with each further failure in
+    # the window, and short again for what had run well before (longer than backoff_max_ms).
     backoff_first_ms: Ms = 200
     # Longest pause before a restart.
     backoff_max_ms: Ms = 10_000
-    # Restarts of one subsystem within the window; the next failure stops the node, naming the first one and its cause.
+    # Restarts of one subsystem, or of the embedded NATS server, within the window; the next failure stops the node, naming the
+    # first one and its cause.
     restarts_max: Annotated[int, msgspec.Meta(ge=0)] = 8
     # The window in which restarts are counted.
     restarts_window_ms: Ms = 120_000
@@ -70,6 +72,12 @@ class Failures:
         return len(self._recent) > self._policy.restarts_max or any(f.exit_code == EXIT_FATAL for _, f in self._recent)
 
     def backoff_ms(self) -> int:
-        """How long to wait before the next restart."""
-        doublings = min(max(0, len(self._recent) - 1), 30)
+        """How long to wait before the next restart: at first short, longer with each run that soon ended as well."""
+        doublings = 0
+        for _, failure in reversed(self._recent):
+            if failure.after_ms >= self._policy.backoff_max_ms or doublings == 30:
+                break
+            doublings += 1
+        else:
+            doublings = max(0, doublings - 1)
         return min(self._policy.backoff_max_ms, self._policy.backoff_first_ms << doublings)

@@ -45,9 +45,13 @@ def _contradiction(message: ImportBlock, parent: Block) -> str | None:
     return None
 
 
-def _hold(draft: Draft, message: ImportBlock) -> Decision:
+def _hold(draft: Draft, message: ImportBlock) -> Decision | Rejection:
     """Wait for the parent; when the pool is full the oldest is given up."""
-    if not draft.tables.has(ORPHANS, (message.hash,)):
+    waiting = draft.tables.get(ORPHANS, (message.hash,))
+    if waiting is not None and (waiting.block.number, waiting.block.parent) != (message.number, message.parent):
+        # Told that it waits, its sender would never hear that another is adopted or dropped in its place.
+        return BadBlock(hash=message.hash, detail="a block of this hash waits with another parent or number")
+    if waiting is None:
         if draft.state.orphans >= draft.config.orphans_max:
             _, oldest = next(draft.tables.scan(ORPHAN_AGES))
             orphan = draft.tables.get(ORPHANS, (oldest,))

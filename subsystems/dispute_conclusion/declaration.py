@@ -51,8 +51,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     page_max: int = 100
     # Rows one list query looks at: bounded work also when few of them are open.
     rows_scanned_max: int = 2_000
-    # Inclusions are kept for this many sessions: one more than votes_db's window, as a resolution may be under way.
-    inclusion_sessions: int = 7
+    # Inclusions are kept for this many sessions: six more than votes_db's window, as it may be behind when it resolves.
+    inclusion_sessions: int = 12
     # Conclusions are kept (and a candidate concluded against is watched for) this many sessions.
     conclusion_sessions: int = 1_000
 

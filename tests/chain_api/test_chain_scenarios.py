@@ -2,9 +2,11 @@
 
 import pytest
 from chain_story import GENESIS, Story, cause, digest, final_to_9, names, transaction
+from msgspec.structs import replace
 from nacl.signing import SigningKey
 
 from messages.chain_api import (
+    BadBlock,
     BlockImported,
     BlocksBlacklistedFact,
     ConflictingFinality,
@@ -173,6 +175,15 @@ def test_C09_an_orphan_that_contradicts_its_parent_is_dropped() -> None:
     story.when(story.block("o", "p"))
     then = story.when(story.block("p"))
     assert then.sent_of(OrphanDropped) == [OrphanDropped(hash=digest("o"), number=6, reason="contradicts_parent")]
+
+
+def test_C09_another_block_under_the_hash_of_one_that_waits_is_refused_aloud() -> None:
+    story = Story()
+    story.numbers[digest("p")] = 5
+    waiting = story.block("o", "p")
+    story.when(waiting)
+    assert isinstance(story.when(replace(waiting, number=waiting.number + 1)).rejection, BadBlock)
+    assert story.when(waiting).reply.result is ImportResult.ORPHANED
 
 
 def test_C10_finality_that_is_unknown_or_conflicts_is_refused() -> None:

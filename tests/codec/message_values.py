@@ -36,8 +36,8 @@ def _values(kind: inspect.Type) -> st.SearchStrategy:
             return st.binary(min_size=low or 0, max_size=min((low or 0) + 8, 8192 if high is None else high))
         case inspect.StrType(pattern=str(pattern)):
             return st.from_regex(pattern, fullmatch=True)
-        case inspect.StrType(max_length=high):
-            return st.text(max_size=min(8, 8 if high is None else high))
+        case inspect.StrType(min_length=low, max_length=high):
+            return st.text(min_size=low or 0, max_size=min(8, 8 if high is None else high))
         case inspect.EnumType(cls=cls):
             assert issubclass(cls, enum.Enum)
             return st.sampled_from(list(cls))

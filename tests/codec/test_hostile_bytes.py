@@ -24,8 +24,8 @@ def map_of(value: bytes, key: bytes = b"\x61a") -> bytes:
 def colliding_keys() -> bytes:
     """Integer keys that all hash alike in Python."""
     modulus = 2**61 - 1
-    pairs = b"".join(b"\x1b" + struct.pack(">Q", modulus * i + 1) + b"\x00" for i in range(8))
-    return b"\xa8" + pairs
+    pairs = b"".join(b"\x1b" + struct.pack(">Q", modulus * i) + b"\x00" for i in range(1, 9) if modulus * i < 2**64)
+    return bytes([0xA0 + len(pairs) // 10]) + pairs
 
 
 HOSTILE: dict[str, tuple[bytes, str]] = {
@@ -74,11 +74,11 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "reserved length": (map_of(b"\x1c"), "malformed"),
     "reserved length of a list": (map_of(b"\x9e"), "malformed"),
     "as many empty lists as fit": (b"\x9a" + struct.pack(">I", BODY_BYTES_MAX - 5) + b"\x80" * (BODY_BYTES_MAX - 5), "too_many_items"),
-    "one value too many": (map_of(b"\x9a" + struct.pack(">I", ITEMS_MAX - 2) + b"\x00" * (ITEMS_MAX - 2)), "too_many_items"),
+    "one value too many": (map_of(b"\x99" + struct.pack(">H", ITEMS_MAX - 2) + b"\x00" * (ITEMS_MAX - 2)), "too_many_items"),
     # depth
     "lists in lists, just too deep": (map_of(b"\x81" * DEPTH_MAX + b"\x80"), "too_deep"),
     "maps in maps, just too deep": (b"\xa1\x61a" * (DEPTH_MAX + 1) + b"\x00", "too_deep"),
-    "400 deep": (map_of(b"\x81" * 400 + b"\x00"), "malformed"),
+    "400 deep": (map_of(b"\x81" * 400 + b"\x00"), "too_deep"),
     "as deep as fits": (b"\x81" * BODY_BYTES_MAX, "too_many_items"),
     # keys
     "duplicate keys": (b"\xa2\x61a\x00\x61a\x01", "malformed"),
@@ -126,6 +126,89 @@ def test_hostile_bytes_are_refused_quickly_with_the_reason(name: str) -> None:
     assert time.perf_counter() - began < SECONDS_MAX
     assert caught.value.reason == reason
     assert len(str(caught.value)) < 400
+
+
+EVERY_TAG = [*range(24), *range(24, 300), 1004, 43000, 55799, 2**16, 2**32, 2**64 - 1]
+# What a tag may hold: each kind of value, and what the built-in tags expect.
+TAGGED = [b"\x00", b"\x41\x01", b"\x61a", b"\x80", b"\x82\x01\x02", b"\xa0", b"\xf6", b"\xf9\x3c\x00", b"\x63a+)", b"\xc2\x41\x01"]
+
+
+@pytest.mark.parametrize("held", TAGGED, ids=bytes.hex)
+def test_every_tag_is_refused_whatever_it_holds(held: bytes) -> None:
+    for tag in EVERY_TAG:
+        for width, form in ((0, None), (24, ">B"), (25, ">H"), (26, ">I"), (27, ">Q")):
+            if form is None:
+                if tag > 23:
+                    continue
+                head = bytes((0xC0 | tag,))
+            else:
+                if tag >= 1 << (8 * struct.calcsize(form)):
+                    continue
+                head = bytes((0xC0 | width,)) + struct.pack(form, tag)
+            for body in (head + held, map_of(head + held), map_of(b"\x00", key=head + held), map_of(b"\x81" + head + held)):
+                with pytest.raises(CodecError) as caught:
+                    decode_raw(body)
+                assert caught.value.reason == "malformed"
+
+
+@pytest.mark.parametrize("head", [0xF9, 0xFA, 0xFB])
+@pytest.mark.parametrize(
+    "bits", ["zero", "negative zero", "infinity", "negative infinity", "quiet NaN", "signalling NaN", "payload NaN", "one"]
+)
+def test_no_float_of_any_width_is_taken(head: int, bits: str) -> None:
+    size, exponent = {0xF9: (2, 5), 0xFA: (4, 8), 0xFB: (8, 11)}[head]
+    mantissa = 8 * size - 1 - exponent
+    full = (1 << exponent) - 1
+    value = {
+        "zero": 0,
+        "negative zero": 1 << (8 * size - 1),
+        "infinity": full << mantissa,
+        "negative infinity": (1 << (8 * size - 1)) | full << mantissa,
+        "quiet NaN": full << mantissa | 1 << (mantissa - 1),
+        "signalling NaN": full << mantissa | 1,
+        "payload NaN": full << mantissa | (1 << mantissa) - 1,
+        "one": (full >> 1) << mantissa,
+    }[bits]
+    for body in (bytes((head,)) + value.to_bytes(size, "big"), map_of(bytes((head,)) + value.to_bytes(size, "big"))):
+        with pytest.raises(CodecError) as caught:
+            decode_raw(body)
+        assert caught.value.reason == "bad_value"
+
+
+@pytest.mark.parametrize("major", [0, 2, 3, 4, 5])
+@pytest.mark.parametrize("value", [0, 1, 23, 24, 255, 256, 65535, 65536, 2**32 - 1])
+def test_of_all_forms_of_a_number_or_length_the_shortest_alone_is_taken(major: int, value: int) -> None:
+    forms = [(24, ">B"), (25, ">H"), (26, ">I"), (27, ">Q")]
+    shortest = next((code for code, form in forms if value < 1 << (8 * struct.calcsize(form))), 27) if value > 23 else 0
+    for code, form in forms:
+        if code <= shortest or value >= 1 << (8 * struct.calcsize(form)):
+            continue
+        data = map_of(bytes((major << 5 | code,)) + struct.pack(form, value) + b"\x61a" * min(value, 300))
+        with pytest.raises(CodecError) as caught:
+            decode_raw(data)
+        assert caught.value.reason == "not_canonical"
+
+
+def test_lists_shared_twice_at_every_depth_are_refused_before_they_unfold() -> None:
+    """2 to the power of 40 values in a few hundred bytes, by tags 28 and 29."""
+    bomb = b"\xd8\x1c\x82\x00\x00"
+    for place in range(40):
+        bomb = b"\xd8\x1c\x82" + bomb + b"\xd8\x1d" + (bytes((place,)) if place < 24 else bytes((0x18, place)))
+    began = time.perf_counter()
+    with pytest.raises(CodecError, match="tags are refused"):
+        decode_raw(map_of(bomb))
+    assert time.perf_counter() - began < SECONDS_MAX
+
+
+def test_as_many_colliding_keys_as_fit_are_refused_quickly() -> None:
+    """Big integers that all hash alike in Python: 750 KB of them took 25 s."""
+    modulus = 2**61 - 1
+    numbers = [(modulus * factor).to_bytes(16, "big") for factor in range(1, 40_000)]
+    data = b"\xb9" + struct.pack(">H", len(numbers)) + b"".join(b"\xc2\x50" + number + b"\x00" for number in numbers)
+    began = time.perf_counter()
+    with pytest.raises(CodecError):
+        decode_raw(data[:BODY_BYTES_MAX])
+    assert time.perf_counter() - began < SECONDS_MAX
 
 
 def test_the_limits_themselves_are_allowed() -> None:

@@ -161,14 +161,20 @@ def test_a_child_told_by_the_environment_has_the_same_configuration_wherever_it_
     assert child.sections == parent.sections
 
 
+def dotted(table: dict[str, object], prefix: str = "") -> list[str]:
+    return [
+        key
+        for name, value in table.items()
+        for key in (dotted(value, f"{prefix}{name}.") if isinstance(value, dict) else [f"{prefix}{name}"])
+    ]
+
+
 def test_the_example_holds_every_key_with_its_default(tmp_path: Path) -> None:
     example = example_toml(SECTIONS)
     assert load(tmp_path, example).config == load(tmp_path).config
     uncommented = "\n".join(line[1:] if line.startswith("#") and not line.startswith("# ") else line for line in example.splitlines())
     table = tomllib.loads(uncommented)
-    assert {s.key for s in load(tmp_path).settings} == {
-        key for name, value in table.items() for key in ([f"{name}.{k}" for k in value] if isinstance(value, dict) else [name])
-    }
+    assert {s.key for s in load(tmp_path).settings} == set(dotted(table))
     (tmp_path / "overseer.toml").unlink()
     defaults = load(tmp_path)
     again = load(tmp_path, uncommented)

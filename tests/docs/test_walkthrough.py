@@ -1,10 +1,7 @@
 """The commands of the README, typed one after the other against a running node."""
 
 import json
-import os
-import shlex
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,30 +9,17 @@ import anyio
 import pytest
 
 from tests.docs.generated import ROOT
+from tests.docs.terminal import terminal, typed
 from tests.docs.test_snippets import blocks
-from tests.node.nodes import Node, Place, place
+from tests.node.nodes import Node, Place
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
 
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[Place]:
-    with place(tmp_path, feed__source="dev", feed__interval_ms=200) as made:
-        program = tmp_path / "bin" / "overseer"
-        program.parent.mkdir()
-        program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m overseer.cli.entry "$@"\n')
-        program.chmod(0o755)
+    with terminal(tmp_path) as made:
         yield made
-
-
-async def typed(line: str, here: Place) -> str:
-    """What the shell says to this line; it must succeed."""
-    path = f"{here.folder / 'bin'}:{os.environ['PATH']}"
-    environment = {**here.environment, "PATH": path, "XDG_CONFIG_HOME": str(here.folder / "config")}
-    with anyio.fail_after(60):
-        done = await anyio.run_process(["sh", "-c", line], env=environment, cwd=here.folder, check=False)
-    assert done.returncode == 0, (line, done.stdout.decode(), done.stderr.decode())
-    return done.stdout.decode()
 
 
 async def test_the_commands_of_the_readme_do_what_they_say(here: Place) -> None:

@@ -103,7 +103,7 @@ class Bus:
         client = await nats.connect(
             self.server.url,
             nkeys_seed=str(self.keys.path(name)),
-            inbox_prefix=inbox_prefix(name).encode(),
+            inbox_prefix=inbox_prefix(name, NODE).encode(),
             error_cb=note,
             allow_reconnect=False,
             connect_timeout=DEADLINE_S,

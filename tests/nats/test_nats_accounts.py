@@ -103,7 +103,7 @@ def test_the_context_of_the_stock_command_line_names_the_key_and_does_not_hold_i
         "description": "overseer node alpha, as operator",
         "url": "nats://127.0.0.1:4222",
         "nkey": str(tmp_path / "keys" / "operator.nk"),
-        "inbox_prefix": "_INBOX_operator",
+        "inbox_prefix": "_INBOX.alpha.operator",
     }
     assert path.stat().st_mode & 0o777 == 0o600
     assert write_context("alpha", url="nats://x:1", seed_file=keys.path("operator"), folder=folder) == path

@@ -7,7 +7,7 @@ from nats_bus import LIMITS, Bus
 from nats_declarations import DECLARATIONS, NODE
 
 from overseer.graph import filters, net_filters
-from overseer.nats.provision import DangerousSettings, Provisioner, call, server_dangers
+from overseer.nats.provision import DangerousSettings, Provisioner, call
 from overseer.nats.resources import node_consumers, node_streams
 
 pytestmark = [pytest.mark.real, pytest.mark.anyio]
@@ -148,11 +148,3 @@ async def test_an_operators_consumer_is_nobodys_business(bus: Bus) -> None:
     config = {"name": "mine", "ack_policy": "explicit", "filter_subject": "overseer.>"}
     await call(operator, f"CONSUMER.CREATE.{STREAM}.mine", {"stream_name": STREAM, "action": "create", "config": config})
     assert await (await bus.provisioner()).plan() == []
-
-
-def test_a_server_that_syncs_late_or_takes_anybody_is_dangerous() -> None:
-    sound = {"auth_required": True, "jetstream": {"config": {"sync_always": True}}}
-    assert server_dangers(sound) == []
-    assert "sync_interval" in server_dangers({**sound, "jetstream": {"config": {"sync_interval": 120_000_000_000}}})[0]
-    assert "without a key" in server_dangers({"jetstream": sound["jetstream"]})[0]
-    assert "no JetStream" in server_dangers({"auth_required": True})[0]

@@ -237,10 +237,10 @@ async def eventually(condition: Callable[[], bool], what: str, *, log: Callable[
 # ------------------------------------------------------------------------------------------------ talking
 
 
-async def told(client: Client, command: Message, command_id: str) -> CommandOutcome:
+async def told(client: Client, command: Message, command_id: str, *, seconds: float = DEADLINE_S) -> CommandOutcome:
     """The outcome of an accepted command, whatever is killed meanwhile: asked again under the same id until it is known."""
     attempt = 0
-    with anyio.fail_after(DEADLINE_S):
+    with anyio.fail_after(seconds):
         while True:
             try:
                 return await client.request(command, command_id=f"{command_id}.{attempt}", timeout_ms=ANSWER_MS)
@@ -254,9 +254,9 @@ async def told(client: Client, command: Message, command_id: str) -> CommandOutc
             await anyio.sleep(0.02)
 
 
-async def answered(client: Client, query: Message) -> Message:
+async def answered(client: Client, query: Message, *, seconds: float = DEADLINE_S) -> Message:
     """The answer, whatever is killed meanwhile."""
-    with anyio.fail_after(DEADLINE_S):
+    with anyio.fail_after(seconds):
         while True:
             try:
                 return await client.query(query)
@@ -270,6 +270,7 @@ class Stored(NamedTuple):
     sequence: int
     subject: str
     headers: dict[str, str]
+    body: bytes = b""
 
 
 async def history(client: Client) -> list[Stored]:
@@ -289,7 +290,7 @@ async def history(client: Client) -> list[Stored]:
         if message is not None:
             lines = base64.b64decode(message.get("hdrs", "")).decode().split("\r\n")[1:]
             headers = dict(line.split(": ", 1) if ": " in line else line.split(":", 1) for line in lines if line)
-            found[sequence] = Stored(sequence, message["subject"], headers)
+            found[sequence] = Stored(sequence, message["subject"], headers, base64.b64decode(message.get("data", "")))
 
     for first in range(state["first_seq"], state["last_seq"] + 1, 64):
         async with anyio.create_task_group() as tasks:

@@ -1,14 +1,22 @@
 """Bad input from an operator, over the bus: named and set aside; the line goes on."""
 
 import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
 
 import anyio
 import pytest
 
 from messages.codec import decode, encode
+from messages.message import Kind
 from messages.overseer import Parked
 from messages.subjects import CONTENT_CBOR, HEADER_COMMAND_ID, HEADER_CONTENT_TYPE, HEADER_ID, HEADER_SCHEMA
 from overseer.nats.connection import Connection
+from overseer.node.catalogue import CATALOGUE, SECTIONS, build_subsystem
+from overseer.settings import load_config
+from tests.codec.message_values import simplest
+from tests.fuzz.mutate import mutated
 from tests.node.nodes import Node, Place, ballots, eventually, told, verified, votes_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
@@ -89,3 +97,110 @@ async def test_a_command_beyond_the_size_limit_is_refused_before_it_is_sent(here
         assert done.code == 2, done
         assert "larger than" in done.error
         assert here.run("status").code == 0
+
+
+DECLARATIONS = [build_subsystem(name, load_config(environ={"OVERSEER_CONFIG": ""}, sections=SECTIONS)).declaration for name in CATALOGUE]
+# What an operator may put into the stream.
+COMMANDS = [body.spec for each in DECLARATIONS for body in each.consumes if body.spec.kind is Kind.COMMAND and body not in each.restricted]
+HEADER_VALUES = ["1", "0", "99", "x", CONTENT_CBOR, "application/json", "votes_db 00 1 0", "again", "", "\u00b2", "\x7f", "y" * 900]
+AT_ONCE = 16
+# Resident memory a subsystem may gain over all of it.
+GAINED_BYTES_MAX = 96 * 1024 * 1024
+
+
+class Hostile:
+    """Commands as an enemy with an operator's key would send them, from one seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.ids = 0
+        self.bodies = [encode(simplest(spec)) for spec in COMMANDS]
+
+    def messages(self, count: int) -> Iterator[tuple[str, dict[str, str], bytes]]:
+        for _ in range(count):
+            yield self._subject(), self._headers(), self._body()
+
+    def _subject(self) -> str:
+        spec = self.chance.choice(COMMANDS)
+        return f"overseer.node.op_operator.cmd.{spec.owner}.{spec.name}"
+
+    def _headers(self) -> dict[str, str]:
+        names = [HEADER_CONTENT_TYPE, HEADER_SCHEMA, HEADER_ID, HEADER_COMMAND_ID, "traceparent", "X-Other"]
+        changed = {name: self.chance.choice(HEADER_VALUES) for name in names if self.chance.random() < 0.1}
+        if HEADER_COMMAND_ID in changed:
+            # A repeated command is dropped, as it should be, and could not be counted.
+            self.ids += 1
+            changed[HEADER_COMMAND_ID] += f"{self.ids}"
+        return {**GOOD, **{name: value.strip() for name, value in changed.items()}}
+
+    def _body(self) -> bytes:
+        return mutated(self.chance, self.bodies, (b"\xff", b"\xf6", b"\x80", b"\xc2\x41\x01", b"\x9f", b"{}"), 4096)
+
+
+def resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+
+
+async def stands_up_to(here: Place, seed: int, count: int) -> None:
+    """Every one of them is stored, and then a dead letter, a named rejection or accepted; others are served meanwhile."""
+    made = ballots(2, 10)
+    subsystems = ("votes_db", "dispute_conclusion", "chain_api")
+    async with Node.up(here) as node, node.client() as client:
+        await told(client, made.opening, "opening")
+        await told(client, made.bundles[0], "before")
+        before = {name: resident_bytes(node.pid(name)) for name in subsystems}
+        stored: list[int] = []
+        hostile = Hostile(seed).messages(count)
+
+        async def send() -> None:
+            for subject, headers, body in hostile:
+                reply = await client.connection.request(subject, body, headers=headers, timeout_ms=30_000)
+                stored.append(json.loads(reply.body)["seq"])
+
+        async with anyio.create_task_group() as senders:
+            for _ in range(AT_ONCE):
+                senders.start_soon(send)
+            while len(stored) < count:
+                # Asked while it pours in.
+                assert len((await votes_of(client, made.bundles[0])).votes) == 10
+                await anyio.sleep(0.05)
+        assert len(set(stored)) == count
+        await told(client, made.bundles[1], "behind")
+        assert len((await votes_of(client, made.bundles[1])).votes) == 10
+        outcomes = await outcomes_of(here, set(stored))
+        assert sum(outcomes.values()) == count, outcomes
+        assert set(outcomes) <= {"accepted", "rejected", "parked"}
+        assert outcomes["parked"] > count // 2
+        assert node.events("child_failed") == []
+        for name in subsystems:
+            assert resident_bytes(node.pid(name)) - before[name] < GAINED_BYTES_MAX
+    verified(here)
+
+
+async def outcomes_of(here: Place, sequences: set[int]) -> dict[str, int]:
+    """How often each status stands in the journals for these messages; each message goes to one subsystem alone."""
+    counts: dict[str, int] = {}
+
+    def all_there() -> bool:
+        counts.clear()
+        for name in ("votes_db", "dispute_conclusion", "chain_api"):
+            for line in here.run("journal", name, "--json", "--limit", "1000000").out.splitlines():
+                record = json.loads(line)
+                if record["cause"]["stream"] and record["cause"]["sequence"] in sequences:
+                    counts[record["result"]] = counts.get(record["result"], 0) + 1
+        return sum(counts.values()) >= len(sequences)
+
+    await eventually(all_there, "every message is in a journal")
+    return counts
+
+
+async def test_five_hundred_fuzzed_messages_of_an_operator_are_all_accounted_for(here: Place) -> None:
+    await stands_up_to(here, seed=1, count=500)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+async def test_twenty_thousand_fuzzed_messages_of_an_operator_are_all_accounted_for(here: Place) -> None:
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    await stands_up_to(here, seed, 20_000)

@@ -99,7 +99,10 @@ async def test_stock_requests_with_json_bodies_do(here: Place) -> None:
     async with Node.up(here) as node:
         keys = KeyFolder(here.data / "keys")
         client = await nats.connect(
-            node.info.url, nkeys_seed=str(keys.path("operator")), inbox_prefix=inbox_prefix("operator").encode(), allow_reconnect=False
+            node.info.url,
+            nkeys_seed=str(keys.path("operator")),
+            inbox_prefix=inbox_prefix("operator", "node").encode(),
+            allow_reconnect=False,
         )
         try:
             as_json = {"Content-Type": "application/json"}

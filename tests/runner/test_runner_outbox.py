@@ -61,6 +61,14 @@ async def test_many_messages_of_one_event_go_out_in_batches_in_order(virtual_ove
     assert [m.copy_ for m in await counter.sent(Counted)] == list(range(57))
 
 
+async def test_who_holds_all_open_batches_of_the_server_does_not_silence_us(in_memory: Any) -> None:
+    counter = await in_memory(Counter(), limits=BATCHES)
+    counter.faults.batches_refused = True
+    await counter.inject(Add(amount=1, times=57))
+    await counter.settled()
+    assert [m.copy_ for m in await counter.sent(Counted)] == list(range(57))
+
+
 async def test_a_full_stream_stops_nothing_but_publishing_and_it_goes_on_by_itself(virtual_overseer: Any) -> None:
     """Intake goes on until the outbox reaches its bound; then it waits, said aloud; with room again nothing is missing."""
     counter = await virtual_overseer(
@@ -171,6 +179,22 @@ async def test_a_stream_trimmed_beyond_its_last_message_is_not_told_everything_a
     await counter.start()
     await counter.inject(Add(amount=5))
     await told_once(counter, [5])
+
+
+async def test_a_last_message_lost_behind_a_trim_is_told_again(in_memory: Any) -> None:
+    """Trimmed but for its last message, which the stream then loses; others have written there since (`overseer simulate --seed 176`)."""
+    counter = await in_memory(Counter())
+    for amount in (1, 2):
+        await counter.inject(Add(amount=amount))
+    await counter.settled()
+    await counter.conclude()
+    stream = counter.world.broker.streams[counter.streams[0]]
+    stream.trim(stream.last_sequence + 1, keep={stream.last_sequence})
+    stream.truncate(1)
+    for _ in range(3):
+        await counter.inject(Add(amount=9_000_000))
+    await counter.start()
+    await told_once(counter, [1, 2])
 
 
 async def test_rows_of_a_commit_that_is_not_synced_are_not_told(in_memory: Any) -> None:

@@ -3,9 +3,14 @@
 from typing import Any
 
 import pytest
-from counting import Add, AddLater, AmountAdded, Counter, QueryTotal
+from counting import Add, AddLater, AmountAdded, Counter, Later, QueryTotal
 
+from overseer.memory.store import MemoryStore
 from overseer.runner.observer import Step
+from overseer.runner.schema import TIMERS
+from overseer.runner.timers import Timers
+from overseer.subsystem import CancelTimer, SetTimer
+from overseer.tables import Overlay
 
 pytestmark = pytest.mark.anyio
 
@@ -105,3 +110,16 @@ async def test_time_never_goes_back_even_when_the_clock_does(in_memory: Any, mem
     assert times == sorted(times)
     records = [record.time_ms for record in counter.journal()]
     assert records == sorted(records)
+
+
+def test_timers_set_anew_or_cancelled_for_ever_take_no_memory() -> None:
+    timers, overlay, allowed = Timers(), Overlay(MemoryStore(tables=[TIMERS.name])), frozenset([Later])
+    for number in range(10_000):
+        timers.change(overlay, SetTimer(key="often", at_ms=10**15 + number, message=Later(amount=1)), allowed)
+        timers.change(overlay, SetTimer(key=f"once {number}", at_ms=10**15, message=Later(amount=1)), allowed)
+        timers.change(overlay, CancelTimer(key=f"once {number}"), allowed)
+    assert len(timers) == 1
+    assert len(timers._heap) < 200
+    due = timers.next()
+    assert due is not None
+    assert (due.key, due.at_ms) == ("often", 10**15 + 9_999)

@@ -19,6 +19,15 @@ def test_the_pause_doubles_with_each_failure_up_to_its_bound() -> None:
     assert pauses == [100, 200, 400, 800, 1_000, 1_000]
 
 
+def test_the_pause_is_short_again_for_what_had_run_well_and_doubles_from_there() -> None:
+    failures = Failures(POLICY)
+    pauses: list[int] = []
+    for at, ran_ms in enumerate((0, 0, 0, POLICY.backoff_max_ms, 5, 5)):
+        failures.add(at, Failure(at_ms=at, cause="x", exit_code=1, after_ms=ran_ms))
+        pauses.append(failures.backoff_ms())
+    assert pauses == [100, 200, 400, 100, 200, 400]
+
+
 def test_one_failure_more_than_restarts_allowed_is_too_many() -> None:
     failures = Failures(POLICY)
     for at in range(3):

@@ -2,6 +2,7 @@
 
 import enum
 from collections import deque
+from collections.abc import Callable
 
 __all__ = ["AppendFault", "LineFaults"]
 
@@ -25,5 +26,10 @@ class LineFaults:
         self.appends: deque[AppendFault | None] = deque()
         # Of the next pull that would return something only the first k arrive; the rest counts as delivered.
         self.torn_after: int | None = None
+        # Called when that has happened. A connection that tore ends, or the server delivers once more what was not acknowledged:
+        # whoever simulates says which, and when.
+        self.on_torn: Callable[[], None] | None = None
+        # Atomic batches are refused as long as this is set: others hold open as many as the server has room for.
+        self.batches_refused = False
         # Acknowledgements vanish as long as this is set.
         self.lose_acks = False

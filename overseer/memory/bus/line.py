@@ -40,7 +40,7 @@ class MemoryLine:
 
     async def connected(self) -> None:
         await anyio.lowlevel.checkpoint()
-        while not self._reachable():
+        while not self.reachable():
             await self._on.wait_for_change()
 
     async def state(self) -> StreamState:
@@ -77,7 +77,7 @@ class MemoryLine:
 
     async def ack(self, delivery: Delivery) -> None:
         await anyio.lowlevel.checkpoint()
-        if self.faults.lose_acks or not self._reachable():
+        if self.faults.lose_acks or not self.reachable():
             return
         durable, resets, sequence = delivery.ack_token.split(" ")
         consumer = self._on.consumers.get(durable)
@@ -87,6 +87,14 @@ class MemoryLine:
     async def append(self, messages: Sequence[Outgoing], expected_last: int) -> int:
         check_append(messages, self._own_filter)
         await self._reach()
+        return self.arrive(messages, expected_last)
+
+    def arrive(self, messages: Sequence[Outgoing], expected_last: int) -> int:
+        """What the server does with an append that has reached it, whether or not who sent it still lives."""
+        if not self.reachable():
+            raise BusUnavailable(f"no server for {self._on.name}")
+        if self.faults.batches_refused and len(messages) > 1:
+            raise BusUnavailable("too many batches are open")
         fault = self.faults.appends.popleft() if self.faults.appends else None
         if fault is AppendFault.LOST:
             raise OutcomeUnknown("no answer: the message never arrived")
@@ -107,15 +115,16 @@ class MemoryLine:
         self.faults.unavailable = False
         self._on.wake()
 
-    # --- inside ----------------------------------------------------------------------------------------------------------
-
-    def _reachable(self) -> bool:
+    def reachable(self) -> bool:
+        """Whether the server runs and nothing parts this line from it."""
         return self._is_up() and not self.faults.unavailable
+
+    # --- inside ----------------------------------------------------------------------------------------------------------
 
     async def _reach(self) -> None:
         """One step of the network: others run meanwhile. Raises BusUnavailable."""
         await anyio.lowlevel.checkpoint()
-        if not self._reachable():
+        if not self.reachable():
             raise BusUnavailable(f"no server for {self._on.name}")
 
     def _consumer(self) -> MemoryConsumer:
@@ -135,7 +144,11 @@ class MemoryLine:
 
     def _torn(self, taken: list[Delivery]) -> list[Delivery]:
         arrived, self.faults.torn_after = self.faults.torn_after, None
-        return taken if arrived is None else taken[:arrived]
+        if arrived is None or arrived >= len(taken):
+            return taken
+        if self.faults.on_torn is not None:
+            self.faults.on_torn()
+        return taken[:arrived]
 
     async def _wait(self, deadline_ms: int) -> None:
         """Until the stream changes or the clock reaches the deadline."""

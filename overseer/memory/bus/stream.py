@@ -4,11 +4,20 @@ Every mutation is synchronous: nothing can come between a check and what it allo
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import anyio
 
-from overseer.ports.bus import BusUnavailable, Delivery, Outgoing, StoredMessage, StreamFull, StreamState, WrongLastSequence
+from overseer.ports.bus import (
+    BusUnavailable,
+    Delivery,
+    OutcomeUnknown,
+    Outgoing,
+    StoredMessage,
+    StreamFull,
+    StreamState,
+    WrongLastSequence,
+)
 from overseer.ports.clock import Clock
 from overseer.ports.envelope import header_bytes, matches
 
@@ -66,17 +75,34 @@ class MemoryStream:
         # Counts what no connection survives (a crash, a replacement): a line of an earlier one has lost its place.
         self.generation = 0
         self._clock = clock
+        # The disk is full and the server says nothing: every append ends in OutcomeUnknown, and nothing is stored.
+        self.silent = False
+        # Sees every message that was stored, right after it was.
+        self.on_stored: Callable[[StoredMessage], None] | None = None
+        # What is missing below this was trimmed, though single messages are still there.
+        self._trimmed_below = 0
         self._first = 1
-        self._messages: list[StoredMessage] = []
+        # By sequence, from `_first` on; None where one was trimmed from between others.
+        self._messages: list[StoredMessage | None] = []
+        self._held = 0
         self._bytes = 0
         self._changed = anyio.Event()
 
     # --- reading ---------------------------------------------------------------------------------------------------------
 
     def state(self) -> StreamState:
-        used = ((len(self._messages), self.messages_max), (self._bytes, self.bytes_max))
+        used = ((self._held, self.messages_max), (self._bytes, self.bytes_max))
         fill = max((is_ / most for is_, most in used if most), default=0.0)
-        return StreamState(self.id, self._first, self._first + len(self._messages) - 1, fill)
+        first = max(self._first, min(self._trimmed_below, self.last_sequence + 1))
+        return StreamState(self.id, first, self.last_sequence, fill)
+
+    @property
+    def last_sequence(self) -> int:
+        return self._first + len(self._messages) - 1
+
+    def messages(self, after: int = 0) -> list[StoredMessage]:
+        """All that are still there behind sequence `after`, in order."""
+        return [message for message in self._messages[max(0, after + 1 - self._first) :] if message is not None]
 
     def at(self, sequence: int) -> StoredMessage | None:
         place = sequence - self._first
@@ -84,7 +110,10 @@ class MemoryStream:
 
     def last_under(self, pattern: str) -> StoredMessage | None:
         """The last message still there whose subject matches; a trimmed one is gone from this view too."""
-        return next((message for message in reversed(self._messages) if matches(pattern, message.subject)), None)
+        for message in reversed(self._messages):
+            if message is not None and matches(pattern, message.subject):
+                return message
+        return None
 
     def take(self, consumer: MemoryConsumer, batch: int) -> list[Delivery]:
         """The next deliveries of `consumer`, at most `batch`; they count as delivered."""
@@ -103,9 +132,10 @@ class MemoryStream:
             if message is not None:
                 return message
         consumer.next_sequence = max(consumer.next_sequence, self._first)
-        while (message := self.at(consumer.next_sequence)) is not None:
+        while consumer.next_sequence <= self.last_sequence:
+            message = self.at(consumer.next_sequence)
             consumer.next_sequence += 1
-            if consumer.wants(message.subject):
+            if message is not None and consumer.wants(message.subject):
                 return message
         return None
 
@@ -116,7 +146,12 @@ class MemoryStream:
     # --- writing ---------------------------------------------------------------------------------------------------------
 
     def store(self, messages: Sequence[Outgoing], *, own_filter: str = "", expected_last: int | None = None) -> int:
-        """All or none. Returns the last sequence. Raises WrongLastSequence, StreamFull, BusUnavailable (no such subject here)."""
+        """All or none. Returns the last sequence.
+
+        Raises WrongLastSequence, StreamFull, BusUnavailable (no such subject here), OutcomeUnknown (when `silent`).
+        """
+        if self.silent:
+            raise OutcomeUnknown("no answer: the server is silent")
         for message in messages:
             if not any(matches(subject, message.subject) for subject in self.subjects):
                 raise BusUnavailable(f"nobody listens on {message.subject}")
@@ -126,23 +161,37 @@ class MemoryStream:
             if found != expected_last:
                 raise WrongLastSequence(f"the last sequence under {own_filter} is {found}, not {expected_last}")
         size = sum(_stored_bytes(message) for message in messages)
-        if self.messages_max is not None and len(self._messages) + len(messages) > self.messages_max:
+        if self.messages_max is not None and self._held + len(messages) > self.messages_max:
             raise StreamFull(f"{self.name}: maximum messages exceeded ({self.messages_max}): trim the stream or raise its limit")
         if self.bytes_max is not None and self._bytes + size > self.bytes_max:
             raise StreamFull(f"{self.name}: maximum bytes exceeded ({self.bytes_max}): trim the stream or raise its limit")
-        for message in messages:
-            sequence = self._first + len(self._messages)
-            self._messages.append(StoredMessage(sequence, self._clock.now_ms(), message.subject, dict(message.headers), message.body))
         self._bytes += size
+        self._held += len(messages)
+        for message in messages:
+            sequence = self.last_sequence + 1
+            stored = StoredMessage(sequence, self._clock.now_ms(), message.subject, dict(message.headers), message.body)
+            self._messages.append(stored)
+            if self.on_stored is not None:
+                self.on_stored(stored)
         self.wake()
-        return self._first + len(self._messages) - 1
+        return self.last_sequence
 
-    def trim(self, below: int) -> None:
-        """Drop everything before sequence `below` (as the overseer's purge does)."""
+    def trim(self, below: int, *, keep: Collection[int] = ()) -> int:
+        """Drop everything before sequence `below`, but for `keep` (the overseer's purge spares each sender's last message).
+
+        Returns how many went.
+        """
         gone = min(max(0, below - self._first), len(self._messages))
-        self._drop(self._messages[:gone])
-        del self._messages[:gone]
-        self._first += gone
+        before = self._held
+        self._trimmed_below = max(self._trimmed_below, min(below, self.last_sequence + 1))
+        for at in range(gone):
+            if self._first + at not in keep:
+                self._drop(self._messages[at : at + 1])
+                self._messages[at] = None
+        empty = next((at for at, message in enumerate(self._messages) if message is not None), len(self._messages))
+        del self._messages[:empty]
+        self._first += empty
+        return before - self._held
 
     def wake(self) -> None:
         """Let everybody who waits look again."""
@@ -167,7 +216,7 @@ class MemoryStream:
         """Somebody deleted the stream and made it anew: another id, empty, consumers at the start."""
         self.id = stream_id
         self._messages.clear()
-        self._first, self._bytes = 1, 0
+        self._first, self._held, self._bytes, self._trimmed_below = 1, 0, 0, 0
         for consumer in self.consumers.values():
             consumer.reset(1)
         self.disconnect()
@@ -183,8 +232,10 @@ class MemoryStream:
         self.consumers[durable].again.append(sequence)
         self.wake()
 
-    def _drop(self, messages: Sequence[StoredMessage]) -> None:
-        self._bytes -= sum(_stored_bytes(message) for message in messages)
+    def _drop(self, messages: Sequence[StoredMessage | None]) -> None:
+        gone = [message for message in messages if message is not None]
+        self._held -= len(gone)
+        self._bytes -= sum(_stored_bytes(message) for message in gone)
 
 
 def _stored_bytes(message: Outgoing | StoredMessage) -> int:

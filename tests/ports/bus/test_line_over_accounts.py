@@ -49,7 +49,7 @@ class Users:
 
     async def connection(self, user: str) -> Connection:
         seed = self.keys.path(user).read_text().strip()
-        connection = await connect(self.server.url, name=user, inbox_prefix=inbox_prefix(user), nkey_seed=seed)
+        connection = await connect(self.server.url, name=user, inbox_prefix=inbox_prefix(user, NODE), nkey_seed=seed)
         self.closing.push_async_callback(connection.close)
         return connection
 

@@ -1,0 +1,1 @@
+"""Whole networks of nodes in one thread, from one seed (docs/reliability.md)."""

@@ -1,0 +1,146 @@
+"""State is a function of the journal, and so is what was told: both are computed anew from what was recorded, and compared."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import cbor2
+import msgspec
+from blake3 import blake3
+
+from messages.codec import decode_value, encode
+from messages.message import Kind, Message
+from messages.overseer import IncarnationStarted, Parked
+from messages.subjects import HEADER_ID, build
+from overseer.memory.rows import MemoryRows
+from overseer.ports.bus import StoredMessage
+from overseer.ports.store import StoreReader
+from overseer.runner.schema import HEAD, JOURNAL, OUTBOX_NET, OUTBOX_NODE, Head, Record
+from overseer.simulation.scenario import Answer, AtRest, Submission, Violation
+from overseer.subsystem import Subsystem
+from overseer.tables import Overlay, Tables
+
+__all__ = ["Replay"]
+
+Place = tuple[str, str]
+
+
+class _Sent(msgspec.Struct, frozen=True):
+    """A message of a subsystem in a stream."""
+
+    sequence: int
+    incarnation: str
+    subject: str
+    body: bytes
+
+
+class Replay:
+    """At rest the tables are those that `evolve` makes of all recorded events, and the stream has what `react` makes of them.
+
+    The journal on the disk is what was seen to become durable, chained by hash. After a stream lost messages, those whose
+    sender has dropped them with its journal (behind a checkpoint) may be missing.
+    """
+
+    name = "replay"
+
+    def __init__(self, subsystems: Mapping[str, Callable[[], Subsystem]]) -> None:
+        self._subsystems = {name: make() for name, make in subsystems.items()}
+        self._journals: dict[Place, list[tuple[Record, Sequence[Message]]]] = {}
+        # By stream, node and sender: by (record, place).
+        self._sent: dict[tuple[str, str, str], dict[tuple[int, int], list[_Sent]]] = {}
+        self._lost: set[str] = set()
+
+    def submitted(self, submission: Submission) -> None:
+        pass
+
+    def answered(self, answer: Answer) -> None:
+        pass
+
+    def recorded(self, node: str, subsystem: str, record: Record, events: Sequence[Message]) -> None:
+        if record.result.code == "handler_failed":
+            raise Violation(self.name, f"{node} {subsystem}: the handler failed: {events}")
+        entries = self._journals.setdefault((node, subsystem), [])
+        if record.index != len(entries) + 1:
+            raise Violation(self.name, f"{node} {subsystem}: record {record.index} came after {len(entries)}")
+        entries.append((record, events))
+
+    def set_back(self, node: str, subsystem: str, index: int) -> None:
+        del self._journals.setdefault((node, subsystem), [])[index:]
+
+    def stored(self, node: str, message: StoredMessage) -> None:
+        tokens = message.subject.split(".")
+        of, sender = (tokens[2], tokens[3]) if tokens[1] == "net" else (tokens[1], tokens[2])
+        parts = message.headers.get(HEADER_ID, "").split(" ")
+        if sender not in self._subsystems or len(parts) != 4:
+            return
+        sent = _Sent(message.sequence, parts[1], message.subject, message.body)
+        self._sent.setdefault((node, of, sender), {}).setdefault((int(parts[2]), int(parts[3])), []).append(sent)
+
+    def lost(self, node: str, last_sequence: int, *, replaced: bool) -> None:
+        self._lost.add(node)
+        for (stream, _, _), messages in self._sent.items():
+            if stream == node:
+                for mark in messages:
+                    messages[mark] = [sent for sent in messages[mark] if not replaced and sent.sequence <= last_sequence]
+
+    def at_rest(self, rest: AtRest) -> None:
+        for node in rest.network.nodes:
+            for name, subsystem in self._subsystems.items():
+                store = rest.store(node, name)
+                journal = self._journals.get((node, name), [])
+                self._check_journal(node, name, store, journal)
+                self._check_tables(node, subsystem, store, journal)
+                self._check_told(node, subsystem, store, journal)
+
+    def _check_journal(self, node: str, name: str, store: StoreReader, journal: Sequence[tuple[Record, Sequence[Message]]]) -> None:
+        where = f"{node} {name}"
+        head = decode_value(Head, next(data for _, data in store.scan(HEAD.name, b"", None)))
+        digest = b""
+        last = 0
+        for key, data in store.scan(JOURNAL.name, b"", None):
+            index = int.from_bytes(key, "big")
+            if last and (index != last + 1 or cbor2.loads(data)[1] != digest):
+                raise Violation(self.name, f"{where}: record {index} does not follow from {last}")
+            if index > len(journal) or decode_value(Record, data) != journal[index - 1][0]:
+                raise Violation(self.name, f"{where}: record {index} on the disk is not what became durable")
+            digest, last = blake3(data).digest(), index
+        if (head.index, head.hash) != (last, digest) or last != len(journal):
+            raise Violation(self.name, f"{where}: the journal ends at {last}, the head says {head.index}, {len(journal)} became durable")
+
+    def _check_tables(
+        self, node: str, subsystem: Subsystem, store: StoreReader, journal: Sequence[tuple[Record, Sequence[Message]]]
+    ) -> None:
+        names = [table.name for table in subsystem.declaration.tables]
+        rows = MemoryRows(names)
+        overlay = Overlay(rows)
+        for _, events in journal:
+            for event in events:
+                if event.spec.owner != "overseer":
+                    subsystem.evolve(Tables(overlay), event)
+        for name in names:
+            built, kept = dict(overlay.scan(name, b"", None)), dict(store.scan(name, b"", None))
+            if built != kept:
+                keys = sorted({key for key in built.keys() | kept.keys() if built.get(key) != kept.get(key)})
+                shown = ", ".join(key.hex() for key in keys[:5])
+                raise Violation(self.name, f"{node} {subsystem.declaration.name}: table {name} is not what the journal makes: rows {shown}")
+
+    def _check_told(self, node: str, subsystem: Subsystem, store: StoreReader, journal: Sequence[tuple[Record, Sequence[Message]]]) -> None:
+        name = subsystem.declaration.name
+        for record, events in journal:
+            messages = [message for event in events for message in _reactions(subsystem, event)]
+            for place, message in enumerate(messages):
+                to_net = message.spec.kind is Kind.NETWORK
+                stream = "net" if to_net else node
+                sent = self._sent.get((stream, node, name), {}).get((record.index, place), [])
+                subject, body = build(node, name, message.spec), encode(message)
+                if any((found.subject, found.body) == (subject, body) for found in sent):
+                    continue
+                table = OUTBOX_NET if to_net else OUTBOX_NODE
+                if stream in self._lost and store.get(table.name, table.pack((record.index, place))) is None:
+                    continue
+                raise Violation(self.name, f"{node} {name}: {message.spec.key} of record {record.index} is not in the stream: {sent}")
+
+
+def _reactions(subsystem: Subsystem, event: Message) -> Iterable[Message]:
+    """As it is told: by the subsystem, or (incarnations, dead letters) as the event itself."""
+    if event.spec.owner != "overseer":
+        return subsystem.react(event)
+    return (event,) if isinstance(event, IncarnationStarted | Parked) else ()

@@ -1,0 +1,30 @@
+"""The scenarios that can be played, by name."""
+
+from importlib import import_module
+
+from overseer.simulation.scenario import Scenario
+
+__all__ = ["SCENARIOS", "UnknownScenario", "find_scenario"]
+
+# Where each is made: `module:name` of a Scenario object.
+SCENARIOS: dict[str, str] = {"disputes": "overseer.simulation.disputes:scenario"}
+# Where `<name>:<variant>` is made: a module that has every variant under its name.
+VARIED: dict[str, str] = {"disputes": "overseer.simulation.disputes"}
+
+
+class UnknownScenario(Exception):
+    """There is none of that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no scenario {name!r}; known are {', '.join(SCENARIOS)}, or `module:name` of one")
+
+
+def find_scenario(name: str) -> Scenario:
+    """A registered one, or `module:name` of any. Raises UnknownScenario."""
+    module, found, attribute = SCENARIOS.get(name, name).partition(":")
+    if not found:
+        raise UnknownScenario(name)
+    try:
+        return getattr(import_module(VARIED.get(module, module)), attribute)
+    except (ImportError, AttributeError):
+        raise UnknownScenario(name) from None

@@ -1,0 +1,280 @@
+"""Power cuts in the middle of imports: NATS's data and all stores lie on one disk, whose unsynced writes are lost at one instant.
+
+    python -m tests.crash.power --rounds 100 --json
+
+A life is a node on one disk through several cuts. In each round votes are imported, some through awaited commands (acknowledged
+by the subsystem after its commit), some put into the stream alone (acknowledged by the server); at a random moment all processes
+are killed and the disk is left as a power cut leaves it. The next round's node starts on it. Everything that was ever
+acknowledged must be there, and `verify` must find every store equal. At the end of a life everything is sent again that was not
+acknowledged, and all of it must be there once.
+
+`--without` breaks the node on purpose, to show what the syncs are worth: `rocks` (no sync of the stores), `nats` (the server's
+default sync_interval), or both.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import anyio
+import msgspec
+
+from messages.votes_db import RegisterVote
+from overseer.node.client import Client, Refused
+from overseer.ports.bus import BusError
+from tests.crash.damage_checks import paid, verdicts
+from tests.crash.power_image import Disk, why_not
+from tests.node.nodes import Ballots, Node, Place, ballots, history, said_once, told, votes_of
+
+__all__ = ["Figures", "cut_rounds"]
+
+ROUNDS_PER_LIFE = 10
+BUNDLES_PER_ROUND = 150
+VALIDATORS = 6
+SENDERS = 4
+# Every so many bundles one is put into the stream without waiting.
+INJECTED_EVERY = 4
+RUN_S = (0.05, 1.5)
+# Every so many rounds the power fails while the node starts.
+CUT_AT_START_EVERY = 5
+
+# Subsystems as processes of their own, and in one.
+HOWS = ((), ("--in-process",))
+
+# Put before everything else on the path of the node's processes.
+UNSYNCED = """
+import os
+
+broken = os.environ.get("OVERSEER_TEST_WITHOUT", "").split("+")
+if "rocks" in broken:
+    from overseer.rocks.store import RocksStore
+
+    RocksStore._flush = lambda self: None
+if "nats" in broken:
+    from overseer.nats import server
+    from overseer.nats.provision import Provisioner
+
+    config = server.server_config
+    server.server_config = lambda *given: config(*given).replace('"sync_interval": "always"', '"sync_interval": "2m"')
+
+    async def verify(self, *given, **named):
+        pass
+
+    Provisioner.verify = verify
+"""
+
+
+class Figures(msgspec.Struct, kw_only=True):
+    """What the rounds have shown."""
+
+    rounds: int = 0
+    # Bundles of votes acknowledged by a subsystem, and by the stream alone.
+    acknowledged: int = 0
+    appended: int = 0
+    # Of those, not there after a cut.
+    lost: int = 0
+    lost_appended: int = 0
+    # Bytes of the stores' logs and of the stream that were written and not synced when the power was cut.
+    unsynced_bytes: int = 0
+    # Cuts before the node was up.
+    cut_at_start: int = 0
+    copies_repeated: int = 0
+    faults: list[str] = []
+    seconds: float = 0.0
+
+
+class PowerPlace(Place):
+    """A place whose node has its data on the disk; `without` names the syncs that are left out."""
+
+    def __init__(self, folder: Path, data: Path, without: str) -> None:
+        super().__init__(folder, **{"supervise.backoff_first_ms": 20, "supervise.backoff_max_ms": 50})
+        self.data = data
+        self.without = without
+        self._mutants = folder / "mutants"
+        self._mutants.mkdir()
+        (self._mutants / "sitecustomize.py").write_text(UNSYNCED)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        told = super().environment
+        if not self.without:
+            return told
+        return {**told, "PYTHONPATH": f"{self._mutants}{os.pathsep}{told['PYTHONPATH']}", "OVERSEER_TEST_WITHOUT": self.without}
+
+    def kill_everything(self) -> None:
+        """At one instant, as nearly as signals go; returns when all are gone."""
+        deadline = time.monotonic() + 30
+        while left := self.processes():
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"processes {left} do not end")
+            time.sleep(0.002)
+
+
+class Life:
+    """One disk, one node, several cuts."""
+
+    def __init__(self, place: PowerPlace, disk: Disk, made: Ballots, chance: random.Random, figures: Figures, *how: str) -> None:
+        """`how`: further arguments of `overseer run`."""
+        self.how = how
+        self.place = place
+        self.disk = disk
+        self.made = made
+        self.chance = chance
+        self.figures = figures
+        self.left = list(range(len(made.bundles)))
+        self.acknowledged: set[int] = set()
+        self.appended: set[int] = set()
+
+    async def start_cut(self) -> None:
+        """The power fails while the node starts."""
+        node = Node.start(self.place, *self.how)
+        await anyio.sleep(self.chance.uniform(0.3, 2.0))
+        self._cut()
+        await node.ended()
+        self.figures.cut_at_start += 1
+
+    async def round(self) -> None:
+        """Start, look at what there should be, import, cut."""
+        async with Node.up(self.place, *self.how) as node, node.client() as client:
+            await self._look(client)
+            async with anyio.create_task_group() as tasks:
+                for _ in range(SENDERS):
+                    tasks.start_soon(self._send, client)
+                await anyio.sleep(self.chance.uniform(*RUN_S))
+                # In the middle of it: nothing here runs until it is done.
+                self._cut()
+                tasks.cancel_scope.cancel()
+
+    def _cut(self) -> None:
+        self.place.kill_everything()
+        before = self._bytes()
+        self.disk.cut()
+        self.figures.unsynced_bytes += before - self._bytes()
+        self.figures.rounds += 1
+        self.figures.copies_repeated, self.disk.retries = self.figures.copies_repeated + self.disk.retries, 0
+
+    def _bytes(self) -> int:
+        found = [*self.place.data.glob("stores/*/*.log"), *self.place.data.glob("nats/jetstream/**/*.blk")]
+        return sum(file.stat().st_size for file in found)
+
+    async def end(self) -> None:
+        """After the last cut: the rest is sent, and all of it must be there, once."""
+        async with Node.up(self.place, *self.how) as node, node.client() as client:
+            await self._look(client)
+            for number in sorted(set(range(len(self.made.bundles))) - self.acknowledged):
+                if number in self.appended or number not in self.left:
+                    await told(client, self.made.bundles[number], f"bundle {number}")
+            sent = [bundle for number, bundle in enumerate(self.made.bundles) if number not in self.left]
+            wanted = sum(len(bundle.explicit_votes) for bundle in sent)
+            if (found := await paid(client, wanted)) != wanted:
+                self.figures.faults.append(f"{found} votes are paid for, not {wanted}")
+            said_once(await history(client))
+            self._equal(await verdicts(self.place.loaded()))
+            if await node.stop() != 0:
+                self.figures.faults.append("the node did not end in order")
+
+    async def _look(self, client: Client) -> None:
+        """Is everything there that was acknowledged?"""
+        if not self.acknowledged and not self.appended:
+            await told(client, self.made.opening, "opening")
+        lost = [number for number in sorted(self.acknowledged) if not await self._stored(client, self.made.bundles[number])]
+        # What the stream alone had acknowledged is taken in a moment.
+        missing = [number for number in sorted(self.appended) if not await self._stored(client, self.made.bundles[number], wait_s=5.0)]
+        self._equal(await verdicts(self.place.loaded()))
+        self.figures.lost += len(lost)
+        self.figures.lost_appended += len(missing)
+        # A life goes on after a loss: each is counted once.
+        self.acknowledged -= set(lost)
+        self.appended -= set(missing)
+
+    async def _stored(self, client: Client, bundle: RegisterVote, wait_s: float = 0.0) -> bool:
+        deadline = time.monotonic() + wait_s
+        while True:
+            with suppress(Refused):
+                if len((await votes_of(client, bundle)).votes) == len(bundle.explicit_votes):
+                    return True
+            if time.monotonic() >= deadline:
+                return False
+            await anyio.sleep(0.02)
+
+    def _equal(self, found: dict[str, list[str]]) -> None:
+        self.figures.faults += [f"verify {name}: {text}" for name, faults in found.items() for text in faults]
+
+    async def _send(self, client: Client) -> None:
+        while self.left:
+            number = self.left.pop(0)
+            bundle = self.made.bundles[number]
+            try:
+                if number % INJECTED_EVERY == 0:
+                    await client.inject(bundle, command_id=f"bundle {number}.0")
+                    self.appended.add(number)
+                    self.figures.appended += 1
+                else:
+                    await client.request(bundle, command_id=f"bundle {number}.0", timeout_ms=3_000)
+                    self.acknowledged.add(number)
+                    self.figures.acknowledged += 1
+            except (BusError, Refused) as error:
+                self.figures.faults.append(f"bundle {number} while nothing was broken: {error}")
+
+
+async def _live(life: Life, rounds: int) -> None:
+    for number in range(rounds):
+        await (life.start_cut() if number % CUT_AT_START_EVERY == 0 else life.round())
+    await life.end()
+
+
+async def cut_rounds(folder: Path, rounds: int, *, seed: int = 0, without: str = "", life: int = ROUNDS_PER_LIFE) -> Figures:
+    """Cut the power `rounds` times. `folder` is emptied by the caller."""
+    figures = Figures()
+    chance = random.Random(seed)
+    began = time.monotonic()
+    made = ballots(BUNDLES_PER_ROUND * min(rounds, life), VALIDATORS)
+    number = 0
+    while figures.rounds < rounds:
+        home = folder / f"life-{number}"
+        number += 1
+        home.mkdir()
+        with Disk(home) as disk:
+            place = PowerPlace(home, disk.mount / "data", without)
+            try:
+                await _live(Life(place, disk, made, chance, figures, *HOWS[number % len(HOWS)]), min(life, rounds - figures.rounds))
+            except AssertionError as error:
+                figures.faults.append(f"life {number}, round {figures.rounds}: {str(error)[-1000:]}")
+            finally:
+                place.kill_everything()
+        shutil.rmtree(home, ignore_errors=True)
+        print(f"{figures.rounds} of {rounds}: {figures.acknowledged} acknowledged, {figures.lost} lost", file=sys.stderr, flush=True)
+    figures.seconds = round(time.monotonic() - began, 1)
+    return figures
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Cut the power in the middle of imports, and count.")
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--without", default="", help="leave out syncs: rocks, nats or rocks+nats")
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    if reason := why_not():
+        print(f"no power can be cut here: {reason}", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory(prefix="overseer-power-", ignore_cleanup_errors=True) as folder:
+        figures = anyio.run(lambda: cut_rounds(Path(folder), given.rounds, seed=given.seed, without=given.without))
+    shown = msgspec.to_builtins(figures)
+    print(json.dumps(shown) if given.json else "\n".join(f"{key}: {value}" for key, value in shown.items()))
+    return 1 if figures.lost or figures.lost_appended or figures.faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

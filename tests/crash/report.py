@@ -1,0 +1,87 @@
+"""What a run of kills did and found, as one row of figures."""
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from overseer.node.client import Client
+from tests.crash.reckoning import reckon
+from tests.crash.traffic import Traffic
+
+__all__ = ["Report", "leaves", "tell"]
+
+# Of each kind of problem, so many are shown.
+SHOWN_MAX = 20
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """Figures of one run. Times in the unit of their name."""
+
+    seed: int
+    # By victim, or by victim and step.
+    kills: dict[str, int] = {}
+    kills_total: int = 0
+    strokes: dict[str, int] = {}
+    seconds: float = 0.0
+    kills_per_minute: float = 0.0
+    # Until the node answers and acknowledges everything again, by stroke.
+    recovery_ms_median: dict[str, int] = {}
+    recovery_ms_worst: dict[str, int] = {}
+    # Commands, by receiver; and those that the bus alone acknowledged.
+    acknowledged: dict[str, int] = {}
+    votes_acknowledged: int = 0
+    votes_stored: int = 0
+    transactions_once: int = 0
+    blocks: int = 0
+    blacklisted: int = 0
+    messages: int = 0
+    lost: int = 0
+    doubled: int = 0
+    problems: list[str] = []
+
+    @property
+    def clean(self) -> bool:
+        return not self.problems
+
+    def struck(self, kills: dict[str, int], seconds: float) -> None:
+        """Note the kills, and how long they took."""
+        self.kills, self.kills_total = kills, sum(kills.values())
+        self.seconds = round(seconds, 1)
+        self.kills_per_minute = round(60 * self.kills_total / max(seconds, 0.1), 1)
+
+    def sent(self, traffic: Traffic) -> None:
+        """Note what was acknowledged."""
+        self.acknowledged, self.votes_acknowledged = dict(traffic.acknowledged), traffic.votes
+        self.blocks = len(traffic.main) + len(traffic.beside)
+
+    async def count(self, client: Client, traffic: Traffic) -> None:
+        """The reckoning."""
+        found = await reckon(client, traffic)
+        self.votes_stored, self.transactions_once = found.votes_stored, found.transactions
+        self.blacklisted, self.messages = found.blacklisted, found.messages
+        self.lost, self.doubled = len(found.lost), len(found.doubled)
+        for problems in (found.lost, found.doubled, found.wrong):
+            self.problems += problems[:SHOWN_MAX]
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    """The errors inside groups of groups."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [leaf for inner in error.exceptions for leaf in leaves(inner)]
+
+
+def tell(reports: Sequence[Report], folder: Path, *, as_json: bool) -> int:
+    """Print the reports; the exit code. The folder is kept when something is wrong."""
+    for report in reports:
+        shown = msgspec.to_builtins(report)
+        print(json.dumps(shown) if as_json else "\n".join(f"{key}: {value}" for key, value in shown.items()), flush=True)
+    if all(report.clean for report in reports):
+        shutil.rmtree(folder)
+        return 0
+    print(f"kept for a look: {folder}", file=sys.stderr)
+    return 1

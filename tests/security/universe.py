@@ -1,0 +1,132 @@
+"""Every subject there is, and many that should not be."""
+
+from collections.abc import Iterator, Sequence
+
+from messages.contract import load as load_contract
+from messages.message import Kind
+from overseer.subsystem import Declaration
+
+__all__ = ["api_subjects", "appended", "consumers", "patterns", "subjects"]
+
+OF_SERVER = (
+    "INFO",
+    "STREAM.NAMES",
+    "STREAM.LIST",
+    "SERVER.REMOVE",
+    "META.LEADER.STEPDOWN",
+    "ACCOUNT.PURGE.BUS",
+    "ACCOUNT.STREAM.MOVE.BUS.OVERSEER_alpha",
+    "ACCOUNT.STREAM.CANCEL_MOVE.BUS.OVERSEER_alpha",
+    "STREAM.TEMPLATE.CREATE.x",
+    "STREAM.TEMPLATE.NAMES",
+)
+OF_STREAM = (
+    *(f"STREAM.{verb}" for verb in ("CREATE", "UPDATE", "DELETE", "PURGE", "INFO", "SNAPSHOT", "RESTORE", "PEER.REMOVE")),
+    *(f"STREAM.{verb}" for verb in ("MSG.GET", "MSG.DELETE", "LEADER.STEPDOWN")),
+    *(f"CONSUMER.{verb}" for verb in ("CREATE", "LIST", "NAMES")),
+    "DIRECT.GET",
+)
+OF_CONSUMER = (
+    *(f"CONSUMER.{verb}" for verb in ("CREATE", "DURABLE.CREATE", "DELETE", "INFO", "MSG.NEXT", "RESET", "PAUSE", "UNPIN")),
+    "CONSUMER.LEADER.STEPDOWN",
+)
+
+
+def streams(nodes: Sequence[str]) -> list[str]:
+    return [*(s for node in nodes for s in (f"OVERSEER_{node}", f"OBJ_overseer_{node}_povs")), "OVERSEER_NET", "OTHER"]
+
+
+def consumers(nodes: Sequence[str], declarations: Sequence[Declaration]) -> list[tuple[str, str]]:
+    found = [(f"OVERSEER_{node}", d.name) for node in nodes for d in declarations]
+    found += [("OVERSEER_NET", f"{node}-{d.name}") for node in nodes for d in declarations]
+    return [*found, *((stream, "mine") for stream in streams(nodes))]
+
+
+def api_subjects(nodes: Sequence[str], declarations: Sequence[Declaration]) -> list[str]:
+    """Every verb of the JetStream API, on every stream and consumer."""
+    found = [f"$JS.API.{verb}" for verb in OF_SERVER]
+    for stream in streams(nodes):
+        found += [f"$JS.API.{verb}.{stream}" for verb in OF_STREAM]
+        found += [
+            f"$JS.API.DIRECT.GET.{stream}.overseer.{nodes[0]}.votes_db.rejected",
+            f"$JS.SNAPSHOT.ACK.{stream}.x",
+            f"$JS.FC.{stream}.x",
+        ]
+    for stream, durable in consumers(nodes, declarations):
+        found += [f"$JS.API.{verb}.{stream}.{durable}" for verb in OF_CONSUMER]
+        found += [f"$JS.API.CONSUMER.CREATE.{stream}.{durable}.overseer.{nodes[0]}.votes_db.rejected"]
+        found += [f"$JS.ACK.{stream}.{durable}.1.1.1.1.0", f"$JS.ACK._.HASH.{stream}.{durable}.1.1.1.1.0.x", f"$JS.FC.{stream}.{durable}.x"]
+    return found
+
+
+def _said(declarations: Sequence[Declaration]) -> list[str]:
+    """What may stand behind a sender: everything of the contract, and what is not in it."""
+    found = ["rejected", "evt.undeclared", "sig.undeclared", "x"]
+    for spec in load_contract():
+        if spec.kind is Kind.COMMAND:
+            found.append(f"cmd.{spec.owner}.{spec.name}")
+        elif spec.kind in (Kind.FACT, Kind.SIGNAL):
+            found.append(f"{spec.kind.value}.{spec.name}")
+    return [*found, *(f"cmd.{d.name}.undeclared" for d in declarations)]
+
+
+def _asked(node: str, declarations: Sequence[Declaration]) -> Iterator[str]:
+    for spec in load_contract():
+        if spec.kind is Kind.QUERY:
+            yield f"overseer.{node}.{spec.owner}.qry.{spec.name}"
+        elif spec.kind is Kind.COMMAND:
+            yield f"overseer.{node}.{spec.owner}.req.{spec.name}"
+    for name in (*(d.name for d in declarations), "overseer", "provisioner", "anybody"):
+        yield f"overseer.{node}.{name}.qry.health"
+        yield f"overseer.{node}.{name}.req.anything"
+
+
+def _of_the_server(users: Sequence[tuple[str, str]]) -> Iterator[str]:
+    for verb in ("PING", "INFO", "STATS"):
+        yield from (f"$SRV.{verb}", f"$SRV.{verb}.votes_db", f"$SRV.{verb}.votes_db.someid")
+    requests = ("SERVER.PING", "SERVER.PING.VARZ", "SERVER.SOMEID.RELOAD", "SERVER.SOMEID.KICK", "SERVER.SOMEID.LDM", "USER.INFO")
+    yield from (f"$SYS.REQ.{request}" for request in requests)
+    for account in ("BUS", "SYS", "alpha-votes_db"):
+        yield from (f"$SYS.REQ.ACCOUNT.{account}.{page}" for page in ("JSZ", "CONNZ", "INFO", "SUBSZ"))
+        yield f"$SYS.ACCOUNT.{account}.CONNECT"
+    yield from ("$JS.EVENT.ADVISORY.API", "$JS.EVENT.ADVISORY.STREAM.DELETED.OVERSEER_alpha", "$JSC.R.x", "$NRG.V.x", "$KV.b.k", "$MQTT.x")
+    yield from (f"_INBOX.{node}.{user}.x" for node, user in users)
+    yield from ("_INBOX.x", "_INBOX_operator.x", "_R_.x", "_GR_.x.y", "_REPLY_.x", "overseer.log.ballots.x", "overseer", "anything")
+
+
+def subjects(nodes: Sequence[str], declarations: Sequence[Declaration], users: Sequence[tuple[str, str]]) -> list[str]:
+    """Everything that can be published to, each once."""
+    names = [d.name for d in declarations]
+    senders = [*names, "overseer", "provisioner", "op_operator", "op_feed", "op_reader", "op_other", "anybody"]
+    senders += [f"req_{name}" for name in names]
+    topics = [*(spec.name for spec in load_contract() if spec.kind is Kind.NETWORK), "undeclared"]
+    found: list[str] = []
+    for node in nodes:
+        found += [f"overseer.{node}.{sender}.{said}" for sender in senders for said in _said(declarations)]
+        found += [f"overseer.net.{node}.{sender}.{topic}" for sender in senders for topic in topics]
+        found += _asked(node, declarations)
+        found += [f"$O.overseer_{node}_povs.{kind}.x" for kind in "CMX"]
+    found += [f"live.{subject}" for subject in found[::40]]
+    return list(dict.fromkeys([*found, *api_subjects(nodes, declarations), *_of_the_server(users)]))
+
+
+def patterns(nodes: Sequence[str], users: Sequence[tuple[str, str]]) -> list[str]:
+    """What only a subscription can name."""
+    found = [">", "*", "*.>", "$JS.>", "$JS.API.>", "$JS.ACK.>", "$SYS.>", "$SRV.>", "live.>", "overseer.>", "overseer.*.>", "_R_.>"]
+    found += ["_INBOX.>", "_INBOX.*.*.>", "$O.>", "overseer.net.>", "$KV.>"]
+    for node in nodes:
+        found += [f"_INBOX.{node}.>", f"_INBOX.{node}.*.>", f"live.overseer.{node}.>", f"overseer.{node}.>", f"overseer.{node}.*.qry.>"]
+        found += [f"overseer.{node}.*.req.*", f"overseer.{node}.votes_db.>", f"overseer.{node}.votes_db.qry.>"]
+    return [*found, *(f"_INBOX.{node}.{user}.>" for node, user in users)]
+
+
+def appended(subject: str, nodes: Sequence[str]) -> bool:
+    """Whether a stream takes it."""
+    tokens = subject.split(".")
+    if tokens[0] == "$O":
+        return tokens[1] in {f"overseer_{node}_povs" for node in nodes} and tokens[2] in ("C", "M")
+    if tokens[0] != "overseer" or len(tokens) < 3:
+        return False
+    if tokens[1] == "net":
+        return True
+    return tokens[1] in nodes and len(tokens) > 3 and (tokens[3] in ("cmd", "evt", "sig") or tokens[3:] == ["rejected"])
