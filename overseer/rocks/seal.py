@@ -19,7 +19,7 @@ __all__ = ["Seal", "check_manifest", "check_sequence", "manifest_size", "read_se
 
 _FILE = "SEAL"
 # The sequence; then, since it is kept, the manifest, so much of it, and the hash of that.
-_TEXT = re.compile(r"([0-9]{1,20})\n(?:(MANIFEST-[0-9]+) ([0-9]+) ([0-9a-f]{64})\n)?")
+_TEXT = re.compile(r"([0-9]{1,20})\n(?:(MANIFEST-[0-9]{1,20}) ([0-9]{1,20}) ([0-9a-f]{64})\n)?")
 
 
 class Seal(msgspec.Struct, frozen=True):
@@ -88,7 +88,7 @@ def _manifest(path: Path) -> Path | None:
     except FileNotFoundError:
         return None
     manifest = path / name
-    return manifest if re.fullmatch(r"MANIFEST-[0-9]+", name) and manifest.exists() else None
+    return manifest if re.fullmatch(r"MANIFEST-[0-9]{1,20}", name) and manifest.exists() else None
 
 
 def _number(manifest: str) -> int:

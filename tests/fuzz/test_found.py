@@ -12,8 +12,9 @@ from overseer.cli.app import run_app
 from overseer.nats.exchange import caller_account
 from overseer.node.folder import NodeFolder, NotRunning
 from overseer.observe.http import _answer
-from overseer.ports.store import WrongStore
+from overseer.ports.store import StoreCorrupted, WrongStore
 from overseer.rocks.identity import IDENTITY_KEY, check_place, read_identity
+from overseer.rocks.seal import read_seal
 from overseer.runner.schema import Head
 from tests.fuzz.target import attempt
 from tests.fuzz.targets import TARGETS
@@ -111,3 +112,13 @@ def test_as_many_values_as_fit_are_refused_at_once(name: str) -> None:
     assert verdict.error is None
     assert verdict.outcome in ("too_many_items", "exit 2")
     assert verdict.seconds < 0.1, json.dumps(verdict.seconds)
+
+
+# A size of thousands of digits is none that Python turns into a number: ValueError came out.
+@pytest.mark.parametrize(
+    "text", ["9" * 5000 + "\n", "9\nMANIFEST-" + "9" * 5000 + f" 1 {'0' * 64}\n", f"9\nMANIFEST-5 {'9' * 5000} {'0' * 64}\n"]
+)
+def test_a_seal_with_endless_numbers_is_damaged_by_name(text: str, tmp_path: Path) -> None:
+    (tmp_path / "SEAL").write_text(text)
+    with pytest.raises(StoreCorrupted, match="SEAL is damaged"):
+        read_seal(tmp_path)
