@@ -38,11 +38,14 @@ class SecondCopy(RunnerFault):
 
 
 class JournalBroken(RunnerFault):
-    def __init__(self, index: int, what: str) -> None:
+    """`index` names the record at fault; what is behind `last_intact` cannot be trusted."""
+
+    def __init__(self, index: int, what: str, *, last_intact: int | None = None) -> None:
         super().__init__(
             f"journal record {index}: {what}. Restore the store from a copy, or rebuild it from the stream: see `overseer repair --help`."
         )
         self.index = index
+        self.last_intact = index - 1 if last_intact is None else last_intact
 
 
 class StreamChanged(RunnerFault):

@@ -92,13 +92,13 @@ def read_head(rows: Rows) -> Head | None:
     return None if data is None else decode_value(Head, data)
 
 
-def records(rows: Rows, *, after: int = 0, previous: bytes | None = None) -> Iterator[tuple[Record, bytes]]:
-    """Records behind index `after` with their hashes, each checked against the one before.
+def records(rows: Rows, *, after: int = 0, until: int | None = None, previous: bytes | None = None) -> Iterator[tuple[Record, bytes]]:
+    """Records behind index `after` (to `until`: nothing behind it is read) with their hashes, each checked against the one before.
 
     `previous` is the hash of record `after` (None: taken on trust, e.g. after archiving). Raises JournalBroken.
     """
     expected = after
-    for key, data in rows.scan(JOURNAL.name, JOURNAL.pack((after + 1,)), None):
+    for key, data in rows.scan(JOURNAL.name, JOURNAL.pack((after + 1,)), None if until is None else JOURNAL.pack((until + 1,))):
         expected += 1
         index = int.from_bytes(key, "big")
         if index != expected:
@@ -108,6 +108,7 @@ def records(rows: Rows, *, after: int = 0, previous: bytes | None = None) -> Ite
         except Exception as error:
             raise JournalBroken(index, f"cannot be read: {error!r}") from error
         if record.index != index or (previous is not None and record.previous != previous):
-            raise JournalBroken(index, "does not follow from the record before it: the hash chain is broken")
+            # Either of the two may be the one that was changed.
+            raise JournalBroken(index, "does not follow from the record before it: the hash chain is broken", last_intact=index - 2)
         previous = blake3(data).digest()
         yield record, previous

@@ -164,6 +164,10 @@ class Runner:
         engine = getattr(self, "_engine", None)
         return {} if engine is None else {name: position.sequence for name, position in engine.head.positions.items()}
 
+    def stream_ids(self) -> dict[str, str]:
+        """Of the streams as they were at the opening; empty before."""
+        return dict(getattr(self, "_streams", {}))
+
     async def _patiently(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
         """Do it; while there is no bus, wait for it."""
         pause_ms = self._limits.reconnect_ms

@@ -85,7 +85,7 @@ class _Walked:
         index = int.from_bytes(start, "big") or 1
         if self._rows.get(table, JOURNAL.pack((index,))) is None:
             index = next((int.from_bytes(key, "big") for key, _ in self._rows.scan(table, start, end)), index)
-        while (data := self._rows.get(table, JOURNAL.pack((index,)))) is not None:
+        while (end is None or JOURNAL.pack((index,)) < end) and (data := self._rows.get(table, JOURNAL.pack((index,)))) is not None:
             yield JOURNAL.pack((index,)), data
             index += 1
 
@@ -97,6 +97,7 @@ def intact_part(rows: Rows, base: Rows | None) -> Intact:
     with suppress(Exception):
         head = journal.read_head(rows)
     first = last = 0
+    newest = bytes(32)
     try:
         first = next((int.from_bytes(key, "big") for key, _ in rows.scan(JOURNAL.name, b"", None)), 0)
         known = {} if base is None else _hash_at_base(base)
@@ -105,13 +106,19 @@ def intact_part(rows: Rows, base: Rows | None) -> Intact:
                 raise JournalBroken(record.index, "it is not the record that the checkpoint names")
             for row in record.events:
                 journal.event_of(rows, row, record.index)
-            last = record.index
-    except (StoreError, JournalBroken, KeyError) as error:
+            last, newest = record.index, digest
+    except JournalBroken as error:
+        intact = min(last, error.last_intact)
+        return Intact(first=first, last=intact if intact >= first else 0, damage=str(error))
+    except (StoreError, KeyError) as error:
         return Intact(first=first, last=last, damage=str(error))
     if head is None:
         return Intact(first=first, last=last, damage="the head cannot be read")
-    damage = "" if head.index == last else f"the journal ends at {last}, the head says {head.index}"
-    return Intact(first=first, last=last, damage=damage)
+    if head.index != last:
+        return Intact(first=first, last=last, damage=f"the journal ends at {last}, the head says {head.index}")
+    if head.hash != newest:
+        return Intact(first=first, last=last - 1, damage=f"journal record {last} is not the one that the head names")
+    return Intact(first=first, last=last, damage="")
 
 
 def _hash_at_base(base: Rows) -> dict[int, bytes]:
@@ -143,9 +150,7 @@ async def salvage(subsystem: Subsystem, node: str, rows: Rows, base: Rows | None
         await _write(into, _of_base(base))
     last = bytes(32)
     kept: list[tuple[str, bytes, bytes]] = []
-    for record, digest in journal.records(rows, after=part.first - 1):
-        if record.index > until:
-            break
+    for record, digest in journal.records(rows, after=part.first - 1, until=until):
         last = digest
         found.records += 1
         kept += _raw(rows, record)

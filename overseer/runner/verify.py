@@ -94,9 +94,7 @@ async def rebuild(
         after, previous = head.index, head.hash
         for name in names:
             built.load(name, base.scan(name, b"", None))
-    for record, _ in journal.records(rows, after=after, previous=previous):
-        if until is not None and record.index > until:
-            break
+    for record, _ in journal.records(rows, after=after, until=until, previous=previous):
         if record.index % _SLICE_RECORDS == 0:
             await anyio.lowlevel.checkpoint()
         apply_record(subsystem, rows, record, built)

@@ -329,9 +329,11 @@ class Process:
         if not runner.settled():
             depths = runner.outbox_depths()
             return f"has not settled: {runner.progress}, outboxes {depths}"
-        positions = runner.positions()
+        positions, ids = runner.positions(), runner.stream_ids()
         for name, patterns in self.patterns.items():
             if name in streams and patterns:
+                if ids.get(name) != streams[name].id:
+                    return f"has not noticed that {name} was replaced"
                 wanted = max((last.sequence for pattern in patterns if (last := streams[name].last_under(pattern)) is not None), default=0)
                 if positions.get(name, 0) < wanted:
                     return f"is at {positions.get(name, 0)} of {name}, which has {wanted} for it"

@@ -32,7 +32,7 @@ from overseer.node.client import Client, Refused
 from overseer.ports.bus import BusError
 from tests.crash.damage_checks import paid, verdicts
 from tests.crash.power_image import Disk, why_not
-from tests.node.nodes import Ballots, Node, Place, ballots, history, said_once, told, votes_of
+from tests.node.nodes import Ballots, Node, Place, ballots, eventually, history, said_once, told, votes_of
 
 __all__ = ["Figures", "cut_rounds"]
 
@@ -42,8 +42,10 @@ VALIDATORS = 6
 SENDERS = 4
 # Every so many bundles one is put into the stream without waiting.
 INJECTED_EVERY = 4
+# The cut comes in the middle of an import, however slow the machine: behind so many bundles, and a moment later.
+BUNDLES_BEFORE_CUT = 20
 RUN_S = (0.05, 1.5)
-# Every so many rounds the power fails while the node starts.
+# Every so many rounds, first in the second, the power fails while the node starts.
 CUT_AT_START_EVERY = 5
 
 # Subsystems as processes of their own, and in one.
@@ -151,6 +153,8 @@ class Life:
             async with anyio.create_task_group() as tasks:
                 for _ in range(SENDERS):
                     tasks.start_soon(self._send, client)
+                wanted = len(self.acknowledged) + len(self.appended) + BUNDLES_BEFORE_CUT
+                await eventually(lambda: len(self.acknowledged) + len(self.appended) >= wanted or not self.left, "the import is under way")
                 await anyio.sleep(self.chance.uniform(*RUN_S))
                 # In the middle of it: nothing here runs until it is done.
                 self._cut()
@@ -230,7 +234,7 @@ class Life:
 
 async def _live(life: Life, rounds: int) -> None:
     for number in range(rounds):
-        await (life.start_cut() if number % CUT_AT_START_EVERY == 0 else life.round())
+        await (life.start_cut() if number % CUT_AT_START_EVERY == 1 else life.round())
     await life.end()
 
 
