@@ -11,23 +11,26 @@ from typing import Annotated
 import msgspec
 
 from messages.elections import ElectionKey, OfElection
-from messages.message import Message, Rejection, Row, event, pair, rejection, reply
+from messages.message import Message, Rejection, Row, event, pair, query, rejection, reply
 from messages.primitives import U8, U32, U64, Hash32, Name, TimeMs
 
 __all__ = [
     "BatchLogged",
+    "CopyReport",
     "EpochEnded",
     "EpochStarted",
     "Fenced",
     "Forwarded",
     "Freshness",
     "Gap",
+    "GetCopy",
     "Head",
     "IdReused",
     "KeyStopped",
     "LogEntry",
     "LogRestarted",
     "LoggedEvent",
+    "LoggedTimer",
     "NotAppliedYet",
     "NotOwnedYet",
     "NotOwnedYetReason",
@@ -76,6 +79,19 @@ class LoggedEvent(Row, frozen=True):
     body: bytes
 
 
+class LoggedTimer(Row, frozen=True):
+    """A timer of the election, set by a decision, or (`at_ms` None) gone: it was cancelled, or this very record is what it led to.
+
+    Every copy keeps the timers; the writer's run. `message` is the timer's type, `body` its CBOR.
+    """
+
+    key: str
+    at_ms: U64 | None
+    message: str = ""
+    version: U32 = 1
+    body: bytes = b""
+
+
 class Record(Row, frozen=True):
     """The outcome of one command, as it is kept with its id for whoever asks again (B15).
 
@@ -90,6 +106,7 @@ class Record(Row, frozen=True):
     code: str
     outcome: bytes
     events: list[LoggedEvent]
+    timers: list[LoggedTimer] = []
 
 
 class LogEntry(OfElection, frozen=True, kw_only=True):
@@ -244,7 +261,7 @@ class SnapshotAsked(PairMessage, frozen=True, kw_only=True):
 class SnapshotPage(PairMessage, frozen=True, kw_only=True):
     """A page. All pages of one snapshot have the same `applied`; when it differs the asker begins again.
 
-    `prepared` are packed entries behind `applied`, with the last page alone.
+    `prepared` are packed entries behind `applied`, with the last page alone. `told`: see LogEntry.
     """
 
     stream: str
@@ -253,6 +270,7 @@ class SnapshotPage(PairMessage, frozen=True, kw_only=True):
     rows: list[SnapshotRow]
     prepared: list[bytes]
     more: bool
+    told: U64 = 0
 
 
 @pair(by="elections")
@@ -267,7 +285,8 @@ class SnapshotMissing(PairMessage, frozen=True, kw_only=True):
 class Forwarded(PairMessage, frozen=True, kw_only=True):
     """A command on its way to the election's writer. `path`: the sites it went through, this one's last (3 at most).
 
-    `command` is its type, as `elections.cmd.cast_ballot`; `topology` is the highest version seen on the way.
+    `command` is its type, as `elections.cmd.cast_ballot`; `topology` is the highest version seen on the way. A query is sent on in the
+    same way, to a site with a copy; `required`: the event that its answer must rest on.
     """
 
     id: CommandId
@@ -277,6 +296,7 @@ class Forwarded(PairMessage, frozen=True, kw_only=True):
     sender: str
     caller: str
     path: Annotated[list[Name], msgspec.Meta(max_length=3)]
+    required: U64 = 0
 
 
 class Freshness(Row, frozen=True):
@@ -289,6 +309,28 @@ class Freshness(Row, frozen=True):
     committed: U64
     age_ms: U64
     stale: bool
+
+
+@reply(by="elections")
+class CopyReport(OfElection, frozen=True, kw_only=True):
+    """One election at one site. `site` answers; `sites` hold the copies, the home first, and `writer` writes now.
+
+    `head` is that of the copy here; `serving`: this site's writer takes commands.
+    """
+
+    site: Name
+    topology: U32
+    sites: list[Name]
+    away: list[Name]
+    writer: Name
+    head: Head
+    serving: bool
+    freshness: Freshness
+
+
+@query(to="elections", reply=CopyReport)
+class GetCopy(OfElection, frozen=True, kw_only=True):
+    """Where an election is, and how far the copy of the site that is asked is. Never forwarded."""
 
 
 class _Retriable(Rejection, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 import msgspec
 
-__all__ = ["Limits"]
+__all__ = ["Limits", "SiteLimits"]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,3 +56,55 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_records: int = 200_000
     # Checkpoints kept; the journal before the oldest is dropped.
     checkpoints_kept: int = 2
+
+
+class SiteLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The bounds of one site of replicated elections; those of one election there are subsystems.elections.runtime.limits'."""
+
+    # Elections held in memory at once. Beyond it idle ones go to the disk; when none is idle, what is new is refused, or waits.
+    elections_active_max: int = 4_096
+    # An election that nothing came for during this long goes to the disk.
+    passivate_after_ms: int = 600_000
+    # How often that is looked at.
+    tidy_ms: int = 5_000
+    # Inputs of one election that wait: messages of other sites beyond it are lost (they are sent again), commands refused.
+    inbox_max: int = 1_024
+    # Entries of one page when an election reads its log.
+    read_entries_max: int = 256
+    # Record bytes of one batch: it has to fit a message with its envelope.
+    batch_bytes_max: int = 256 * 1024
+    # A page of a snapshot: below a message's size, and below the number of values that a message may hold.
+    snapshot_bytes_max: int = 384 * 1024
+    snapshot_rows_max: int = 4_000
+    # Snapshots that are read to other sites at once, and how long one of them is kept for the next page.
+    snapshots_served_max: int = 8
+    snapshot_kept_ms: int = 30_000
+    # Snapshots that are fetched at once: each is held in memory until it is installed.
+    snapshots_fetched_max: int = 2
+    # Attempts at a snapshot that changes while its pages are fetched.
+    snapshot_attempts_max: int = 3
+    # What is written but need not be durable at once is written out after this long.
+    flush_ms: int = 200
+    # How long another site's answer is waited for: a page, a forwarded query.
+    ask_ms: int = 2_000
+    # How long a caller waits for a command's outcome, hops to other sites included.
+    command_ms: int = 10_000
+    # Of it, how long another site is waited for before it is asked again, with the same id, or another one is.
+    forward_ms: int = 1_000
+    # And how long a site waits for the recorded topology that a message has seen.
+    catch_up_ms: int = 2_000
+    # How often the topology and the leases are looked at, and the own lease renewed.
+    look_ms: int = 250
+    # A site whose lease ended is recorded as away when it was gone for this long: a hiccup moves nothing.
+    away_after_ms: int = 300
+    # A site that is back is recorded as present when its lease ran for this long: it writes again, so it must be back for good.
+    back_after_ms: int = 3_000
+    # Nobody is recorded as away by a site that saw the board for less than this: after an outage all leases have ended.
+    watched_ms: int = 3_000
+    # A site whose disk has been at one commit for longer than this gives no sign of life.
+    stuck_ms: int = 1_000
+    # A copy whose site has not been at the log's end for so long is told to be stale.
+    stale_after_ms: int = 3_000
+    # Pause before the bus is tried again, at first and at most.
+    retry_ms: int = 50
+    retry_ms_max: int = 2_000

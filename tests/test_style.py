@@ -55,7 +55,10 @@ SUBSYSTEMS_MAY_IMPORT = {"messages", "msgspec", "blake3", "py_arkworks_bls12381"
 OVERSEER_FOR_SUBSYSTEMS = {"overseer.subsystem", "overseer.tables", "overseer.limits"}
 # The one place where subsystems are put together.
 # Benches and simulated networks are compositions of their own, under the real runner.
-COMPOSITION_ROOT = ("overseer.node.catalogue", "overseer.bench", "overseer.simulation.disputes_cast")
+COMPOSITION_ROOT = ("overseer.node.catalogue", "overseer.bench", "overseer.simulation.disputes_cast", "overseer.simulation.elections")
+
+# The shell of the elections' runtime: it drives those machines, and knows no kind of election.
+ELECTIONS_SHELL = ("overseer.sites",)
 
 # Who writes the document of the contract to standard output, by hand.
 MAY_USE_SYS = {"messages/cddl.py"}
@@ -120,6 +123,8 @@ def test_only_the_composition_root_imports_subsystems(source: str) -> None:
     if is_within(module_name(source), COMPOSITION_ROOT):
         return
     foreign = {m for m in imports(source) if is_within(m, ("subsystems",))}
+    if is_within(module_name(source), ELECTIONS_SHELL):
+        foreign = {m for m in foreign if not is_within(m, ("subsystems.elections",)) or is_within(m, ("subsystems.elections.ballots",))}
     assert not foreign, f"{source} imports {sorted(foreign)}; only {' or '.join(COMPOSITION_ROOT)} may"
 
 

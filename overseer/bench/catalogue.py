@@ -6,9 +6,12 @@ from pathlib import Path
 
 from overseer.bench.cascade import cascade
 from overseer.bench.commands import commands_durable
+from overseer.bench.elections import ballots_five_sites, ballots_one_site
+from overseer.bench.failover import ballots_failover
 from overseer.bench.growth import growth
 from overseer.bench.idle import idle
 from overseer.bench.measure import Measure, Report, Sizes
+from overseer.bench.recovery import ballots_recovery
 from overseer.bench.votes import votes_bundled, votes_single
 
 __all__ = ["BENCHES", "QUICK", "Bench", "run_benches"]
@@ -23,6 +26,10 @@ BENCHES: dict[str, Bench] = {
     "cascade": cascade,
     "growth": growth,
     "idle": idle,
+    "ballots_one_site": ballots_one_site,
+    "ballots_five_sites": ballots_five_sites,
+    "ballots_failover": ballots_failover,
+    "ballots_recovery": ballots_recovery,
 }
 
 QUICK = Sizes(
@@ -37,6 +44,10 @@ QUICK = Sizes(
     stored_many=100_000,
     stored_bundles=15,
     idle_s=5.0,
+    ballots_s=2.0,
+    bare_appends_s=1.0,
+    kills=3,
+    recovered_events=20_000,
 )
 
 

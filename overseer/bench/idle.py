@@ -1,23 +1,16 @@
 """`idle`: what a whole node, as processes, takes while nothing happens. Reads /proc: Linux only."""
 
 import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
-from anyio.abc import Process
 
 from overseer.bench.measure import Measure, Report, Sizes, judged
+from overseer.bench.running import running_node
 
 __all__ = ["idle"]
 
-_READY_S = 60
-_STOP_S = 30
 # What a node does once after its start is not what it does when idle.
 _SETTLE_S = 2.0
 _MEMORY_MB_MAX = 90
@@ -29,7 +22,7 @@ async def idle(folder: Path, sizes: Sizes, report: Report) -> list[Measure]:
     if not (_PROC / "self" / "stat").exists():
         raise RuntimeError("the bench `idle` reads /proc, which is not here: run it on Linux")
     report("starting a node")
-    async with _node(folder) as node:
+    async with running_node(folder) as node:
         await anyio.sleep(_SETTLE_S)
         tree = _tree(node.pid)
         report(f"watching {len(tree)} processes for {sizes.idle_s:g} s")
@@ -58,49 +51,6 @@ async def idle(folder: Path, sizes: Sizes, report: Report) -> list[Measure]:
             at_most=True,
         ),
     ]
-
-
-@asynccontextmanager
-async def _node(folder: Path) -> AsyncGenerator[Process, None]:
-    """`overseer run` without a feed, from when it is up; ended in order. What it writes goes to a file beside its folder."""
-    command = [sys.executable, "-m", "overseer.cli.entry", "run", "--feed", "none", "--json", "--data-dir", str(folder)]
-    # No configuration of whoever runs the bench.
-    surroundings = {name: value for name, value in os.environ.items() if not name.startswith("OVERSEER_")}
-    log = folder.with_suffix(".log")
-    with log.open("wb") as errors:
-        process = await anyio.open_process(
-            command, stdin=subprocess.DEVNULL, stderr=errors, env={**surroundings, "OVERSEER_CONFIG": ""}, start_new_session=True
-        )
-    try:
-        if not await _told_ready(process):
-            raise RuntimeError(f"the node did not come up: {_end_of(log)}")
-        yield process
-    finally:
-        with anyio.CancelScope(shield=True):
-            await _end(process)
-
-
-async def _told_ready(process: Process) -> bool:
-    """Whether it came up: it tells its addresses once everything is."""
-    assert process.stdout is not None
-    with anyio.move_on_after(_READY_S), suppress(anyio.EndOfStream):
-        await process.stdout.receive()
-        return True
-    return False
-
-
-def _end_of(log: Path) -> str:
-    return log.read_text(errors="replace")[-2_000:]
-
-
-async def _end(process: Process) -> None:
-    if process.returncode is None:
-        process.send_signal(signal.SIGTERM)
-    with anyio.move_on_after(_STOP_S):
-        await process.wait()
-    if process.returncode is None:
-        process.kill()
-    await process.aclose()
 
 
 # ------------------------------------------------------------------------------------------------ /proc

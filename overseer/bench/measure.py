@@ -54,6 +54,15 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     stored_bundles: int = 30
     # How long an idle node is watched.
     idle_s: float = 20.0
+    # Elections in which ballots are cast, and how long they are counted in one round.
+    polls: int = 64
+    ballots_s: float = 8.0
+    # How long bare publishes run for one figure.
+    bare_appends_s: float = 4.0
+    # Writers killed.
+    kills: int = 50
+    # Events of an election that is recovered.
+    recovered_events: int = 1_000_000
 
 
 def judged(

@@ -12,7 +12,18 @@ from overseer.cli.common import Json, UserError, print_json, run_async
 
 __all__ = ["bench"]
 
-NAMES = ("commands_durable", "votes_bundled", "votes_single", "cascade", "growth", "idle")
+NAMES = (
+    "commands_durable",
+    "votes_bundled",
+    "votes_single",
+    "cascade",
+    "growth",
+    "idle",
+    "ballots_one_site",
+    "ballots_five_sites",
+    "ballots_failover",
+    "ballots_recovery",
+)
 
 
 def bench(

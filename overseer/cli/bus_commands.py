@@ -13,7 +13,7 @@ from overseer.nats.keys import KeyFolder
 from overseer.nats.provision import Change
 from overseer.nats.server import EmbeddedServer
 from overseer.node.bus import connected_as, embedded_server, node_accounts, provisioned, provisioner, tls_files
-from overseer.node.catalogue import build_subsystems
+from overseer.node.catalogue import build_sites, build_subsystems
 
 __all__ = ["nats_context", "provision"]
 
@@ -36,7 +36,8 @@ def provision(
     """
     loaded = load_settings(config, data_dir, node, nats, nats__insecure=insecure or None)
     declarations = [s.declaration for s in build_subsystems(loaded).values()]
-    text = node_accounts(loaded.config, declarations)
+    sites = build_sites(loaded)
+    text = node_accounts(loaded.config, declarations, sites)
     if accounts:
         typer.echo(text)
         return
@@ -44,13 +45,13 @@ def provision(
     async def work(url: str, server: EmbeddedServer | None = None) -> list[Change]:
         async with connected_as(loaded.config, url, PROVISIONER) as connection:
             if dry_run:
-                return await provisioner(loaded.config, connection, declarations).plan()
-            return await provisioned(loaded.config, connection, declarations, server, delete=delete)
+                return await provisioner(loaded.config, connection, declarations, sites).plan()
+            return await provisioned(loaded.config, connection, declarations, server, sites, delete=delete)
 
     async def main() -> list[Change]:
         if loaded.config.nats.url:
             return await work(loaded.config.nats.url)
-        async with embedded_server(loaded.config, declarations) as server:
+        async with embedded_server(loaded.config, declarations, sites) as server:
             return await work(server.url, server)
 
     changes = run_async(main)

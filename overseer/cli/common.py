@@ -31,6 +31,7 @@ from overseer.node.folder import FolderInUse, NodeFolder, NotRunning, RunInfo
 from overseer.ports.bus import BusDenied, BusError
 from overseer.ports.store import StoreError
 from overseer.settings import ConfigError, Loaded, load_config
+from overseer.sites.layout import ElectionsElsewhere, UnknownLayout
 from overseer.supervise.status import GaveUp
 
 __all__ = [
@@ -114,6 +115,8 @@ _MENDABLE = (
     StoreError,
     CodecError,
     FeedFileError,
+    UnknownLayout,
+    ElectionsElsewhere,
     OSError,
 )
 

@@ -1,7 +1,8 @@
 """`overseer election ...`: open, cast, close, judge, and see what comes of it."""
 
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
 from secrets import token_hex
 from typing import Annotated, Any
 
@@ -25,6 +26,7 @@ from messages.ballots import (
     ValidateElection,
 )
 from messages.codec import CodecError, decode, encode
+from messages.election_pairs import CopyReport, GetCopy
 from messages.elections import (
     ArchiveElection,
     ElectionHistory,
@@ -42,8 +44,12 @@ from messages.elections import (
 from messages.message import CATALOG, Kind, Message
 from overseer.cli import common
 from overseer.cli.common import ConfigFile, DataDir, Json, examples, load_settings, plain_message, print_json, run_async, say
+from overseer.node.catalogue import build_sites
 from overseer.node.client import Client
+from overseer.node.folder import NotRunning
 from overseer.runner.endpoints import outcome_plain
+from overseer.settings import Loaded
+from overseer.sites.client import SitesClient
 
 __all__ = ["election"]
 
@@ -83,13 +89,29 @@ def _checked(message: OfElection) -> OfElection:
     return message
 
 
+@asynccontextmanager
+async def _client(loaded: Loaded) -> AsyncGenerator[Client | SitesClient, None]:
+    """Of the elections of the running node, on one site or several."""
+    async with common.running_client(loaded) as client:
+        sites = _sites(loaded)
+        yield SitesClient(client.connection, client.node, sites) if sites else client
+
+
+def _sites(loaded: Loaded) -> tuple[str, ...]:
+    """Those that the running node has; else those of the configuration."""
+    try:
+        return common.running_node(loaded).sites
+    except NotRunning:
+        return build_sites(loaded).names
+
+
 def _request(command: OfElection, config: ConfigFile, data_dir: DataDir, id: str, as_json: bool) -> None:
     """Send it, wait for the outcome, say it."""
     loaded = load_settings(config, data_dir)
     _checked(command)
 
     async def main() -> dict[str, Any]:
-        async with common.running_client(loaded) as client:
+        async with _client(loaded) as client:
             return outcome_plain(command.spec, await client.request(command, command_id=id or token_hex(16)))
 
     outcome = run_async(main)
@@ -199,7 +221,7 @@ def list_elections(config: ConfigFile = None, data_dir: DataDir = None, json: Js
 
     async def main() -> list[ElectionSummary]:
         found: list[ElectionSummary] = []
-        async with common.running_client(loaded) as client:
+        async with _client(loaded) as client:
             while True:
                 page = await client.query(ListElections(after=found[-1].election if found else "", limit=_PAGE))
                 assert isinstance(page, Elections)
@@ -228,16 +250,17 @@ def show(key: Key, config: ConfigFile = None, data_dir: DataDir = None, json: Js
     loaded = load_settings(config, data_dir)
     query = _checked(GetElection(election=key))
 
-    async def main() -> Message:
-        async with common.running_client(loaded) as client:
-            return await client.query(query)
+    async def main() -> tuple[Message, bool]:
+        async with _client(loaded) as client:
+            return await client.query(query), _behind(client)
 
-    report = run_async(main)
+    report, behind = run_async(main)
     assert isinstance(report, ElectionReport)
     if json:
         print_json({**plain_message(report), "summary": _summary(report.summary)})
         return
     row = report.summary
+    _say_behind(behind)
     say(f"{key} ({row.kind}): {row.sequence} events, head 0x{report.head.hex()}")
     until = "not before it has ended" if report.retain_until_ms is None else f"from {_moment(report.retain_until_ms)} on"
     say("archived: its rows are gone" if row.archived else f"may be archived {until}")
@@ -246,8 +269,69 @@ def show(key: Key, config: ConfigFile = None, data_dir: DataDir = None, json: Js
         say(f"  {state.name} (version {state.version}), counted up to event {state.applied}: {trouble}")
 
 
+def _behind(client: Client | SitesClient) -> bool:
+    """Whether its last answer may be behind what is committed."""
+    return isinstance(client, SitesClient) and client.stale
+
+
+def _say_behind(behind: bool) -> None:
+    if behind:
+        say("[bold yellow]this copy may be behind:[/] see `overseer election where`")
+
+
 def _moment(ms: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(ms / 1000))
+
+
+@election.command(epilog=examples("overseer election where mayor-2026", "overseer election where mayor-2026 --json"))
+def where(key: Key, config: ConfigFile = None, data_dir: DataDir = None, json: Json = False) -> None:
+    """Where an election is: the sites that hold it, which one writes, how far and how fresh each copy is."""
+    loaded = load_settings(config, data_dir)
+    _checked(GetCopy(election=key))
+
+    async def main() -> dict[str, CopyReport | None]:
+        async with _client(loaded) as client:
+            return await client.copies(key) if isinstance(client, SitesClient) else {}
+
+    found = run_async(main)
+    known = [report for report in found.values() if report is not None]
+    if not found:
+        common.fail("This node's elections are on one site: the node itself.", "Several sites: `overseer run --sites 5`, with a new node.")
+    if not known:
+        common.fail("No site of the elections answers.", "See `overseer status`.")
+    newest = max(known, key=lambda report: report.topology)
+    rows = [_copy_row(site, found.get(site), newest) for site in newest.sites]
+    if json:
+        print_json({"election": key, "topology": newest.topology, "writer": newest.writer, "copies": rows})
+        return
+    say(f"{key}: written at [bold]{newest.writer}[/], home {newest.sites[0]}, by topology {newest.topology}")
+    table = Table("site", "role", "epoch", "events", "committed", "behind the log", "state", box=None, pad_edge=False)
+    for row in rows:
+        age = "" if row["age_ms"] is None else f"{row['age_ms'] / 1000:.1f} s"
+        table.add_row(row["site"], row["role"], *(_cell(row[name]) for name in ("epoch", "events", "committed")), age, row["state"])
+    common.console.print(table)
+
+
+def _copy_row(site: str, report: CopyReport | None, newest: CopyReport) -> dict[str, Any]:
+    role = "writer" if site == newest.writer else "follower"
+    if report is None:
+        state, fresh, head = "away" if site in newest.away else "no answer", None, None
+    else:
+        fresh, head = report.freshness, report.head
+        state = "stale" if fresh.stale else "serving" if report.serving else "up to date"
+    return {
+        "site": site,
+        "role": role,
+        "epoch": head.epoch if head is not None else None,
+        "events": fresh.applied if fresh is not None else None,
+        "committed": fresh.committed if fresh is not None else None,
+        "age_ms": fresh.age_ms if fresh is not None else None,
+        "state": state,
+    }
+
+
+def _cell(value: int | None) -> str:
+    return "" if value is None else str(value)
 
 
 @election.command(epilog=examples("overseer election history mayor-2026", "overseer election history mayor-2026 --json"))
@@ -258,7 +342,7 @@ def history(key: Key, config: ConfigFile = None, data_dir: DataDir = None, json:
 
     async def main() -> None:
         start = 1
-        async with common.running_client(loaded) as client:
+        async with _client(loaded) as client:
             while True:
                 page = await client.query(QueryHistory(election=key, start=start))
                 assert isinstance(page, ElectionHistory)
@@ -289,13 +373,14 @@ def results(key: Key, config: ConfigFile = None, data_dir: DataDir = None, json:
     _checked(GetBallotElection(election=key))
 
     async def main() -> dict[str, Any]:
-        async with common.running_client(loaded) as client:
+        async with _client(loaded) as client:
             return await _results(client, key)
 
     found = run_async(main)
     if json:
         print_json(found)
     else:
+        _say_behind(bool(found["behind"]))
         common.console.print(_picture(found))
 
 
@@ -314,7 +399,7 @@ def watch(
     async def main() -> None:
         until = time.monotonic() + seconds if seconds else float("inf")
         shown: dict[str, Any] | None = None
-        async with common.running_client(loaded) as client, AsyncExitStack() as stack:
+        async with _client(loaded) as client, AsyncExitStack() as stack:
             live = None
             if common.console.is_terminal and not json:
                 live = stack.enter_context(Live(console=common.console, auto_refresh=False))
@@ -331,7 +416,7 @@ def watch(
     run_async(main)
 
 
-async def _results(client: Client, key: str) -> dict[str, Any]:
+async def _results(client: Client | SitesClient, key: str) -> dict[str, Any]:
     """The present round as its projections count it: choices in the election's order."""
     ballots = await client.query(GetBallotElection(election=key))
     assert isinstance(ballots, BallotElection)
@@ -353,6 +438,7 @@ async def _results(client: Client, key: str) -> dict[str, Any]:
         "valid": present.valid,
         "invalid": present.invalid,
         "stale": page.state.stale,
+        "behind": _behind(client),
         "tally": [
             {"choice": choice, "cast": of("cast", choice), "valid": of("valid", choice), "invalid": of("invalid", choice)}
             for choice in ballots.choices

@@ -24,7 +24,7 @@ from overseer.nats.connection import connect
 from overseer.nats.keys import KeyFolder, Seed, UnusableKey
 from overseer.nats.tls import context_for
 from overseer.node.bus import OPERATORS, READERS, RELOAD_SIGNAL, dangers_at_the_door, node_accounts, node_users, tls_files
-from overseer.node.catalogue import build_subsystems
+from overseer.node.catalogue import build_sites, build_subsystems
 from overseer.node.folder import NodeFolder, NotRunning, RunInfo
 from overseer.ports.bus import BusDenied
 from overseer.settings import Loaded
@@ -60,14 +60,14 @@ class KeyReport(msgspec.Struct, frozen=True, kw_only=True):
 def list_keys(config: ConfigFile = None, data_dir: DataDir = None, node: NodeName = None, nats: NatsUrl = None, json: Json = False) -> None:
     """Everybody who has a key on this node: public key and file. Seeds are never shown."""
     loaded = load_settings(config, data_dir, node, nats)
-    _show([_report(loaded, user) for user in node_users(_declarations(loaded))], json)
+    _show([_report(loaded, user) for user in node_users(_declarations(loaded), build_sites(loaded))], json)
 
 
 @keys.command(epilog=common.examples("overseer keys check", "overseer keys check --json"))
 def check(config: ConfigFile = None, data_dir: DataDir = None, node: NodeName = None, nats: NatsUrl = None, json: Json = False) -> None:
     """Whether every key is there, private, and taken by the server; and whether strangers are not. Exit code 1 if not."""
     loaded = load_settings(config, data_dir, node, nats)
-    users = node_users(_declarations(loaded))
+    users = node_users(_declarations(loaded), build_sites(loaded))
     url = _server(loaded)
 
     async def main() -> tuple[list[KeyReport], list[str]]:
@@ -102,9 +102,9 @@ def rotate(
     """
     loaded = load_settings(config, data_dir, node, nats)
     declarations = _declarations(loaded)
-    users = _chosen(node_users(declarations), names or [], all_users=all_users)
+    users = _chosen(node_users(declarations, build_sites(loaded)), names or [], all_users=all_users)
     # Missing ones are made: there is nothing to rotate then, but somebody wanted a key.
-    node_accounts(loaded.config, declarations)
+    node_accounts(loaded.config, declarations, build_sites(loaded))
     running = _running(loaded)
     if loaded.config.nats.url or (running is not None and not running.monitor_url):
         done, next_step = run_async(lambda: _rotate_elsewhere(loaded, users))

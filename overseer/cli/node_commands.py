@@ -13,6 +13,7 @@ from overseer.cli import common
 from overseer.cli.common import ConfigFile, DataDir, Insecure, Json, NatsUrl, NodeName, load_settings, print_json, run_async, say
 from overseer.feeds.files import read
 from overseer.nats.connection import Connection
+from overseer.nats.sites import site_user
 from overseer.node.catalogue import SECTIONS
 from overseer.node.folder import RunInfo
 from overseer.node.overseer import Node
@@ -34,6 +35,9 @@ def run(
     external_subsystems: Annotated[
         bool, typer.Option("--external-subsystems", help="Start no subsystem, only watch them: containers run them (needs --nats).")
     ] = False,
+    sites: Annotated[
+        int | None, typer.Option("--sites", help="Sites that hold the elections: 1, 5 or 8 (elections.sites).", show_default=False)
+    ] = None,
     insecure: Insecure = False,
     json: Json = False,
 ) -> None:
@@ -46,6 +50,7 @@ def run(
         feed__source=feed,
         in_process=in_process or None,
         external_subsystems=external_subsystems or None,
+        elections__sites=sites,
         nats__insecure=insecure or None,
     )
     _check_feed(loaded.config.feed.source)
@@ -110,7 +115,8 @@ def status(config: ConfigFile = None, data_dir: DataDir = None, json: Json = Fal
     async def main() -> NodeReport:
         async with common.running_client(loaded) as client:
             connection: Connection = client.connection
-            return await node_report(loaded.config, info, connection)
+            names = [name for name in loaded.config.subsystems if name != "elections" or not info.sites]
+            return await node_report(loaded.config, info, connection, [*names, *map(site_user, info.sites)])
 
     report = run_async(main)
     if json:

@@ -23,10 +23,14 @@ def simulate(
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds to play.")] = 100,
     from_: Annotated[int | None, typer.Option("--from", help="The first seed (default: drawn at random, new ones each time).")] = None,
     seed: Annotated[int | None, typer.Option(help="Play this one alone, and show the end of what happened.", show_default=False)] = None,
-    scenario: Annotated[str, typer.Option(help="What is played: a name, or `module:name` of a Scenario.")] = "disputes",
+    scenario: Annotated[str, typer.Option(help="What is played: disputes, elections, or `module:name` of a Scenario.")] = "disputes",
     nodes: Annotated[int | None, typer.Option(min=1, max=16, help="Nodes of every network (default: 1 to 4, by the seed).")] = None,
-    hours: Annotated[float, typer.Option(min=0.001, help="Virtual hours of each seed in which things go wrong.")] = 0.1,
-    faults: Annotated[int, typer.Option(min=0, help="Faults planned for each seed; about three in four have something to hit.")] = 160,
+    hours: Annotated[
+        float | None, typer.Option(min=0.001, help="Virtual hours of each seed in which things go wrong (default: the scenario's).")
+    ] = None,
+    faults: Annotated[
+        int | None, typer.Option(min=0, help="Faults planned for each seed; about three in four have something to hit.")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     seconds: Annotated[float | None, typer.Option(help="Begin no seed after so long.", show_default=False)] = None,
     shrink: Annotated[float, typer.Option(min=0, help="Seconds for shrinking each of the first failing seeds; 0: none.")] = 60.0,

@@ -11,7 +11,7 @@ import anyio
 from overseer.failures import lone
 from overseer.nats.keys import UnusableKey
 from overseer.nats.tls import UnusableCertificate
-from overseer.node.catalogue import CATALOGUE, SECTIONS, build_subsystem
+from overseer.node.catalogue import CATALOGUE, SECTIONS, build_elections, build_sites, build_subsystem
 from overseer.node.hosting import serve_subsystem
 from overseer.observe.logs import configure_logs, logger
 from overseer.ports.bus import BusDenied
@@ -19,6 +19,9 @@ from overseer.ports.store import StoreCorrupted, StoreLocked, WrongStore
 from overseer.runner.errors import BadDeclaration, EvolveFailed, JournalBroken, SecondCopy
 from overseer.runner.observer import Step
 from overseer.settings import ConfigError, Loaded, load_config
+from overseer.sites.layout import UnknownLayout
+from overseer.sites.process import SiteKill, serve_site
+from overseer.sites.watching import WrongTopology
 from overseer.supervise.parent import die_with_parent
 from overseer.supervise.policy import EXIT_FATAL
 from overseer.supervise.pulse import NoPulse, own_pulse
@@ -38,6 +41,7 @@ _FATAL = (
     UnusableKey,
     UnusableCertificate,
     BusDenied,
+    WrongTopology,
 )
 
 # For the crash tests: "<subsystem> <step> <count> <file> <kills>", several separated by ";". SIGKILL to ourselves when that step
@@ -50,14 +54,16 @@ def subsystem_main(name: str, file: Path | None = None, flags: Mapping[str, obje
     """Run the subsystem to its end; returns the exit code. `flags` by key, as `load_config` takes them."""
     die_with_parent()
     pulse = own_pulse()
-    if name not in CATALOGUE:
-        print(f"overseer subsystem: there is no subsystem {name!r}; there are: {', '.join(CATALOGUE)}", file=sys.stderr)
-        return 2
     try:
         loaded = load_config(file, environ=os.environ, flags=flags, sections=SECTIONS)
-    except ConfigError as error:
+        sites = build_sites(loaded)
+    except (ConfigError, UnknownLayout) as error:
         print(f"overseer subsystem: {error}", file=sys.stderr)
         return EXIT_FATAL
+    site = sites.named(name)
+    if site is None and name not in CATALOGUE:
+        print(f"overseer subsystem: there is no subsystem {name!r}; there are: {', '.join((*CATALOGUE, *sites.users))}", file=sys.stderr)
+        return 2
     if not loaded.config.nats.url:
         print(
             "overseer subsystem: needs a server: give --nats URL, or set OVERSEER_NATS_URL (`overseer run` starts everything)",
@@ -71,13 +77,17 @@ def subsystem_main(name: str, file: Path | None = None, flags: Mapping[str, obje
         stop = StopRequest()
         async with anyio.create_task_group() as tasks:
             await tasks.start(watch_signals, stop)
-            subsystem = build_subsystem(name, loaded)
             url = loaded.config.nats.url
             # A supervised one is asked through its supervisor, which has the configured address itself.
             http = loaded.config.http if isinstance(pulse, NoPulse) else None
-            await serve_subsystem(
-                subsystem, loaded.config, url=url, run_id=run_id, pulse=pulse, stop=stop, http=http, kill_at=_kill_at(name)
-            )
+            if site is not None:
+                elections, kill = build_elections(loaded), _kill_at_commit(name)
+                await serve_site(site, sites, elections, loaded.config, url=url, pulse=pulse, stop=stop, http=http, kill=kill)
+            else:
+                subsystem = build_subsystem(name, loaded)
+                await serve_subsystem(
+                    subsystem, loaded.config, url=url, run_id=run_id, pulse=pulse, stop=stop, http=http, kill_at=_kill_at(name)
+                )
             tasks.cancel_scope.cancel()
 
     try:
@@ -109,6 +119,12 @@ def _kill_at(name: str) -> Callable[[Step], None] | None:
             case _:
                 continue
     return None
+
+
+def _kill_at_commit(name: str) -> SiteKill | None:
+    """Of a site: `<site's process> committed <count> <file>`, when the log has taken an entry of its and nobody knows yet."""
+    kill = _kill_at(name)
+    return None if kill is None else lambda: kill(Step.COMMITTED)
 
 
 def _killer(wanted: Step, left: int, file: Path) -> Callable[[Step], None]:

@@ -11,13 +11,12 @@ there. Between accounts an answer goes back to whoever asked, and nowhere else.
     <node>-overseer  conclude, own facts, reading
     <node>-operator  commands as `op_operator`, requests, queries, history, live view
     <node>-reader    queries, history message by message, live view; no commands, no requests, no consumers
+    <node>-elections_<site>  where elections have several sites: appends to their log, says who is alive, has mail with the others
 
 The stored messages come back to people over `live.>` (the streams republish there), imported under the original subjects.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -25,11 +24,28 @@ from messages.message import Kind, Message
 from messages.overseer import IncarnationStarted, Parked
 from messages.signals import Conclude
 from messages.subjects import build, check_token, live_prefix, net_stream, node_stream
+from overseer.nats.account_text import BUS, CONNECTIONS_MAX, Account, Service, Use, account_text, bus_text, inbox_prefix
+from overseer.nats.sites import (
+    LOG_KINDS,
+    TOPOLOGY_KEY,
+    bucket_stream,
+    bucket_subject,
+    lease_bucket,
+    log_durable,
+    log_filter,
+    log_stream,
+    mail_filter,
+    pair_filter,
+    site_user,
+    topology_bucket,
+)
 from overseer.subsystem import Declaration
 
 __all__ = [
     "BUS",
+    "CONNECTIONS_MAX",
     "OVERSEER",
+    "PEOPLES_CONNECTIONS_MAX",
     "PROVISIONER",
     "DeclarationConflict",
     "NodeUsers",
@@ -43,25 +59,18 @@ __all__ = [
     "user_names",
 ]
 
-BUS = "BUS"
 OVERSEER = "overseer"
 PROVISIONER = "provisioner"
-
-# An entry for a pull that nobody answers any more is dropped after this long. Each answer (heartbeats too) renews it, so it
-# must exceed the heartbeat of a pull; without it every pull leaves an entry for good (27 000 pulls: 70 MB).
-RESPONSE_THRESHOLD = "10s"
 
 # What the overseer says under its own name.
 _OVERSEER_SENDS: tuple[type[Message], ...] = (Conclude, IncarnationStarted, Parked)
 # What every subsystem says besides what it declares.
 _ALL_SEND: tuple[type[Message], ...] = (IncarnationStarted, Parked)
 
-# Connections of one account at a time: so that nobody can take all that the server has (`max_connections`). A process has one,
-# two while it is replaced; people have one for each command and view.
-CONNECTIONS_MAX = 8
+# As CONNECTIONS_MAX, of people: they have a connection for each command and view.
 PEOPLES_CONNECTIONS_MAX = 48
-
-Responses = Literal["singleton", "stream"]
+# There may be many sites: one for the log and one for the mail, and both once more while its process is replaced.
+SITES_CONNECTIONS_MAX = 4
 
 
 class DeclarationConflict(ValueError):
@@ -80,13 +89,19 @@ class NodeUsers(msgspec.Struct, frozen=True, kw_only=True):
     coming: Mapping[str, str] = {}
     operators: tuple[str, ...] = ("operator",)
     readers: tuple[str, ...] = ("reader",)
+    # Of replicated elections. None: the elections are the subsystem's alone.
+    sites: tuple[str, ...] = ()
 
 
 def user_names(
-    declarations: Iterable[Declaration], *, operators: Sequence[str] = ("operator",), readers: Sequence[str] = ("reader",)
+    declarations: Iterable[Declaration],
+    *,
+    operators: Sequence[str] = ("operator",),
+    readers: Sequence[str] = ("reader",),
+    sites: Sequence[str] = (),
 ) -> list[str]:
     """Everybody who needs a key. Raises DeclarationConflict when a name is taken twice."""
-    names = [PROVISIONER, OVERSEER, *(d.name for d in declarations), *operators, *readers]
+    names = [PROVISIONER, OVERSEER, *(d.name for d in declarations), *operators, *readers, *map(site_user, sites)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DeclarationConflict(f"users named twice: {', '.join(twice)}; subsystems, operators and readers need names of their own")
@@ -98,14 +113,6 @@ def user_names(
 def account_name(node: str, user: str) -> str:
     """The account of `user`: what a responder is told of its caller."""
     return f"{node}-{user}"
-
-
-def inbox_prefix(user: str, node: str) -> str:
-    """Where `user` gets answers; it may subscribe to nothing else outside its declaration.
-
-    Nobody shares it, on another node either: what is delivered there comes out of the one account BUS.
-    """
-    return f"_INBOX.{node}.{user}"
 
 
 def operator_sender(operator: str) -> str:
@@ -128,38 +135,6 @@ def pov_bucket(node: str) -> str:
     return f"overseer_{node}_povs"
 
 
-class _Use(NamedTuple):
-    """A service of BUS that an account imports and publishes to."""
-
-    subject: str
-    responses: Responses = "singleton"
-
-
-class _Service(NamedTuple):
-    """A service that an account exports to people."""
-
-    subject: str
-    responses: Responses
-    to: tuple[str, ...]
-
-
-class _Account(msgspec.Struct, kw_only=True):
-    """One account with its one user, before it is written out."""
-
-    name: str
-    node: str
-    user: str
-    keys: list[str]
-    uses: list[_Use]
-    connections_max: int = CONNECTIONS_MAX
-    # Services of other accounts: (account, subject).
-    asks: list[tuple[str, str]] = []
-    serves: list[_Service] = []
-    # Streams of BUS: (subject there, subject here).
-    views: list[tuple[str, str]] = []
-    refused: list[str] = []
-
-
 def accounts_config(nodes: Sequence[NodeUsers]) -> str:
     """The accounts of all nodes that share one bus, as a piece of nats-server configuration.
 
@@ -170,13 +145,13 @@ def accounts_config(nodes: Sequence[NodeUsers]) -> str:
         _check(users)
     owned = [owned for users in nodes for owned in _consumers_of(users)]
     accounts = [account for users in nodes for account in _node_accounts(users, owned)]
-    bodies = [_bus(accounts), *(_account(a) for a in accounts)]
+    bodies = [bus_text(accounts), *(account_text(a) for a in accounts)]
     return "system_account: SYS\naccounts {\nSYS {}\n" + "\n".join(bodies) + "\n}\n"
 
 
 def _check(users: NodeUsers) -> None:
     check_token(users.node, "node")
-    names = user_names(users.declarations, operators=users.operators, readers=users.readers)
+    names = user_names(users.declarations, operators=users.operators, readers=users.readers, sites=users.sites)
     missing = [name for name in names if name not in users.keys]
     if missing:
         raise DeclarationConflict(f"node {users.node}: no key for {', '.join(missing)}")
@@ -195,7 +170,7 @@ def _check(users: NodeUsers) -> None:
 # ------------------------------------------------------------------------------------------------ who may do what
 
 
-def _node_accounts(users: NodeUsers, owned: Sequence[tuple[str, str]]) -> list[_Account]:
+def _node_accounts(users: NodeUsers, owned: Sequence[tuple[str, str]]) -> list[Account]:
     """`owned`: the consumers of all subsystems of all nodes, as (stream, durable)."""
     return [
         *(_subsystem(users, declaration) for declaration in users.declarations),
@@ -203,6 +178,7 @@ def _node_accounts(users: NodeUsers, owned: Sequence[tuple[str, str]]) -> list[_
         _provisioner(users),
         *(_operator(users, name, owned) for name in users.operators),
         *(_reader(users, name) for name in users.readers),
+        *(_site(users, site) for site in users.sites),
     ]
 
 
@@ -212,11 +188,15 @@ def _keys(users: NodeUsers, name: str) -> list[str]:
 
 
 def _consumers_of(users: NodeUsers) -> list[tuple[str, str]]:
-    return [
-        (stream, durable_name(users.node, declaration.name, stream))
-        for declaration in users.declarations
-        for stream in _consumed_streams(users.node, declaration)
-    ]
+    return (
+        [
+            (stream, durable_name(users.node, declaration.name, stream))
+            for declaration in users.declarations
+            for stream in _consumed_streams(users.node, declaration)
+        ]
+        + [(log_stream(users.node), log_durable(site, kind)) for site in users.sites for kind in LOG_KINDS]
+        + [(node_stream(users.node), site_user(site)) for site in users.sites]
+    )
 
 
 def _streams_of(node: str, declaration: Declaration) -> list[str]:
@@ -230,26 +210,30 @@ def _consumed_streams(node: str, declaration: Declaration) -> list[str]:
     return [node_stream(node), net_stream()] if from_network else [node_stream(node)]
 
 
-def _subsystem(users: NodeUsers, declaration: Declaration) -> _Account:
+def _subsystem(users: NodeUsers, declaration: Declaration) -> Account:
     node, name = users.node, declaration.name
-    uses = [_Use(build(node, name, message.spec)) for message in (*declaration.sends, *_ALL_SEND)]
-    uses += [_Use(build(node, request_sender(name), command.spec)) for command in declaration.requests]
+    uses = [Use(build(node, name, message.spec)) for message in (*declaration.sends, *_ALL_SEND)]
+    uses += [Use(build(node, request_sender(name), command.spec)) for command in declaration.requests]
     for stream in _consumed_streams(node, declaration):
-        durable = durable_name(node, name, stream)
-        uses += [
-            _Use(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}", "stream"),
-            _Use(f"$JS.ACK.{stream}.{durable}.>"),
-            _Use(f"$JS.API.CONSUMER.INFO.{stream}.{durable}"),
-            # At every connect and gap the consumer is set to the store's position + 1.
-            _Use(f"$JS.API.CONSUMER.RESET.{stream}.{durable}"),
-        ]
-    uses.append(_Use("$JS.API.INFO"))
+        uses += _pulling(stream, durable_name(node, name, stream))
+    uses.append(Use("$JS.API.INFO"))
     for stream in _streams_of(node, declaration):
-        uses += [_Use(f"$JS.API.STREAM.INFO.{stream}"), _Use(f"$JS.API.STREAM.MSG.GET.{stream}")]
-    return _Account(name=account_name(node, name), node=node, user=name, keys=_keys(users, name), uses=uses, serves=_services(users, name))
+        uses += [Use(f"$JS.API.STREAM.INFO.{stream}"), Use(f"$JS.API.STREAM.MSG.GET.{stream}")]
+    return Account(name=account_name(node, name), node=node, user=name, keys=_keys(users, name), uses=uses, serves=_services(users, name))
 
 
-def _services(users: NodeUsers, name: str) -> list[_Service]:
+def _pulling(stream: str, durable: str) -> list[Use]:
+    """What the owner of a consumer does with it."""
+    return [
+        Use(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}", "stream"),
+        Use(f"$JS.ACK.{stream}.{durable}.>"),
+        Use(f"$JS.API.CONSUMER.INFO.{stream}.{durable}"),
+        # At every connect and gap the consumer is set to the store's position + 1.
+        Use(f"$JS.API.CONSUMER.RESET.{stream}.{durable}"),
+    ]
+
+
+def _services(users: NodeUsers, name: str) -> list[Service]:
     """What `name` answers and to whom: queries and discovery to people, awaited commands to operators alone.
 
     No account both imports and exports one subject: the server would pass requests on through it, and each of them would be
@@ -258,9 +242,9 @@ def _services(users: NodeUsers, name: str) -> list[_Service]:
     operators = tuple(account_name(users.node, o) for o in users.operators)
     people = (*operators, *(account_name(users.node, r) for r in users.readers))
     asking = people if name == OVERSEER else (*people, account_name(users.node, OVERSEER))
-    served = [_Service("$SRV.>", "stream", people), _Service(f"overseer.{users.node}.{name}.qry.>", "singleton", asking)]
+    served = [Service("$SRV.>", "stream", people), Service(f"overseer.{users.node}.{name}.qry.>", "singleton", asking)]
     if name != OVERSEER:
-        served.append(_Service(f"overseer.{users.node}.{name}.req.>", "singleton", operators))
+        served.append(Service(f"overseer.{users.node}.{name}.req.>", "singleton", operators))
     return served
 
 
@@ -272,19 +256,34 @@ def _peoples_asks(users: NodeUsers, *, requests: bool) -> list[tuple[str, str]]:
         asks += [(account, "$SRV.>"), (account, f"overseer.{users.node}.{name}.qry.>")]
         if requests and name != OVERSEER:
             asks.append((account, f"overseer.{users.node}.{name}.req.>"))
+    for site in users.sites:
+        account = account_name(users.node, site_user(site))
+        asks.append((account, "$SRV.>"))
+        if requests:
+            asks.append((account, mail_filter(users.node, site)))
     return asks
 
 
-def _reading(node: str) -> list[_Use]:
+def _streams(users: NodeUsers) -> tuple[str, ...]:
+    """All streams that the node has to do with."""
+    own = (node_stream(users.node), net_stream(), _bucket_stream(users.node))
+    return (*own, *_streams_of_sites(users.node)) if users.sites else own
+
+
+def _streams_of_sites(node: str) -> tuple[str, ...]:
+    return (log_stream(node), bucket_stream(topology_bucket(node)), bucket_stream(lease_bucket(node)))
+
+
+def _reading(users: NodeUsers) -> list[Use]:
     """Looking at streams and consumers, message by message; creates nothing on the server."""
-    uses = [_Use("$JS.API.INFO"), _Use("$JS.API.STREAM.NAMES"), _Use("$JS.API.STREAM.LIST")]
-    for stream in (node_stream(node), net_stream(), _bucket_stream(node)):
+    uses = [Use("$JS.API.INFO"), Use("$JS.API.STREAM.NAMES"), Use("$JS.API.STREAM.LIST")]
+    for stream in _streams(users):
         uses += [
-            _Use(f"$JS.API.STREAM.INFO.{stream}"),
-            _Use(f"$JS.API.STREAM.MSG.GET.{stream}"),
-            _Use(f"$JS.API.CONSUMER.NAMES.{stream}"),
-            _Use(f"$JS.API.CONSUMER.LIST.{stream}"),
-            _Use(f"$JS.API.CONSUMER.INFO.{stream}.*"),
+            Use(f"$JS.API.STREAM.INFO.{stream}"),
+            Use(f"$JS.API.STREAM.MSG.GET.{stream}"),
+            Use(f"$JS.API.CONSUMER.NAMES.{stream}"),
+            Use(f"$JS.API.CONSUMER.LIST.{stream}"),
+            Use(f"$JS.API.CONSUMER.INFO.{stream}.*"),
         ]
     return uses
 
@@ -295,12 +294,15 @@ def _live_views(node: str) -> list[tuple[str, str]]:
     return [(f"{live_prefix()}{subject}", subject) for subject in subjects]
 
 
-def _overseer(users: NodeUsers) -> _Account:
+def _overseer(users: NodeUsers) -> Account:
     node = users.node
-    uses = [_Use(build(node, OVERSEER, message.spec)) for message in _OVERSEER_SENDS]
-    uses += _reading(node)
-    uses.append(_Use(f"$O.{pov_bucket(node)}.>"))
-    return _Account(
+    uses = [Use(build(node, OVERSEER, message.spec)) for message in _OVERSEER_SENDS]
+    uses += _reading(users)
+    uses.append(Use(f"$O.{pov_bucket(node)}.>"))
+    if users.sites:
+        # It records the first topology, and what an operator changes in it.
+        uses.append(Use(bucket_subject(topology_bucket(node), TOPOLOGY_KEY)))
+    return Account(
         name=account_name(node, OVERSEER),
         node=node,
         user=OVERSEER,
@@ -312,44 +314,44 @@ def _overseer(users: NodeUsers) -> _Account:
     )
 
 
-def _provisioner(users: NodeUsers) -> _Account:
+def _provisioner(users: NodeUsers) -> Account:
     """Manages the node's streams, consumers and bucket, and the network's; purges. Appends nothing."""
     node = users.node
-    uses = [_Use("$JS.API.INFO"), _Use("$JS.API.STREAM.NAMES"), _Use("$JS.API.STREAM.LIST")]
-    for stream in (node_stream(node), net_stream(), _bucket_stream(node)):
-        uses += [_Use(f"$JS.API.STREAM.{verb}.{stream}") for verb in ("CREATE", "UPDATE", "INFO", "PURGE", "MSG.GET")]
-        uses += [_Use(f"$JS.API.CONSUMER.{verb}.{stream}") for verb in ("LIST", "NAMES")]
-        uses += [_Use(f"$JS.API.CONSUMER.{verb}.{stream}.*") for verb in ("INFO", "DELETE")]
-        uses.append(_Use(f"$JS.API.CONSUMER.CREATE.{stream}.>"))
-    return _Account(name=account_name(node, PROVISIONER), node=node, user=PROVISIONER, keys=_keys(users, PROVISIONER), uses=uses)
+    uses = [Use("$JS.API.INFO"), Use("$JS.API.STREAM.NAMES"), Use("$JS.API.STREAM.LIST")]
+    for stream in _streams(users):
+        uses += [Use(f"$JS.API.STREAM.{verb}.{stream}") for verb in ("CREATE", "UPDATE", "INFO", "PURGE", "MSG.GET")]
+        uses += [Use(f"$JS.API.CONSUMER.{verb}.{stream}") for verb in ("LIST", "NAMES")]
+        uses += [Use(f"$JS.API.CONSUMER.{verb}.{stream}.*") for verb in ("INFO", "DELETE")]
+        uses.append(Use(f"$JS.API.CONSUMER.CREATE.{stream}.>"))
+    return Account(name=account_name(node, PROVISIONER), node=node, user=PROVISIONER, keys=_keys(users, PROVISIONER), uses=uses)
 
 
-def _operator(users: NodeUsers, name: str, owned: Sequence[tuple[str, str]]) -> _Account:
+def _operator(users: NodeUsers, name: str, owned: Sequence[tuple[str, str]]) -> Account:
     node = users.node
     uses = [
-        _Use(build(node, operator_sender(name), command.spec))
+        Use(build(node, operator_sender(name), command.spec))
         for declaration in users.declarations
         for command in declaration.consumes
         if command.spec.kind is Kind.COMMAND and command not in declaration.restricted
     ]
-    uses += _reading(node)
-    uses.append(_Use(f"$O.{pov_bucket(node)}.>"))
+    uses += _reading(users)
+    uses.append(Use(f"$O.{pov_bucket(node)}.>"))
     refused: list[str] = []
-    for stream in (node_stream(node), net_stream(), _bucket_stream(node)):
+    for stream in _streams(users):
         uses += [
-            _Use(f"$JS.API.CONSUMER.CREATE.{stream}"),
-            _Use(f"$JS.API.CONSUMER.CREATE.{stream}.>"),
-            _Use(f"$JS.API.CONSUMER.DELETE.{stream}.*"),
-            _Use(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.*", "stream"),
-            _Use(f"$JS.ACK.{stream}.>"),
-            _Use(f"$JS.FC.{stream}.>"),
+            Use(f"$JS.API.CONSUMER.CREATE.{stream}"),
+            Use(f"$JS.API.CONSUMER.CREATE.{stream}.>"),
+            Use(f"$JS.API.CONSUMER.DELETE.{stream}.*"),
+            Use(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.*", "stream"),
+            Use(f"$JS.ACK.{stream}.>"),
+            Use(f"$JS.FC.{stream}.>"),
         ]
     inbox = f"{inbox_prefix(name, node)}.>"
     for stream, durable in owned:
         # The network's stream is shared: other nodes' consumers there are as little an operator's business.
-        if stream in (node_stream(node), net_stream()):
+        if stream in _streams(users):
             refused += _tampering(stream, durable)
-    return _Account(
+    return Account(
         name=account_name(node, name),
         node=node,
         user=name,
@@ -374,81 +376,52 @@ def _tampering(stream: str, durable: str) -> list[str]:
     ]
 
 
-def _reader(users: NodeUsers, name: str) -> _Account:
-    return _Account(
+def _reader(users: NodeUsers, name: str) -> Account:
+    return Account(
         name=account_name(users.node, name),
         node=users.node,
         user=name,
         keys=_keys(users, name),
-        uses=_reading(users.node),
+        uses=_reading(users),
         asks=_peoples_asks(users, requests=False),
         views=_live_views(users.node),
         connections_max=PEOPLES_CONNECTIONS_MAX,
     )
 
 
+def _site(users: NodeUsers, site: str) -> Account:
+    """One site of replicated elections: the log, the topology, its own lease, and mail with the others."""
+    node, name = users.node, site_user(site)
+    log = log_stream(node)
+    uses = [Use(log_filter(kind, node)) for kind in LOG_KINDS]
+    for kind in LOG_KINDS:
+        uses += _pulling(log, log_durable(site, kind))
+    uses += [Use(bucket_subject(topology_bucket(node), TOPOLOGY_KEY)), Use(bucket_subject(lease_bucket(node), site))]
+    # Signals from the node's stream, and what the world is told, under the elections' own name.
+    uses += _pulling(node_stream(node), name)
+    uses.append(Use(f"overseer.{node}.elections.evt.*"))
+    uses.append(Use("$JS.API.INFO"))
+    for stream in (*_streams_of_sites(node), node_stream(node)):
+        uses += [Use(f"$JS.API.STREAM.INFO.{stream}"), Use(f"$JS.API.STREAM.MSG.GET.{stream}")]
+    operators = tuple(account_name(node, o) for o in users.operators)
+    people = (*operators, *(account_name(node, r) for r in users.readers))
+    others = [other for other in users.sites if other != site]
+    accounts = tuple(account_name(node, site_user(other)) for other in others)
+    return Account(
+        name=account_name(node, name),
+        node=node,
+        user=name,
+        keys=_keys(users, name),
+        uses=uses,
+        asks=[(account_name(node, site_user(other)), of(node, other)) for other in others for of in (mail_filter, pair_filter)],
+        serves=[
+            Service("$SRV.>", "stream", people),
+            Service(mail_filter(node, site), "singleton", (*operators, *accounts)),
+            Service(pair_filter(node, site), "singleton", accounts),
+        ],
+        connections_max=SITES_CONNECTIONS_MAX,
+    )
+
+
 def _bucket_stream(node: str) -> str:
     return f"OBJ_{pov_bucket(node)}"
-
-
-# ------------------------------------------------------------------------------------------------ as text
-
-
-def _list(items: Iterable[str]) -> str:
-    return "[" + "".join(f"\n      {item}" for item in items) + " ]"
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text)
-
-
-def _user(key: str, publish: Iterable[str], subscribe: Iterable[str], refused: Sequence[str] = ()) -> str:
-    deny = f", deny: {_list(map(_quoted, refused))}" if refused else ""
-    return (
-        f"{{ nkey: {_quoted(key)}, permissions: {{\n"
-        f"      publish: {{ allow: {_list(map(_quoted, publish))}{deny} }}\n"
-        f"      subscribe: {{ allow: {_list(map(_quoted, subscribe))} }} }} }}"
-    )
-
-
-def _export(subject: str, responses: Responses, accounts: Iterable[str]) -> str:
-    threshold = f', response_threshold: "{RESPONSE_THRESHOLD}"' if responses == "stream" else ""
-    return f"{{ service: {_quoted(subject)}, accounts: {json.dumps(list(accounts))}, response_type: {responses}{threshold} }}"
-
-
-def _account(account: _Account) -> str:
-    imports = [f"{{ service: {{ account: {BUS}, subject: {_quoted(use.subject)} }} }}" for use in account.uses]
-    imports += [f"{{ service: {{ account: {_quoted(name)}, subject: {_quoted(subject)} }} }}" for name, subject in account.asks]
-    imports += [
-        f"{{ stream: {{ account: {BUS}, subject: {_quoted(there)} }}" + (f", to: {_quoted(here)} }}" if here != there else " }")
-        for there, here in account.views
-    ]
-    exports = [_export(service.subject, service.responses, service.to) for service in account.serves]
-    # Answers to what came over an import go to `_R_.>`, in this account; the server knows where each belongs.
-    publish = [*(use.subject for use in account.uses), *dict.fromkeys(subject for _, subject in account.asks)]
-    publish += ["_R_.>"] if account.serves else []
-    own = [service.subject for service in account.serves]
-    inbox = f"{inbox_prefix(account.user, account.node)}.>"
-    subscribe = [inbox, *own, *(["overseer.>"] if account.views else [])]
-    users = [_user(key, publish, subscribe, account.refused) for key in account.keys]
-    return (
-        f"{_quoted(account.name)} {{\n"
-        f"  limits: {{ max_connections: {account.connections_max} }}\n"
-        f"  users: {_list(users)}\n"
-        f"  imports: {_list(imports)}\n"
-        f"  exports: {_list(exports)}\n"
-        f"}}"
-    )
-
-
-def _bus(accounts: Sequence[_Account]) -> str:
-    services: dict[_Use, list[str]] = {}
-    views: dict[str, list[str]] = {}
-    for account in accounts:
-        for use in account.uses:
-            services.setdefault(use, []).append(account.name)
-        for there, _ in account.views:
-            views.setdefault(there, []).append(account.name)
-    exports = [_export(use.subject, use.responses, names) for use, names in services.items()]
-    exports += [f"{{ stream: {_quoted(subject)}, accounts: {json.dumps(names)} }}" for subject, names in views.items()]
-    return f"{BUS} {{\n  jetstream: enabled\n  exports: {_list(exports)}\n}}"

@@ -76,7 +76,15 @@ class NatsLine:
         return await self._get({"seq": sequence})
 
     async def last_own(self) -> StoredMessage | None:
-        return await self._get({"last_by_subj": self._own_filter})
+        return await self.last_under(self._own_filter)
+
+    async def last_under(self, pattern: str) -> StoredMessage | None:
+        """The last message under a filter."""
+        return await self._get({"last_by_subj": pattern})
+
+    async def first_under(self, pattern: str, sequence: int) -> StoredMessage | None:
+        """The first message under a filter that is at or behind `sequence`."""
+        return await self._get({"seq": max(1, sequence), "next_by_subj": pattern})
 
     async def seek(self, sequence: int) -> None:
         """See `Line.seek`. A sequence below the first relevant message means the first; beyond the last waits for it."""

@@ -215,7 +215,7 @@ def _drifts(config: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[Drift,
 def _stream_change(stream: WantedStream, found: dict[str, Any] | None) -> list[Change]:
     if found is None:
         return [Change(action="create", kind="stream", name=stream.name)]
-    drifts = _drifts(stream.config, found)
+    drifts = _drifts(stream.named(metadata_of(found).get(STREAM_ID, "*")).config, found)
     if stream.identified and STREAM_ID not in metadata_of(found):
         drifts += (Drift(f"metadata.{STREAM_ID}", None, "a random one"),)
     return _change("stream", stream.name, drifts, stream.dangerous)
@@ -244,7 +244,8 @@ def _merged(config: Mapping[str, Any], found: Mapping[str, Any] | None) -> dict[
 
 
 def _stream_body(stream: WantedStream, found: Mapping[str, Any] | None) -> dict[str, Any]:
-    body = _merged(stream.config, found)
+    stream_id = metadata_of(found or {}).get(STREAM_ID) or secrets.token_hex(16)
+    body = _merged(stream.named(stream_id).config, found)
     if stream.identified:
-        body["metadata"].setdefault(STREAM_ID, secrets.token_hex(16))
+        body["metadata"][STREAM_ID] = stream_id
     return body

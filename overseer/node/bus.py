@@ -14,12 +14,13 @@ from overseer.nats.connection import Connection, connect
 from overseer.nats.hardening import greeting_dangers, meet
 from overseer.nats.keys import KeyFolder, UnusableKey
 from overseer.nats.provision import Change, Provisioner
-from overseer.nats.resources import BusLimits, node_consumers, node_streams
+from overseer.nats.resources import BusLimits, log_consumers, log_streams, node_consumers, node_streams
 from overseer.nats.server import EmbeddedServer, ServerError, ServerSettings
 from overseer.nats.tls import TlsFiles, context_for
 from overseer.node.folder import NodeFolder
 from overseer.observe.logs import logger
 from overseer.ports.bus import BusUnavailable
+from overseer.sites.layout import ONE_SITE, Sites
 from overseer.subsystem import Declaration
 
 __all__ = [
@@ -50,26 +51,38 @@ READERS = ("reader",)
 RELOAD_SIGNAL = signal.SIGUSR1
 
 
-def bus_limits(config: Config) -> BusLimits:
+def bus_limits(config: Config, sites: Sites = ONE_SITE) -> BusLimits:
     return BusLimits(
-        node_bytes_max=config.nats.stream_bytes_max, node_messages_max=config.nats.stream_messages_max, replicas=config.nats.replicas
+        node_bytes_max=config.nats.stream_bytes_max,
+        node_messages_max=config.nats.stream_messages_max,
+        replicas=config.nats.replicas,
+        log_bytes_max=config.nats.stream_bytes_max,
+        lease_ms=sites.lease_ms,
     )
 
 
-def node_users(declarations: Sequence[Declaration]) -> list[str]:
+def node_users(declarations: Sequence[Declaration], sites: Sites = ONE_SITE) -> list[str]:
     """Everybody who has a key on this node. Raises DeclarationConflict."""
-    return user_names(declarations, operators=OPERATORS, readers=READERS)
+    return user_names(declarations, operators=OPERATORS, readers=READERS, sites=sites.names)
 
 
-def node_accounts(config: Config, declarations: Sequence[Declaration]) -> str:
+def node_accounts(config: Config, declarations: Sequence[Declaration], sites: Sites = ONE_SITE) -> str:
     """The accounts part of a server configuration; makes the keys that are missing. Raises UnusableKey, DeclarationConflict.
 
     While a key is being rotated, the present and the next one are both taken.
     """
-    names = node_users(declarations)
+    names = node_users(declarations, sites)
     folder = KeyFolder(config.keys_dir)
     keys, coming = folder.ensure(names), folder.coming(names)
-    users = NodeUsers(node=config.node, declarations=tuple(declarations), keys=keys, coming=coming, operators=OPERATORS, readers=READERS)
+    users = NodeUsers(
+        node=config.node,
+        declarations=tuple(declarations),
+        keys=keys,
+        coming=coming,
+        operators=OPERATORS,
+        readers=READERS,
+        sites=sites.names,
+    )
     return accounts_config([users])
 
 
@@ -79,9 +92,10 @@ def tls_files(config: Config) -> TlsFiles | None:
     return None if tls.ca is None else TlsFiles(authority=tls.ca, certificate=tls.cert, key=tls.key, verify=tls.verify)
 
 
-def embedded_server(config: Config, declarations: Sequence[Declaration]) -> EmbeddedServer:
+def embedded_server(config: Config, declarations: Sequence[Declaration], sites: Sites = ONE_SITE) -> EmbeddedServer:
     """The node's own server, not started yet."""
-    limits = bus_limits(config)
+    limits = bus_limits(config, sites)
+    store_bytes = limits.store_bytes + (limits.log_store_bytes if sites.names else 0)
     settings = ServerSettings(
         name=f"overseer-{config.node}",
         host=config.nats.host,
@@ -89,17 +103,18 @@ def embedded_server(config: Config, declarations: Sequence[Declaration]) -> Embe
         tls=tls_files(config),
         insecure=config.nats.insecure,
         # A little more than the streams may hold, for what the server keeps beside them.
-        store_bytes_max=limits.store_bytes + limits.store_bytes // 8,
+        store_bytes_max=store_bytes + store_bytes // 8,
     )
     # What cannot be made is said now; at each start of the server the keys are read anew.
-    node_accounts(config, declarations)
-    return EmbeddedServer(NodeFolder(config.data_dir).nats, lambda: node_accounts(config, declarations), settings=settings)
+    node_accounts(config, declarations, sites)
+    return EmbeddedServer(NodeFolder(config.data_dir).nats, lambda: node_accounts(config, declarations, sites), settings=settings)
 
 
 async def heed_new_keys(
     server: EmbeddedServer | None,
     config: Config,
     declarations: Sequence[Declaration],
+    sites: Sites = ONE_SITE,
     *,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -112,7 +127,7 @@ async def heed_new_keys(
                 log.warning("accounts_not_reloaded", error="not our server: give it the output of `overseer provision --accounts`")
                 continue
             try:
-                await server.reload(node_accounts(config, declarations))
+                await server.reload(node_accounts(config, declarations, sites))
                 log.info("accounts_reloaded")
             except (ServerError, UnusableKey, OSError) as error:
                 # The accounts that were in force stay; a server that is just being restarted reads the keys anew.
@@ -145,20 +160,31 @@ async def connected_as(config: Config, url: str, user: str, *, wait_ms: int = 10
         yield connection
 
 
-def provisioner(config: Config, connection: Connection, declarations: Sequence[Declaration]) -> Provisioner:
+def provisioner(config: Config, connection: Connection, declarations: Sequence[Declaration], sites: Sites = ONE_SITE) -> Provisioner:
     """What makes the bus what the declarations want; `connection` is the provisioner's."""
-    limits = bus_limits(config)
-    return Provisioner(connection, node_streams(config.node, limits), node_consumers(config.node, declarations, filters, net_filters))
+    limits = bus_limits(config, sites)
+    streams = node_streams(config.node, limits)
+    consumers = node_consumers(config.node, [*declarations, *sites.declarations], filters, net_filters)
+    if sites.names:
+        streams += log_streams(config.node, limits)
+        consumers += log_consumers(config.node, sites.names)
+    return Provisioner(connection, streams, consumers)
 
 
 async def provisioned(
-    config: Config, connection: Connection, declarations: Sequence[Declaration], server: EmbeddedServer | None, *, delete: bool = False
+    config: Config,
+    connection: Connection,
+    declarations: Sequence[Declaration],
+    server: EmbeddedServer | None,
+    sites: Sites = ONE_SITE,
+    *,
+    delete: bool = False,
 ) -> list[Change]:
     """Provision and verify; returns what was changed. Consumers that nobody declares go with `delete`.
 
     Raises DangerousSettings, ApiError, BusUnavailable.
     """
-    doer = provisioner(config, connection, declarations)
+    doer = provisioner(config, connection, declarations, sites)
     done = await doer.apply(delete=delete)
     varz = await server.monitor("varz") if server is not None else None
     await doer.verify(varz, also=await dangers_at_the_door(config, server.url if server is not None else config.nats.url))

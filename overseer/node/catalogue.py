@@ -11,6 +11,7 @@ from overseer.feeds.author import genesis_of
 from overseer.feeds.make import make_authority
 from overseer.graph import Finding, Graph
 from overseer.settings import Loaded, Sections
+from overseer.sites.layout import ONE_SITE, Sites, sites_of
 from overseer.subsystem import Subsystem
 from subsystems.chain_api import ChainApi, ChainConfig
 from subsystems.dispute_conclusion import Config as DisputeConclusionConfig
@@ -18,7 +19,7 @@ from subsystems.dispute_conclusion import DisputeConclusion
 from subsystems.elections import Elections, ElectionsConfig
 from subsystems.votes_db import VotesDb, VotesDbConfig
 
-__all__ = ["CATALOGUE", "SECTIONS", "BrokenGraph", "build_subsystem", "build_subsystems"]
+__all__ = ["CATALOGUE", "SECTIONS", "BrokenGraph", "build_elections", "build_sites", "build_subsystem", "build_subsystems"]
 
 
 # Where third parties name their projections of elections.
@@ -51,7 +52,7 @@ def _chain_api(config: Config, _: msgspec.Struct | None) -> Subsystem:
     return ChainApi(ChainConfig(genesis=config.genesis or genesis_of(seed), governance_authority=authority))
 
 
-def _elections(_: Config, section: msgspec.Struct | None) -> Subsystem:
+def _elections(_: Config, section: msgspec.Struct | None) -> Elections:
     """With the projections of third parties: entry points of the group `overseer.projections`, each a class."""
     assert isinstance(section, ElectionsConfig)
     found = sorted(entry_points(group=PROJECTIONS_GROUP), key=lambda point: point.name)
@@ -74,6 +75,17 @@ def build_subsystem(name: str, loaded: Loaded) -> Subsystem:
     return CATALOGUE[name].build(loaded.config, loaded.sections.get(name))
 
 
+def build_elections(loaded: Loaded) -> Elections:
+    """The rules of the elections, for one of their sites."""
+    return _elections(loaded.config, loaded.sections.get("elections"))
+
+
+def build_sites(loaded: Loaded) -> Sites:
+    """The sites of the elections, if this node has elections. Raises UnknownLayout."""
+    section = loaded.sections.get("elections")
+    return sites_of(section) if isinstance(section, ElectionsConfig) and "elections" in loaded.config.subsystems else ONE_SITE
+
+
 class BrokenGraph(Exception):
     """The subsystems' declarations do not fit together: nothing may be started."""
 
@@ -83,8 +95,12 @@ class BrokenGraph(Exception):
 
 
 def build_subsystems(loaded: Loaded) -> dict[str, Subsystem]:
-    """All that the configuration enables, by name, in its order. Raises BrokenGraph when one of them is missed by another."""
-    built = {name: build_subsystem(name, loaded) for name in loaded.config.subsystems}
+    """All that the configuration enables, by name, in its order. Raises BrokenGraph when one of them is missed by another.
+
+    Without the elections where they have several sites: their processes are not subsystems.
+    """
+    replicated = bool(build_sites(loaded).names)
+    built = {name: build_subsystem(name, loaded) for name in loaded.config.subsystems if name != "elections" or not replicated}
     fatal = [finding for finding in Graph.of(s.declaration for s in built.values()).findings() if finding.fatal]
     if fatal:
         raise BrokenGraph(fatal)

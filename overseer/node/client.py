@@ -26,7 +26,7 @@ from overseer.nats.exchange import NatsExchange
 from overseer.node.bus import connected_as
 from overseer.ports.bus import BusError, BusUnavailable, Outgoing, Response
 
-__all__ = ["Client", "Refused"]
+__all__ = ["Client", "Refused", "accepted", "message_headers", "refusal_of"]
 
 # Longer than an endpoint waits for an outcome, so that its own answer is heard.
 REQUEST_MS = 15_000
@@ -73,23 +73,19 @@ class Client:
 
     async def query(self, query: Message, *, timeout_ms: int = QUERY_MS) -> Message:
         """The reply. Raises Refused, BusError."""
-        response = await self._asked(query, build(self.node, "", query.spec), _headers(query), timeout_ms)
+        response = await self._asked(query, build(self.node, "", query.spec), message_headers(query), timeout_ms)
         if response.error is not None:
-            raise _refusal(query, response)
+            raise refusal_of(query, response)
         assert query.spec.reply is not None
         return decode(query.spec.reply.spec, response.body)
 
     async def request(self, command: Message, *, command_id: str = "", timeout_ms: int = REQUEST_MS) -> CommandOutcome:
         """The outcome of an accepted command, after its commit. Raises Refused, BusError."""
-        headers = {**_headers(command), HEADER_COMMAND_ID: command_id or token_hex(16)}
+        headers = {**message_headers(command), HEADER_COMMAND_ID: command_id or token_hex(16)}
         response = await self._asked(command, request_subject(self.node, command.spec), headers, timeout_ms)
         if response.error is not None and response.error[0] != "409":
-            raise _refusal(command, response)
-        outcome = decode(CommandOutcome.spec, response.body)
-        assert isinstance(outcome, CommandOutcome)
-        if outcome.status is not OutcomeStatus.ACCEPTED:
-            raise _not_accepted(command, outcome)
-        return outcome
+            raise refusal_of(command, response)
+        return accepted(command, response)
 
     async def _asked(self, message: Message, subject: str, headers: dict[str, str], timeout_ms: int) -> Response:
         """The answer. When the one asked is killed meanwhile, its successor is asked as soon as it is there, within the same time.
@@ -139,18 +135,27 @@ class Client:
 
     async def inject(self, command: Message, *, command_id: str = "", headers: dict[str, str] | None = None) -> int:
         """Append a command to the stream without waiting for its outcome; returns its sequence. Raises BusError."""
-        told = {**_headers(command), **(headers or {})}
+        told = {**message_headers(command), **(headers or {})}
         if command_id:
             told[HEADER_COMMAND_ID] = command_id
         subject = build(self.node, operator_sender(self.user), command.spec)
         return await self._exchange.publish(Outgoing(subject, told, encode(command)))
 
 
-def _headers(message: Message) -> dict[str, str]:
+def message_headers(message: Message) -> dict[str, str]:
     return {HEADER_CONTENT_TYPE: CONTENT_CBOR, HEADER_SCHEMA: str(message.spec.version)}
 
 
-def _refusal(message: Message, response: Response) -> Refused:
+def accepted(command: Message, response: Response) -> CommandOutcome:
+    """The outcome that a response carries. Raises Refused."""
+    outcome = decode(CommandOutcome.spec, response.body)
+    assert isinstance(outcome, CommandOutcome)
+    if outcome.status is not OutcomeStatus.ACCEPTED:
+        raise _not_accepted(command, outcome)
+    return outcome
+
+
+def refusal_of(message: Message, response: Response) -> Refused:
     """What the endpoint refused with: a rejection of the subsystem's, or of the framework's."""
     assert response.error is not None
     code = response.error[1]

@@ -47,6 +47,8 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     http_port: int
     monitor_url: str = ""
     started_ms: int
+    # Of the elections, where they have several.
+    sites: tuple[str, ...] = ()
 
 
 class NodeFolder:

@@ -16,8 +16,9 @@ from messages.subjects import CONTENT_CBOR, HEADER_CONTENT_TYPE, HEADER_SCHEMA, 
 from overseer.nats.accounts import OVERSEER, PROVISIONER, durable_name
 from overseer.nats.connection import Connection
 from overseer.nats.server import EmbeddedServer, ServerError, ServerNotFound
+from overseer.nats.sites import site_user
 from overseer.node.bus import connected_as, embedded_server, heed_new_keys, provisioned
-from overseer.node.catalogue import build_subsystems
+from overseer.node.catalogue import build_elections, build_sites, build_subsystems
 from overseer.node.elsewhere import ElsewhereChild, looking_at
 from overseer.node.feeding import feed
 from overseer.node.folder import NodeFolder, RunInfo
@@ -30,6 +31,8 @@ from overseer.observe.logs import logger
 from overseer.observe.metrics import SupervisionCollector, merged_page, page
 from overseer.ports.bus import BusError, Outgoing
 from overseer.settings import Loaded
+from overseer.sites.layout import check_stores
+from overseer.sites.process import serve_site
 from overseer.subsystem import Subsystem
 from overseer.supervise.lag import Lag, LagState
 from overseer.supervise.policy import Failures
@@ -53,6 +56,7 @@ class Node:
     def __init__(self, loaded: Loaded, *, started: Callable[[RunInfo], None] | None = None) -> None:
         self._loaded = loaded
         self._config = loaded.config
+        self._sites = build_sites(loaded)
         self._folder = NodeFolder(loaded.config.data_dir)
         self._run_id = SystemEntropy().draw(8).hex()
         self._started = started
@@ -65,6 +69,11 @@ class Node:
         self.supervisor: Supervisor | None = None
 
     @property
+    def _names(self) -> tuple[str, ...]:
+        """All children: the subsystems, and the sites of the elections."""
+        return (*self._subsystems, *self._sites.users)
+
+    @property
     def run_id(self) -> str:
         """Random; in every log line of this run."""
         return self._run_id
@@ -75,10 +84,11 @@ class Node:
         Raises GaveUp, FolderInUse, ServerError, DangerousSettings, UnusableKey, BusError.
         """
         with self._folder.locked():
+            check_stores(self._folder.path / "stores", self._sites)
             async with AsyncExitStack() as stack:
                 url = await self._bus(stack)
                 manage = await stack.enter_async_context(connected_as(self._config, url, PROVISIONER))
-                for change in await provisioned(self._config, manage, self._declarations, self._server):
+                for change in await provisioned(self._config, manage, self._declarations, self._server, self._sites):
                     self._log.info("provisioned", change=str(change))
                 announce = await stack.enter_async_context(connected_as(self._config, url, OVERSEER))
                 await self._supervise(url, manage, announce, stop)
@@ -86,7 +96,7 @@ class Node:
     async def _bus(self, stack: AsyncExitStack) -> str:
         if self._config.nats.url:
             return self._config.nats.url
-        self._server = embedded_server(self._config, self._declarations)
+        self._server = embedded_server(self._config, self._declarations, self._sites)
         await stack.enter_async_context(self._server)
         self._log.info("nats_started", url=self._server.url, server_pid=self._server.pid)
         return self._server.url
@@ -100,13 +110,13 @@ class Node:
         ending = None if self._config.external_subsystems else conclude
         self.supervisor = Supervisor(self._children(url, manage), self._config.supervise, stop=stop, conclude=ending)
         registry = CollectorRegistry()
-        self._lags = LagWatch(manage, self._config.node, self._config.subsystems, changed=self._say_lag)
+        self._lags = LagWatch(manage, self._config.node, self._names, changed=self._say_lag)
         registry.register(SupervisionCollector(self.supervisor.statuses, node=self._config.node, lags=lambda: self._lags.lags))
         routes = health_routes(metrics=lambda: self._metrics(registry), ready=self._ready)
         async with serving(routes, host=self._config.http.host, port=self._config.http.port) as port, anyio.create_task_group() as tasks:
             info = self._info(url, port)
             # Before others can find us: unheeded, the signal would end us.
-            await tasks.start(heed_new_keys, self._server, self._config, self._declarations)
+            await tasks.start(heed_new_keys, self._server, self._config, self._declarations, self._sites)
             self._folder.tell(info)
             tasks.start_soon(self._tell_when_ready, info)
             tasks.start_soon(keep_room, self._config, manage)
@@ -128,26 +138,33 @@ class Node:
             http_port=port,
             monitor_url=self._server.monitor_url if self._server is not None else "",
             started_ms=int(time.time() * 1000),
+            sites=self._sites.names,
         )
 
     def _children(self, url: str, manage: Connection) -> Sequence[Child]:
         if self._config.external_subsystems:
-            return [self._elsewhere(name, manage) for name in self._subsystems]
+            return [self._elsewhere(name, manage) for name in self._names]
         if self._config.in_process:
-            return [self._task(subsystem, url) for subsystem in self._subsystems.values()]
+            tasks = [self._task(subsystem, url) for subsystem in self._subsystems.values()]
+            return [*tasks, *(self._site_task(site, url) for site in self._sites.names)]
         env = {**self._loaded.environment(), "OVERSEER_RUN_ID": self._run_id, "OVERSEER_NATS_URL": url}
         if self._config.log.format == "auto":
             # They write into a pipe of ours; what they write is read where we write.
             env["OVERSEER_LOG_FORMAT"] = "human" if sys.stderr is not None and sys.stderr.isatty() else "json"  # pyright: ignore[reportUnnecessaryComparison]
-        return [
-            ChildSpec(name=name, argv=(sys.executable, "-m", "overseer.cli.entry", "subsystem", name), env=env) for name in self._subsystems
-        ]
+        return [ChildSpec(name=name, argv=(sys.executable, "-m", "overseer.cli.entry", "subsystem", name), env=env) for name in self._names]
 
     def _task(self, subsystem: Subsystem, url: str) -> TaskChild:
         async def serve(pulse: Pulse, stop: StopRequest) -> None:
             await serve_subsystem(subsystem, self._config, url=url, run_id=self._run_id, pulse=pulse, stop=stop)
 
         return TaskChild(name=subsystem.declaration.name, serve=serve)
+
+    def _site_task(self, site: str, url: str) -> TaskChild:
+        async def serve(pulse: Pulse, stop: StopRequest) -> None:
+            elections = build_elections(self._loaded)
+            await serve_site(site, self._sites, elections, self._config, url=url, pulse=pulse, stop=stop)
+
+        return TaskChild(name=site_user(site), serve=serve)
 
     def _elsewhere(self, name: str, manage: Connection) -> ElsewhereChild:
         stream = node_stream(self._config.node)

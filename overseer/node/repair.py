@@ -22,7 +22,7 @@ from overseer.nats.provision import Api, ApiError, call, metadata_of
 from overseer.nats.server import ServerError
 from overseer.nats.trimming import TRIMMED_BELOW
 from overseer.node.bus import connected_as, embedded_server
-from overseer.node.catalogue import build_subsystem, build_subsystems
+from overseer.node.catalogue import build_sites, build_subsystem, build_subsystems
 from overseer.node.folder import NodeFolder
 from overseer.node.hosting import STORE_SCHEMA, table_names
 from overseer.ports.bus import BusError
@@ -399,7 +399,11 @@ async def _bus(loaded: Loaded) -> AsyncGenerator[Api, None]:
     if not NodeFolder(config.data_dir).nats.exists():
         raise ServerError("the node has no NATS data")
     declarations = [subsystem.declaration for subsystem in build_subsystems(loaded).values()]
-    async with embedded_server(config, declarations) as server, connected_as(config, server.url, PROVISIONER) as connection:
+    sites = build_sites(loaded)
+    async with (
+        embedded_server(config, declarations, sites) as server,
+        connected_as(config, server.url, PROVISIONER) as connection,
+    ):
         yield connection
 
 

@@ -1,7 +1,7 @@
 """What a node looks like from outside: processes, stream, positions, dead letters, and what is wrong."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -72,8 +72,8 @@ class _Child(msgspec.Struct, frozen=True):
     lag: Lag = Lag()
 
 
-async def node_report(config: Config, info: RunInfo, connection: Connection) -> NodeReport:
-    """Ask the bus and the overseer. Raises BusError."""
+async def node_report(config: Config, info: RunInfo, connection: Connection, names: Sequence[str] | None = None) -> NodeReport:
+    """Ask the bus and the overseer about the children (`names`; the subsystems of the configuration). Raises BusError."""
     stream_name = node_stream(config.node)
     answer = await call(connection, f"STREAM.INFO.{stream_name}", {"subjects_filter": f"overseer.{config.node}.*.rejected"})
     state = answer["state"]
@@ -88,7 +88,7 @@ async def node_report(config: Config, info: RunInfo, connection: Connection) -> 
     )
     children = await _children(info)
     rows: list[SubsystemReport] = []
-    for name in config.subsystems:
+    for name in names or config.subsystems:
         consumer = await call(connection, f"CONSUMER.INFO.{stream_name}.{name}")
         child = children.get(name, _Child("unknown", 0, ""))
         rows.append(

@@ -4,7 +4,6 @@ A `req` endpoint only appends the command to the stream, under a sender token of
 other. The outcome follows the commit. A retry with the same command id gets the original outcome.
 """
 
-import json
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -12,12 +11,11 @@ from functools import lru_cache
 import anyio
 
 from messages import cddl
-from messages.codec import CodecError, decode, decode_value, encode
-from messages.message import CATALOG, Kind, Message, Rejection, Spec
-from messages.overseer import Busy, CommandOutcome, InvalidRequest, OutcomeStatus, Timeout
+from messages.codec import CodecError, encode
+from messages.message import Message, Rejection, Spec
+from messages.overseer import Busy, InvalidRequest, Timeout
 from messages.subjects import (
     CONTENT_CBOR,
-    CONTENT_JSON,
     HEADER_CALLER,
     HEADER_COMMAND_ID,
     HEADER_CONTENT_TYPE,
@@ -26,17 +24,17 @@ from messages.subjects import (
     HEADER_TRACEPARENT,
     request_subject,
 )
-from messages.text import from_json, to_json
 from overseer.limits import Limits
 from overseer.observe.trace import span
 from overseer.ports.bus import BusError, EndpointSpec, Exchange, Handler, Outgoing, Request, Response, StreamFull
 from overseer.ports.entropy import Entropy
 from overseer.runner.engine import Told
 from overseer.runner.intake import COMMAND_ID_CHARS_MAX
+from overseer.runner.responses import outcome_plain, outcome_response, read_request, refuse, respond, wants_json
 from overseer.runner.wire import correlation_of
 from overseer.subsystem import Declaration
 
-__all__ = ["Admission", "Endpoints", "Waiting"]
+__all__ = ["Admission", "Endpoints", "Waiting", "outcome_plain"]
 
 Answer = Callable[[Message, str], Awaitable[Message | Rejection]]
 _NONE = (0, 0)
@@ -172,29 +170,29 @@ class Endpoints:
 
     def _query_handler(self, spec: Spec) -> Handler:
         async def handle(request: Request) -> Response:
-            as_json = _wants_json(request)
+            as_json = wants_json(request)
             try:
-                query = _read(spec, request)
+                query = read_request(spec, request)
             except CodecError as error:
-                return _refuse(InvalidRequest(reason=error.reason, detail=error.detail), as_json)
+                return refuse(InvalidRequest(reason=error.reason, detail=error.detail), as_json)
             answer = await self._answer(query, request.account)
-            return _refuse(answer, as_json) if isinstance(answer, Rejection) else _respond(answer, as_json)
+            return refuse(answer, as_json) if isinstance(answer, Rejection) else respond(answer, as_json)
 
         return handle
 
     def _command_handler(self, spec: Spec) -> Handler:
         async def handle(request: Request) -> Response:
-            as_json = _wants_json(request)
+            as_json = wants_json(request)
             busy = self._busy() or self._admission.refusal(request.account, len(request.body))
             if busy:
-                return _refuse(Busy(reason=busy), as_json)
+                return refuse(Busy(reason=busy), as_json)
             try:
-                body = encode(_read(spec, request))
+                body = encode(read_request(spec, request))
                 command_id = request.headers.get(HEADER_COMMAND_ID) or self._entropy.draw(16).hex()
                 if len(command_id) > COMMAND_ID_CHARS_MAX or not command_id.isprintable() or command_id != command_id.strip():
                     raise CodecError("bad_command_id", f"at most {COMMAND_ID_CHARS_MAX} printable characters")
             except CodecError as error:
-                return _refuse(InvalidRequest(reason=error.reason, detail=error.detail), as_json)
+                return refuse(InvalidRequest(reason=error.reason, detail=error.detail), as_json)
             message = self._outgoing(spec, request, body, command_id)
             try:
                 with self._admission.taken(request.account, len(request.body)):
@@ -202,12 +200,12 @@ class Endpoints:
                         command_id, lambda: self._exchange.publish(message), self._limits.request_timeout_ms
                     )
             except StreamFull:
-                return _refuse(Busy(reason="stream_full"), as_json)
+                return refuse(Busy(reason="stream_full"), as_json)
             except BusError:
                 outcome = None
             if outcome is None:
-                return _refuse(Timeout(waited_ms=self._limits.request_timeout_ms), as_json)
-            return _outcome_response(spec, outcome, as_json, command_id)
+                return refuse(Timeout(waited_ms=self._limits.request_timeout_ms), as_json)
+            return outcome_response(spec, outcome, as_json, command_id)
 
         return handle
 
@@ -248,56 +246,4 @@ def _shown(body: type[Message]) -> dict[str, str]:
     shown = {"version": str(spec.version), "request_schema": cddl.rule(spec)}
     if spec.reply is not None:
         shown["response_schema"] = cddl.rule(spec.reply.spec)
-    return shown
-
-
-def _wants_json(request: Request) -> bool:
-    content = request.headers.get(HEADER_CONTENT_TYPE)
-    if content is None:
-        # What a person types into `nats req`: JSON text, or nothing at all.
-        return request.body[:1] in (b"", b"{")
-    return content == CONTENT_JSON
-
-
-def _read(spec: Spec, request: Request) -> Message:
-    if _wants_json(request):
-        return from_json(spec, request.body or b"{}")
-    return decode(spec, request.body)
-
-
-def _headers(as_json: bool) -> dict[str, str]:
-    return {HEADER_CONTENT_TYPE: CONTENT_JSON if as_json else CONTENT_CBOR}
-
-
-def _respond(message: Message, as_json: bool) -> Response:
-    return Response(to_json(message) if as_json else encode(message), _headers(as_json))
-
-
-def _refuse(rejection: Rejection, as_json: bool) -> Response:
-    code = "429" if isinstance(rejection, Busy) else "504" if isinstance(rejection, Timeout) else "400"
-    response = _respond(rejection, as_json)
-    return Response(response.body, response.headers, (code, rejection.code))
-
-
-def _outcome_response(spec: Spec, data: bytes, as_json: bool, command_id: str) -> Response:
-    """The outcome as the caller wants it: CBOR as recorded, or JSON with the reply or refusal spelled out."""
-    outcome = decode_value(CommandOutcome, data)
-    error = None if outcome.status is OutcomeStatus.ACCEPTED else ("409", outcome.code or outcome.status.value)
-    headers = {**_headers(as_json), HEADER_COMMAND_ID: command_id}
-    return Response(json.dumps(outcome_plain(spec, outcome)).encode() if as_json else data, headers, error)
-
-
-def outcome_plain(spec: Spec, outcome: CommandOutcome) -> dict[str, object]:
-    """An outcome for people and JSON: the reply or the refusal decoded."""
-    shown: dict[str, object] = {"status": outcome.status.value, "sequence": outcome.sequence}
-    if outcome.reply is not None and spec.reply is not None:
-        shown["reply"] = json.loads(to_json(decode(spec.reply.spec, outcome.reply)))
-    if outcome.code is not None:
-        shown["code"] = outcome.code
-        shown["retriable"] = outcome.retriable
-        refusal = CATALOG.find(Kind.REJECTION, spec.owner, outcome.code)
-        if outcome.detail is not None and refusal is not None:
-            shown["detail"] = json.loads(to_json(decode(refusal, outcome.detail)))
-        elif outcome.detail is not None:
-            shown["detail"] = outcome.detail.decode(errors="replace")
     return shown

@@ -12,7 +12,8 @@ from itertools import islice
 import msgspec
 
 from overseer.simulation.plan import Case, draw_network
-from overseer.simulation.run import Outcome, play
+from overseer.simulation.registry import find_scenario
+from overseer.simulation.run import Outcome, OwnMachinery, play
 from overseer.simulation.shrink import command, shrink
 
 __all__ = ["FAULTS", "HOURS", "Broken", "Report", "campaign", "cases"]
@@ -68,10 +69,15 @@ class Report(msgspec.Struct, kw_only=True):
         self.speed = self.virtual_hours * 3600 / self.computed_s if self.computed_s else 0.0
 
 
-def cases(scenario: str, seeds: Iterable[int], *, nodes: int | None, hours: float, faults: int) -> Iterator[Case]:
-    """`nodes`: of every network (None: drawn from the seed)."""
+def cases(scenario: str, seeds: Iterable[int], *, nodes: int | None, hours: float | None, faults: int | None) -> Iterator[Case]:
+    """`nodes`: of every network (None: drawn from the seed). `hours` and `faults`: None for what the scenario is made for."""
+    found = find_scenario(scenario)
+    own = found if isinstance(found, OwnMachinery) else None
+    hours = hours if hours is not None else own.hours if own is not None else HOURS
+    faults = faults if faults is not None else own.faults if own is not None else FAULTS
     for seed in seeds:
-        yield Case(seed=seed, scenario=scenario, nodes=nodes or draw_network(seed), hours=hours, faults=faults)
+        size = nodes or (draw_network(seed) if own is None else own.nodes_of(seed))
+        yield Case(seed=seed, scenario=scenario, nodes=size, hours=hours, faults=faults)
 
 
 def campaign(

@@ -1,15 +1,22 @@
 """The scenarios that can be played, by name."""
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from overseer.simulation.scenario import Scenario
 
+if TYPE_CHECKING:
+    from overseer.simulation.run import OwnMachinery
+
 __all__ = ["SCENARIOS", "UnknownScenario", "find_scenario"]
 
-# Where each is made: `module:name` of a Scenario object.
-SCENARIOS: dict[str, str] = {"disputes": "overseer.simulation.disputes:scenario"}
+# Where each is made: `module:name` of a Scenario, or of one with a machinery of its own.
+SCENARIOS: dict[str, str] = {
+    "disputes": "overseer.simulation.disputes:scenario",
+    "elections": "overseer.simulation.elections.scenario:scenario",
+}
 # Where `<name>:<variant>` is made: a module that has every variant under its name.
-VARIED: dict[str, str] = {"disputes": "overseer.simulation.disputes"}
+VARIED: dict[str, str] = {"disputes": "overseer.simulation.disputes", "elections": "overseer.simulation.elections.scenario"}
 
 
 class UnknownScenario(Exception):
@@ -19,7 +26,7 @@ class UnknownScenario(Exception):
         super().__init__(f"there is no scenario {name!r}; known are {', '.join(SCENARIOS)}, or `module:name` of one")
 
 
-def find_scenario(name: str) -> Scenario:
+def find_scenario(name: str) -> "Scenario | OwnMachinery":
     """A registered one, or `module:name` of any. Raises UnknownScenario."""
     module, found, attribute = SCENARIOS.get(name, name).partition(":")
     if not found:

@@ -30,7 +30,9 @@ In a trial of a mutant patch the code under test and call `play` for one seed af
 import asyncio
 import gc
 import time
+from collections.abc import Sequence
 from random import Random
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import anyio
 import msgspec
@@ -47,7 +49,7 @@ from overseer.simulation.scenario import Scenario, Submission, Violation
 from overseer.simulation.trace import Trace
 from overseer.simulation.watch import Watch
 
-__all__ = ["SETTLE_S", "Outcome", "Played", "drawn", "play"]
+__all__ = ["SETTLE_S", "Outcome", "OwnMachinery", "Played", "drawn", "play"]
 
 # After the last fault everything outstanding concludes within this virtual time. Clocks may be ten minutes off until then, and
 # a subsystem's time never goes back: what it set a timer for is waited for as long.
@@ -60,11 +62,22 @@ _LOOKS = 3
 _VERIFIER = InlineVerifier(remember=200_000)
 
 
-class Played(msgspec.Struct, frozen=True):
+class Timed(Protocol):
+    """A fault or an input: it has its moment."""
+
+    @property
+    def at_ms(self) -> int: ...
+
+
+FaultT = TypeVar("FaultT", bound=Timed, covariant=True)
+InputT = TypeVar("InputT", bound=Timed, covariant=True)
+
+
+class Played(msgspec.Struct, Generic[FaultT, InputT], frozen=True):
     """What a case stands for: everything that was drawn for it, and what of it is kept."""
 
-    faults: list[Fault]
-    traffic: list[Submission]
+    faults: Sequence[FaultT]
+    traffic: Sequence[InputT]
     # Whether a stream is to lose something, in what was drawn: checkpoints then leave what restores it.
     streams_lose: bool
 
@@ -85,8 +98,31 @@ class Outcome(msgspec.Struct, kw_only=True):
     computed_s: float = 0.0
 
 
-def drawn(case: Case, scenario: Scenario) -> Played:
+@runtime_checkable
+class OwnMachinery(Protocol):
+    """A scenario that is not played by nodes and their runners, but in a way of its own (replicated elections).
+
+    `sizes`: how many nodes its networks may have; `hours` and `faults`: the defaults of a case.
+    """
+
+    name: str
+    sizes: tuple[int, ...]
+    hours: float
+    faults: int
+
+    def nodes_of(self, seed: int) -> int: ...
+
+    def drawn(self, case: Case) -> Played[Timed, Timed]: ...
+
+    def play(self, case: Case, *, keep_lines: int | None = 200) -> Outcome: ...
+
+
+def drawn(case: Case, scenario: Scenario | OwnMachinery) -> Played[Timed, Timed]:
     """The faults and inputs of a case, all that were drawn but for those that it does not keep."""
+    return scenario.drawn(case) if isinstance(scenario, OwnMachinery) else _drawn(case, scenario)
+
+
+def _drawn(case: Case, scenario: Scenario) -> Played[Fault, Submission]:
     subsystems = scenario.subsystems()
     networked = any(
         message.spec.kind.value == "net"
@@ -102,14 +138,16 @@ def drawn(case: Case, scenario: Scenario) -> Played:
     )
 
 
-def play(case: Case, scenario: Scenario | None = None, *, keep_lines: int | None = 200) -> Outcome:
+def play(case: Case, scenario: Scenario | OwnMachinery | None = None, *, keep_lines: int | None = 200) -> Outcome:
     """Play it. Raises only what is wrong with the machinery itself."""
     scenario = scenario or find_scenario(case.scenario)
+    if isinstance(scenario, OwnMachinery):
+        return scenario.play(case, keep_lines=keep_lines)
     began, computed = time.perf_counter(), time.process_time()
     collecting = gc.isenabled()
     gc.disable()
     try:
-        outcome = run_virtually(_Run(case, scenario, drawn(case, scenario), keep_lines).play())
+        outcome = run_virtually(_Run(case, scenario, _drawn(case, scenario), keep_lines).play())
     finally:
         if collecting:
             gc.enable()
@@ -118,7 +156,7 @@ def play(case: Case, scenario: Scenario | None = None, *, keep_lines: int | None
 
 
 class _Run:
-    def __init__(self, case: Case, scenario: Scenario, played: Played, keep_lines: int | None) -> None:
+    def __init__(self, case: Case, scenario: Scenario, played: Played[Fault, Submission], keep_lines: int | None) -> None:
         self._case = case
         self._scenario = scenario
         self._played = played

@@ -8,7 +8,7 @@ import msgspec
 
 from overseer.simulation.plan import Case
 from overseer.simulation.registry import find_scenario
-from overseer.simulation.run import Outcome, drawn, play
+from overseer.simulation.run import Outcome, OwnMachinery, drawn, play
 from overseer.simulation.scenario import Scenario
 
 __all__ = ["command", "kept", "shrink"]
@@ -16,7 +16,7 @@ __all__ = ["command", "kept", "shrink"]
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
 
-def shrink(outcome: Outcome, scenario: Scenario | None = None, *, seconds: float = 60.0) -> Outcome:
+def shrink(outcome: Outcome, scenario: Scenario | OwnMachinery | None = None, *, seconds: float = 60.0) -> Outcome:
     """The smallest failing case found in that time (delta debugging), or `outcome` itself. Only the same checker counts."""
     search = _Search(outcome, scenario or find_scenario(outcome.case.scenario), time.monotonic() + seconds)
     search.fewer_nodes()
@@ -29,14 +29,15 @@ def shrink(outcome: Outcome, scenario: Scenario | None = None, *, seconds: float
 
 
 class _Search:
-    def __init__(self, outcome: Outcome, scenario: Scenario, until: float) -> None:
+    def __init__(self, outcome: Outcome, scenario: Scenario | OwnMachinery, until: float) -> None:
         self.best = outcome
         self._scenario = scenario
         self._until = until
 
     def fewer_nodes(self) -> None:
-        for nodes in range(1, self.best.case.nodes):
-            if self._fails(msgspec.structs.replace(self.best.case, nodes=nodes)):
+        sizes = self._scenario.sizes if isinstance(self._scenario, OwnMachinery) else range(1, self.best.case.nodes)
+        for nodes in sizes:
+            if nodes < self.best.case.nodes and self._fails(msgspec.structs.replace(self.best.case, nodes=nodes)):
                 return
 
     def nothing_afterwards(self) -> None:

@@ -16,6 +16,10 @@ RETENTION_MS = 21 * _DAY_MS
 class ElectionsConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Choices of the operator and bounds, each with its reason."""
 
+    # Sites that hold the elections: 1 (this node alone), 5 (five data centres of one zone) or 8 (four of two). Five copies of each.
+    sites: Positive = 1
+    # A site that gave no sign of life for this long is recorded as away, and another one writes its elections.
+    lease_ms: Annotated[int, msgspec.Meta(ge=500)] = 1_500
     # Results are kept this long after an election came to its end; 21 days after its creation at least, in any case.
     results_retention_ms: Annotated[int, msgspec.Meta(ge=0)] = 7 * _DAY_MS
     # Whether elections are archived by themselves when their retention is over.

@@ -30,6 +30,11 @@ SMALLEST = Sizes(
     stored_many=200,
     stored_bundles=2,
     idle_s=0.5,
+    polls=5,
+    ballots_s=0.5,
+    bare_appends_s=0.2,
+    kills=1,
+    recovered_events=500,
 )
 
 MEASURES = {
@@ -39,6 +44,10 @@ MEASURES = {
     "cascade": {"cascade", "cascade_answers"},
     "growth": {"growth", "growth_stored"},
     "idle": {"idle", "idle_memory"},
+    "ballots_one_site": {"ballots_one_site"},
+    "ballots_five_sites": {"ballots_five_sites", "ballots_five_sites_unbatched"},
+    "ballots_failover": {"ballots_failover", "ballots_failover_median"},
+    "ballots_recovery": {"ballots_recovery", "ballots_recovery_warm"},
 }
 
 

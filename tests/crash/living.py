@@ -13,6 +13,7 @@ import anyio
 
 from messages.chain_api import Best
 from messages.dispute_conclusion import ListConclusions
+from messages.elections import ListElections
 from messages.message import Message
 from messages.votes_db import RecentDisputes
 from overseer.node.client import Client
@@ -25,6 +26,7 @@ PROBES: Mapping[str, Message] = {
     "votes_db": RecentDisputes(limit=1),
     "dispute_conclusion": ListConclusions(limit=1),
     "chain_api": Best(),
+    "elections": ListElections(limit=1),
 }
 RECOVERY_S = 30.0
 

@@ -5,7 +5,7 @@ one history, in real-time order, with every acknowledged command in it exactly o
 from collections.abc import Callable
 
 import pytest
-from replicated_world import World, decided, eight, five
+from replicated_world import KEY, VoterWorld, decided, eight, five
 
 from messages.election_pairs import BatchLogged, Record, SiteRow
 from messages.message import Rejection
@@ -18,7 +18,7 @@ SEEDS = 150
 class Client:
     """Sends one command after the other, each again and again with the same id until it has an outcome."""
 
-    def __init__(self, world: World, name: str, voters: list[str]) -> None:
+    def __init__(self, world: VoterWorld, name: str, voters: list[str]) -> None:
         self.world = world
         self.name = name
         self.voters = voters
@@ -60,18 +60,18 @@ class Client:
                 self.world.at(50, lambda: self._send() if self._attempt == again else None)
 
 
-def check_linearizable(world: World, clients: list[Client]) -> None:
+def check_linearizable(world: VoterWorld, clients: list[Client]) -> None:
     """The log is the witness: one order, which explains every outcome and respects real time."""
     done = [each for client in clients for each in client.done]
-    if world.losses:
-        best = max((site.rows for site in world.sites.values()), key=lambda rows: rows.applied)
+    if world.log.losses:
+        best = max((world.rows(name) for name in world.sites), key=lambda rows: rows.applied)
         for command_id, _, _, _, record in done:
             assert best.outcomes[command_id] == record, "acknowledged, and lost"
         assert len(best.events) == len(set(best.events))
         return
     place: dict[str, int] = {}
     events: tuple[str, ...] = ()
-    for _, entry in world.log:
+    for entry in world.entries:
         for record in entry.records if isinstance(entry, BatchLogged) else []:
             assert record.id not in place, "recorded twice"
             place[record.id] = len(place)
@@ -89,51 +89,51 @@ def check_linearizable(world: World, clients: list[Client]) -> None:
         latest_begin = max(latest_begin, began)
 
 
-def misfortunes(world: World, *, amnesia: bool, log_loss: bool) -> list[Callable[[], None]]:
+def misfortunes(world: VoterWorld, *, amnesia: bool, log_loss: bool) -> list[Callable[[], None]]:
     names, random = sorted(world.sites), world.random
 
     def crash() -> None:
-        name = random.choice((*names, world.writer))
+        name = random.choice((*names, world.home))
         forget = amnesia and random.random() < 0.3 and all(site.alive for site in world.sites.values())
-        world.crash(name, forget=forget, unsynced=random.random() < 0.5)
+        world.crash(name, forget=forget, survive=lambda written: written * (random.random() < 0.5))
         world.at(random.choice((1, 50, 400, 1500)), lambda: world.restart(name))
 
     def pause() -> None:
-        world.pause(random.choice((*names, world.writer)), random.choice((50, 300, 2_000)))
+        world.pause(random.choice((*names, world.home)), random.choice((50, 300, 2_000)))
 
     def partition() -> None:
         one = set(random.sample(names, random.randrange(1, len(names))))
-        world.groups = {name: int(name in one) for name in names}
-        world.log_group = random.choice((0, 0, 0, 1))
-        world.at(random.choice((100, 500, 1500)), lambda: setattr(world, "groups", {}) or setattr(world, "log_group", 0))
+        world.weather.groups = {name: int(name in one) for name in names}
+        world.weather.log_group = random.choice((0, 0, 0, 1))
+        world.at(random.choice((100, 500, 1500)), lambda: setattr(world.weather, "groups", {}) or setattr(world.weather, "log_group", 0))
 
     def scarce() -> None:
-        followers = [name for name in names if name != world.writer]
+        followers = [name for name in names if name != world.home]
         for name in random.sample(followers, min(len(followers), random.choice((3, 4, 5)))):
             world.crash(name)
             world.at(random.choice((300, 900)), lambda name=name: world.restart(name))
 
     def alone() -> None:
         """The writer hears the log and nobody else, or nobody at all."""
-        world.groups, world.log_group = {world.writer: 1}, random.choice((0, 1))
-        world.at(random.choice((200, 600, 1_500)), lambda: setattr(world, "groups", {}) or setattr(world, "log_group", 0))
+        world.weather.groups, world.weather.log_group = {world.home: 1}, random.choice((0, 1))
+        world.at(random.choice((200, 600, 1_500)), lambda: setattr(world.weather, "groups", {}) or setattr(world.weather, "log_group", 0))
 
     def taken_over() -> None:
-        writer = world.writer
+        writer = world.home
         if random.random() < 0.5:
             world.pause(writer, random.choice((300, 2_000)))
-        elif not world.groups:
-            world.groups = {writer: 1}
-            world.at(random.choice((500, 1_500)), lambda: setattr(world, "groups", {}))
+        elif not world.weather.groups:
+            world.weather.groups = {writer: 1}
+            world.at(random.choice((500, 1_500)), lambda: setattr(world.weather, "groups", {}))
         world.at(random.choice((1, 30, 200)), move)
 
     def log_away() -> None:
-        world.log_down = True
-        world.at(random.choice((100, 800)), lambda: setattr(world, "log_down", False))
+        world.weather.log_down = True
+        world.at(random.choice((100, 800)), lambda: setattr(world.weather, "log_down", False))
 
     def move() -> None:
         sites = [
-            SiteRow(row.name, row.data_centre, row.zone, (not row.away) if row.name == world.writer or row.away else row.away)
+            SiteRow(row.name, row.data_centre, row.zone, (not row.away) if row.name == world.home or row.away else row.away)
             for row in world.topology.sites
         ]
         if random.random() < 0.4 and len(sites) > 5:
@@ -144,14 +144,14 @@ def misfortunes(world: World, *, amnesia: bool, log_loss: bool) -> list[Callable
             return
 
     def lose_log() -> None:
-        if world.losses == 0:
-            world.lose_log()
+        if world.log.losses == 0:
+            world.log.lose()
 
     return [crash, crash, pause, partition, scarce, alone, taken_over, log_away, move, *([lose_log] if log_loss else [])]
 
 
-def story(seed: int, *, sites: int, amnesia: bool = False, log_loss: bool = False) -> tuple[World, list[Client]]:
-    world = World(seed, five() if sites == 5 else eight(), trouble=(0.0, 0.05, 0.2)[seed % 3])
+def story(seed: int, *, sites: int, amnesia: bool = False, log_loss: bool = False) -> tuple[VoterWorld, list[Client]]:
+    world = VoterWorld(seed, five() if sites == 5 else eight(), trouble=(0.0, 0.05, 0.2)[seed % 3])
     random = world.random
     clients = [Client(world, f"c{n}", [f"v{random.randrange(24)}" for _ in range(8)]) for n in range(4)]
     kinds = misfortunes(world, amnesia=amnesia, log_loss=log_loss)
@@ -161,7 +161,7 @@ def story(seed: int, *, sites: int, amnesia: bool = False, log_loss: bool = Fals
     world.heal()
     finished = world.run(lambda: all(client.finished for client in clients))
     for site in world.sites.values():
-        world.give(site, steps.Start())
+        world.give(site, KEY, steps.Start())
     world.run(2_000)
     world.check()
     assert finished, f"seed {seed}: a command was never answered"
@@ -187,5 +187,5 @@ def test_what_was_acknowledged_survives_the_loss_of_the_whole_log() -> None:
     lost = 0
     for seed in range(SEEDS):
         world, _ = story(20_000 + seed, sites=8 if seed % 2 else 5, log_loss=True)
-        lost += world.losses
+        lost += world.log.losses
     assert lost > SEEDS // 10

@@ -1,7 +1,7 @@
 """The process pair, scenario by scenario: the machines in a quiet world, in which only what the row says happens."""
 
 import msgspec
-from replicated_world import KEY, LIMITS, World, decided, eight, five, voters_of
+from replicated_world import KEY, LIMITS, VoterWorld, decided, eight, five, voters_of
 
 from messages.codec import encode_value
 from messages.election_pairs import (
@@ -24,46 +24,47 @@ from messages.message import Rejection
 from subsystems.elections.runtime import steps
 from subsystems.elections.runtime.entry import BEGIN, behind, dump_entry, head_after
 from subsystems.elections.runtime.follower import Follower
+from subsystems.elections.runtime.member import Member
 from subsystems.elections.runtime.placement import changed, placed
 from subsystems.elections.runtime.recovery import best
 
 
-def ask(world: World, voter: str, command_id: str, *, at: str | None = None) -> list[Record | Rejection]:
+def ask(world: VoterWorld, voter: str, command_id: str, *, at: str | None = None) -> list[Record | Rejection]:
     """Send a command; what comes back, in time."""
     heard: list[Record | Rejection] = []
-    world.command(at or world.writer, command_id, voter, f"{command_id} {world.now}", heard.append)
+    world.command(at or world.home, command_id, voter, f"{command_id} {world.now}", heard.append)
     return heard
 
 
-def answered(world: World, voter: str, command_id: str, *, at: str | None = None) -> Record | Rejection:
+def answered(world: VoterWorld, voter: str, command_id: str, *, at: str | None = None) -> Record | Rejection:
     heard = ask(world, voter, command_id, at=at)
     world.run(lambda: bool(heard))
     return heard[0]
 
 
-def votes(world: World) -> list[str]:
-    return [voter for _, entry in world.log for voter in voters_of(entry)]
+def votes(world: VoterWorld) -> list[str]:
+    return [voter for entry in world.entries for voter in voters_of(entry)]
 
 
-def moved_away(world: World, name: str) -> None:
+def moved_away(world: VoterWorld, name: str) -> None:
     world.record(changed(world.topology, [SiteRow(r.name, r.data_centre, r.zone, r.name == name) for r in world.topology.sites]))
 
 
-def followers(world: World) -> tuple[str, ...]:
+def followers(world: VoterWorld) -> tuple[str, ...]:
     return placed(world.topology, KEY).followers
 
 
 def test_B12_a_command_for_an_election_that_is_not_running_starts_it_and_is_processed_through_any_site() -> None:
-    world = World(1, five())
+    world = VoterWorld(1, five())
     other = followers(world)[0]
     outcome = answered(world, "ann", "c1", at=other)
     assert isinstance(outcome, Record)
-    assert [type(entry) for _, entry in world.log] == [EpochStarted, BatchLogged]
+    assert [type(entry) for entry in world.entries] == [EpochStarted, BatchLogged]
     assert votes(world) == ["ann"]
 
 
 def test_B13_two_of_four_followers_suffice() -> None:
-    world = World(2, five())
+    world = VoterWorld(2, five())
     for name in followers(world)[:2]:
         world.crash(name)
     assert isinstance(answered(world, "ann", "c1"), Record)
@@ -71,14 +72,14 @@ def test_B13_two_of_four_followers_suffice() -> None:
 
 
 def test_B14_with_one_acknowledgement_there_is_no_success_nothing_is_read_anywhere_and_a_retry_has_one_effect() -> None:
-    world = World(3, five())
+    world = VoterWorld(3, five())
     answered(world, "ann", "c1")
     gone = followers(world)[:3]
     for name in gone:
         world.crash(name)
     assert answered(world, "bob", "c2") == TooFewCopies(election=KEY, copies=2, needed=3)
-    assert any(p.entry.number == 3 for p in world.sites[followers(world)[3]].rows.copy().prepared), "it is prepared, and void"
-    assert all("bob" not in site.rows.events for site in world.sites.values())
+    assert any(p.entry.number == 3 for p in world.rows(followers(world)[3]).copy().prepared), "it is prepared, and void"
+    assert all("bob" not in world.rows(name).events for name in world.sites)
     assert isinstance(answered(world, "eve", "c3"), TooFewCopies), "refused at once"
     assert answered(world, "ann", "c1").code == "", "what is known is still answered"
     for name in gone:
@@ -92,11 +93,11 @@ def test_B14_with_one_acknowledgement_there_is_no_success_nothing_is_read_anywhe
 
 
 def test_B15_killed_between_commit_and_reply_the_same_id_gets_the_original_outcome_and_there_is_one_event() -> None:
-    world = World(4, five())
+    world = VoterWorld(4, five())
     answered(world, "ann", "c1")
     heard = ask(world, "bob", "c2")
     world.run(lambda: "bob" in votes(world))
-    writer = world.writer
+    writer = world.home
     world.crash(writer)
     assert heard == []
     moved_away(world, writer)
@@ -109,18 +110,18 @@ def test_B15_killed_between_commit_and_reply_the_same_id_gets_the_original_outco
 
 
 def test_B16_a_writer_that_lost_its_disk_with_one_follower_reachable_serves_only_with_everything_acknowledged() -> None:
-    world = World(5, five())
+    world = VoterWorld(5, five())
     for n in range(8):
         answered(world, f"v{n}", f"c{n}")
-    writer, (near, *far) = world.writer, followers(world)
+    writer, (near, *far) = world.home, followers(world)
     world.crash(writer, forget=True)
     for name in far:
         world.crash(name)
     world.crash(near, forget=True)
     world.restart(writer)
-    world.give(world.sites[writer], steps.Start())
+    world.give_to(writer, steps.Start())
     world.run(lambda: len(world.served) > 1)
-    assert world.sites[writer].rows.events == tuple(f"v{n}" for n in range(8))
+    assert world.rows(writer).events == tuple(f"v{n}" for n in range(8))
     world.restart(near)
     assert answered(world, "v3", "c3").code == "", "and knows the commands"
     assert isinstance(answered(world, "new", "c9"), TooFewCopies)
@@ -139,46 +140,45 @@ def test_B17_the_best_reader_is_the_one_of_the_highest_epoch_not_the_longest() -
 
 def test_B19_of_data_centres_split_two_and_two_at_most_one_side_commits() -> None:
     for group in (0, 1):
-        world = World(6, eight())
+        world = VoterWorld(6, eight())
         answered(world, "ann", "c1")
         left = {row.name for row in world.topology.sites if row.data_centre in ("dc0", "dc1")}
-        world.groups, world.log_group = {name: int(name not in left) for name in world.sites}, group
+        world.weather.groups, world.weather.log_group = {name: int(name not in left) for name in world.sites}, group
         heard = {name: ask(world, f"v-{name}", f"c-{name}", at=name) for name in world.sites}
         world.run(5_000)
         taken = {name for name, outcomes in heard.items() if any(isinstance(outcome, Record) for outcome in outcomes)}
-        side = {name for name in world.sites if world.groups[name] == group}
-        assert taken == (side if world.writer in side else set()), "only where both the log and the writer are"
+        side = {name for name in world.sites if world.weather.groups[name] == group}
+        assert taken == (side if world.home in side else set()), "only where both the log and the writer are"
         assert sorted(votes(world)) == sorted(["ann", *(f"v-{name}" for name in taken)])
 
 
 def test_B21_a_writer_that_was_paused_is_fenced_when_it_wakes_steps_down_and_forks_nothing() -> None:
-    world = World(7, five())
+    world = VoterWorld(7, five())
     answered(world, "ann", "c1")
-    old = world.writer
+    old = world.home
     heard = ask(world, "late", "c2")
     world.run(2)
     world.pause(old, 60_000)
     world.run(100)
     moved_away(world, old)
     world.run(200)
-    assert world.writer != old
+    assert world.home != old
     assert isinstance(answered(world, "bob", "c3"), Record)
     # It has two acknowledgements, believes itself the writer, and appends.
     world.run(60_000)
     assert ("late" in votes(world)) == any(isinstance(outcome, Record) for outcome in heard)
-    assert world.sites[old].member is not None
-    assert world.sites[old].member.writer is None
+    assert world.member_at(old).writer is None
     assert isinstance(answered(world, "late", "c2"), Record)
     assert sorted(votes(world)) == ["ann", "bob", "late"]
     world.check()
 
 
 def test_a_move_in_good_order_is_recorded_and_cuts_nothing_off() -> None:
-    world = World(8, five())
+    world = VoterWorld(8, five())
     answered(world, "ann", "c1")
     heard = ask(world, "bob", "c2")
     world.run(3)
-    old = world.writer
+    old = world.home
     moved_away(world, old)
     assert isinstance(answered(world, "eve", "c3"), Record | NotOwnedYet)
     world.run(500)
@@ -186,6 +186,64 @@ def test_a_move_in_good_order_is_recorded_and_cuts_nothing_off() -> None:
     assert isinstance(heard[0], Record)
     assert ("Released", "moved") in [(type(e).__name__, getattr(e, "reason", "")) for name, e in world.effects if name == old]
     assert sorted(votes(world)) == ["ann", "bob", "eve"]
+
+
+def test_a_barrier_that_only_its_writer_saw_in_a_log_that_was_lost_stops_nothing() -> None:
+    """Found by the simulation: the restarted log knew nothing of that epoch, and was taken for a contradiction."""
+    world = VoterWorld(10, five())
+    answered(world, "ann", "c1")
+    world.run(200)
+    old = world.home
+    # It hears the log and nobody else, and begins one epoch after the other.
+    world.weather.groups, world.weather.log_group = {old: 1}, 1
+    for _ in range(2):
+        world.crash(old, survive=lambda written: written)
+        world.restart(old)
+        world.give_to(old, steps.Start())
+        world.run(600)
+    assert world.rows(old).applied.epoch == 3
+    world.weather.log_group = 0
+    world.log.lose()
+    moved_away(world, old)
+    world.run(200)
+    world.give_to(world.home, steps.Start())
+    assert isinstance(answered(world, "bob", "c2"), Record)
+    world.weather.groups = {}
+    world.run(2_000)
+    assert isinstance(answered(world, "eve", "c3"), Record)
+    world.run(500)
+    assert {world.rows(name).events for name in world.sites} == {("ann", "bob", "eve")}
+
+
+def test_B21_a_writer_whose_copy_went_past_it_by_a_snapshot_steps_down() -> None:
+    """Found by the simulation (seeds 1201, 1231): it took the snapshot's epoch for its own, and wrote beside the writer of that epoch."""
+    world = VoterWorld(11, five())
+    answered(world, "ann", "c1")
+    member = world.member_at(world.home)
+    mine = member.follower.copy
+    assert member.writer is not None
+    ahead = steps.Copy(mine.stream, Head(2, mine.applied.number + 2, 2, b"\1" * 32), mine.log_sequence + 2)
+    effects = member.handle(steps.SnapshotFetched("s9", ahead, True), world.now)
+    assert steps.Released("fenced") in effects
+    assert member.writer is None
+    assert not member.follower.writing
+
+
+def test_what_is_read_while_the_copy_lacks_what_the_log_brought_is_stale() -> None:
+    """Found by the simulation: a lost log left a copy behind, and its readers were told that nothing was missing."""
+    log = history(3, 1)
+    member = Member(KEY, "s0", placed(five(), KEY), 1, limits=LIMITS)
+    fresh = {"caught_up_ms": 0, "now_ms": 0, "stale_after_ms": 1_000}
+    member.handle(steps.Fill(), 0)
+    assert member.freshness(**fresh).stale, "nobody knows what there is"
+    member.handle(steps.LogRead("log", 0, tuple(log[:2])), 0)
+    assert not member.freshness(**fresh).stale
+    member.handle(steps.LogDelivered("log", *log[3]), 0)
+    assert member.freshness(**fresh).stale, "one is missing in between"
+    member.handle(steps.LogRead("log", 2, tuple(log[2:])), 0)
+    assert not member.freshness(**fresh).stale
+    member.handle(steps.LogReplaced("another"), 0)
+    assert member.freshness(**fresh).stale, "until the new log says how it goes on"
 
 
 # ------------------------------------------------------------------------------------------------ one copy
@@ -279,11 +337,10 @@ def test_one_committed_sequence_with_two_hashes_stops_the_election_and_a_damaged
 
 
 def test_a_reader_may_require_an_event_and_is_told_how_fresh_it_is() -> None:
-    world = World(9, five())
+    world = VoterWorld(9, five())
     answered(world, "ann", "c1")
     world.run(200)
-    member = world.sites[followers(world)[0]].member
-    assert member is not None
+    member = world.member_at(followers(world)[0])
     assert member.readable(1) is None
     refusal = member.readable(2)
     assert refusal is not None

@@ -20,3 +20,12 @@ async def bare_bus(tmp_path: Path) -> AsyncIterator[Bus]:
 async def bus(bare_bus: Bus) -> Bus:
     await (await bare_bus.provisioner()).apply()
     return bare_bus
+
+
+@pytest.fixture
+async def sites_bus(tmp_path: Path) -> AsyncIterator[Bus]:
+    """As `bare_bus`, of a node whose elections have two sites."""
+    bus = Bus(tmp_path, sites=("a", "b"))
+    async with bus.server:
+        yield bus
+        await bus.close()

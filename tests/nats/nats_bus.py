@@ -20,7 +20,8 @@ from overseer.nats.server import EmbeddedServer, ServerSettings
 
 DEADLINE_S = 10
 LIMITS = BusLimits(node_bytes_max=8 * 1024**2, net_bytes_max=4 * 1024**2, pov_bytes_max=4 * 1024**2)
-SETTINGS = ServerSettings(store_bytes_max=LIMITS.store_bytes)
+SITES_LIMITS = BusLimits(log_bytes_max=8 * 1024**2)
+SETTINGS = ServerSettings(store_bytes_max=LIMITS.store_bytes + SITES_LIMITS.log_store_bytes)
 
 
 class Answer:
@@ -88,9 +89,10 @@ class User:
 class Bus:
     """The server, the keys, and clients on demand."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, sites: tuple[str, ...] = ()) -> None:
         self.keys = KeyFolder(folder / "keys")
-        self.node = NodeUsers(node=NODE, declarations=DECLARATIONS, keys=self.keys.ensure(user_names(DECLARATIONS)))
+        keys = self.keys.ensure(user_names(DECLARATIONS, sites=sites))
+        self.node = NodeUsers(node=NODE, declarations=DECLARATIONS, keys=keys, sites=sites)
         self.server = EmbeddedServer(folder / "nats", accounts_config([self.node]), settings=SETTINGS)
         self.users: list[User] = []
 

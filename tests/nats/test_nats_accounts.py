@@ -18,9 +18,15 @@ from overseer.nats.server import find_server
 from overseer.subsystem import Declaration
 
 
-def users(folder: Path, *declarations: Declaration, node: str = "alpha", operators: tuple[str, ...] = ("operator",)) -> NodeUsers:
-    keys = KeyFolder(folder / f"keys-{node}").ensure(user_names(declarations, operators=operators))
-    return NodeUsers(node=node, declarations=declarations, keys=keys, operators=operators)
+def users(
+    folder: Path,
+    *declarations: Declaration,
+    node: str = "alpha",
+    operators: tuple[str, ...] = ("operator",),
+    sites: tuple[str, ...] = (),
+) -> NodeUsers:
+    keys = KeyFolder(folder / f"keys-{node}").ensure(user_names(declarations, operators=operators, sites=sites))
+    return NodeUsers(node=node, declarations=declarations, keys=keys, operators=operators, sites=sites)
 
 
 def test_the_text_is_the_same_for_the_same_declarations_and_holds_no_secret(tmp_path: Path) -> None:
@@ -51,6 +57,41 @@ def test_two_users_never_share_a_name(operators: tuple[str, ...]) -> None:
         user_names(DECLARATIONS, operators=operators)
 
 
+def test_a_site_never_shares_its_name_with_a_subsystem() -> None:
+    called = msgspec.structs.replace(VOTES_DB, name="elections_a")
+    with pytest.raises(DeclarationConflict, match="named twice: elections_a"):
+        user_names((called,), sites=("a", "b"))
+
+
+@pytest.mark.parametrize("site", ["a.b", "*", "A", "a b", "a" * 60])
+def test_a_site_that_would_break_the_subjects_is_refused(site: str) -> None:
+    with pytest.raises(SubjectError):
+        user_names((), sites=(site,))
+
+
+def test_without_sites_there_is_no_word_of_them(tmp_path: Path) -> None:
+    text = accounts_config([users(tmp_path, *DECLARATIONS)])
+    assert not re.search(r"elections|overseer\.log|_LOG_|KV_|[$]KV", text)
+    with_sites = accounts_config([users(tmp_path, *DECLARATIONS, sites=("a", "b"))])
+    # What the subsystems may is the same with them.
+    for name in ("votes_db", "dispute_conclusion", "chain_api"):
+        assert account(with_sites, f"alpha-{name}") == account(text, f"alpha-{name}")
+
+
+def test_operators_are_refused_what_would_disturb_a_sites_consumers(tmp_path: Path) -> None:
+    operator = account(accounts_config([users(tmp_path, *DECLARATIONS, sites=("a", "b"))]), "alpha-operator")
+    refused = set(re.findall(r'"([^"]+)"', operator.partition("deny: [")[2].partition("]")[0]))
+    for site in ("a", "b"):
+        for consumer in (f"OVERSEER_LOG_alpha.elections_{site}-ballots", f"OVERSEER_alpha.elections_{site}"):
+            assert {f"$JS.API.CONSUMER.DELETE.{consumer}", f"$JS.API.CONSUMER.MSG.NEXT.{consumer}", f"$JS.ACK.{consumer}.>"} <= refused
+
+
+def test_nodes_that_share_a_server_have_logs_and_mail_of_their_own(tmp_path: Path) -> None:
+    text = accounts_config([users(tmp_path, sites=("a", "b")), users(tmp_path, node="beta", sites=("a", "b"))])
+    assert "alpha" not in account(text, "beta-elections_a")
+    assert "beta" not in account(text, "alpha-elections_a")
+
+
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
     node = users(tmp_path, *DECLARATIONS)
     keys = {name: key for name, key in node.keys.items() if name != "overseer"}
@@ -69,8 +110,8 @@ def account(text: str, name: str) -> str:
 
 
 def test_no_account_passes_on_what_it_imports(tmp_path: Path) -> None:
-    text = accounts_config([users(tmp_path, *DECLARATIONS)])
-    for name in ("votes_db", "dispute_conclusion", "chain_api", "overseer", "operator", "reader"):
+    text = accounts_config([users(tmp_path, *DECLARATIONS, sites=("a", "b", "c"))])
+    for name in ("votes_db", "dispute_conclusion", "chain_api", "overseer", "operator", "reader", "elections_a", "elections_c"):
         imports, _, exports = account(text, f"alpha-{name}").partition("exports:")
         imported = set(re.findall(r'service: \{ account: \S+ subject: "([^"]+)"', imports))
         exported = set(re.findall(r'service: "([^"]+)"', exports))
@@ -88,7 +129,7 @@ def test_several_operators_have_accounts_and_sender_tokens_of_their_own(tmp_path
 @pytest.mark.real
 def test_a_server_takes_the_accounts_of_several_nodes(tmp_path: Path) -> None:
     config = tmp_path / "server.conf"
-    nodes = [users(tmp_path, *DECLARATIONS), users(tmp_path, *DECLARATIONS, node="beta", operators=("operator", "feed"))]
+    nodes = [users(tmp_path, *DECLARATIONS), users(tmp_path, *DECLARATIONS, node="beta", operators=("operator", "feed"), sites=("a", "b"))]
     config.write_text("jetstream {}\n" + accounts_config(nodes))
     subprocess.run([find_server(), "-t", "-c", config], check=True, capture_output=True)
 

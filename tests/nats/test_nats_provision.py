@@ -2,13 +2,14 @@
 
 from typing import Any
 
+import msgspec
 import pytest
-from nats_bus import LIMITS, Bus
+from nats_bus import LIMITS, SITES_LIMITS, Bus
 from nats_declarations import DECLARATIONS, NODE
 
 from overseer.graph import filters, net_filters
 from overseer.nats.provision import DangerousSettings, Provisioner, call
-from overseer.nats.resources import node_consumers, node_streams
+from overseer.nats.resources import log_consumers, log_streams, node_consumers, node_streams
 
 pytestmark = [pytest.mark.real, pytest.mark.anyio]
 
@@ -148,3 +149,64 @@ async def test_an_operators_consumer_is_nobodys_business(bus: Bus) -> None:
     config = {"name": "mine", "ack_policy": "explicit", "filter_subject": "overseer.>"}
     await call(operator, f"CONSUMER.CREATE.{STREAM}.mine", {"stream_name": STREAM, "action": "create", "config": config})
     assert await (await bus.provisioner()).plan() == []
+
+
+# ------------------------------------------------------------------------------------------------ several sites of elections
+
+LOG = f"OVERSEER_LOG_{NODE}"
+
+
+async def sites_provisioner(bus: Bus) -> Provisioner:
+    return Provisioner(await bus.user("provisioner"), log_streams(NODE, SITES_LIMITS), log_consumers(NODE, ("a", "b")))
+
+
+async def test_the_log_of_elections_takes_only_subjects_that_end_in_its_id(sites_bus: Bus) -> None:
+    provisioner = await sites_provisioner(sites_bus)
+    planned = [str(change) for change in await provisioner.plan()]
+    assert planned == [
+        f"create stream {LOG}",
+        f"create stream KV_overseer_{NODE}_topology",
+        f"create stream KV_overseer_{NODE}_lease",
+        f"create consumer {LOG}/elections_a-ballots",
+        f"create consumer {LOG}/elections_b-ballots",
+    ]
+    assert [str(change) for change in await provisioner.apply()] == planned
+    assert await provisioner.plan() == []
+    await provisioner.verify()
+    config = (await call(await sites_bus.user("provisioner"), f"STREAM.INFO.{LOG}"))["config"]
+    assert config["subjects"] == [f"overseer.log.ballots.*.{NODE}.{config['metadata']['overseer_id']}"]
+    assert len(config["metadata"]["overseer_id"]) == 32
+    wanted = {"retention": "limits", "discard": "new", "storage": "file", "max_age": 0, "max_msgs_per_subject": -1, "num_replicas": 1}
+    assert {field: config[field] for field in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    ("stream", "field", "value"),
+    [
+        (LOG, "subjects", [f"overseer.log.ballots.*.{NODE}.*"]),
+        (LOG, "discard", "old"),
+        (f"KV_overseer_{NODE}_lease", "max_age", 0),
+        (f"KV_overseer_{NODE}_topology", "max_age", 10**12),
+    ],
+)
+async def test_dangerous_drift_of_the_log_and_its_buckets_is_named_and_mended(
+    sites_bus: Bus, stream: str, field: str, value: object
+) -> None:
+    provisioner = await sites_provisioner(sites_bus)
+    await provisioner.apply()
+    user = await sites_bus.user("provisioner")
+    config = (await call(user, f"STREAM.INFO.{stream}"))["config"]
+    await call(user, f"STREAM.UPDATE.{stream}", {**config, field: value})
+    (change,) = await provisioner.plan()
+    assert change.dangerous == (field,)
+    with pytest.raises(DangerousSettings, match=field):
+        await provisioner.verify()
+    await provisioner.apply()
+    assert await provisioner.plan() == []
+    assert (await call(user, f"STREAM.INFO.{stream}"))["config"] == config
+
+
+async def test_the_log_and_its_buckets_are_replicated_as_configured() -> None:
+    streams = log_streams(NODE, msgspec.structs.replace(SITES_LIMITS, replicas=3))
+    assert [stream.config["num_replicas"] for stream in streams] == [3, 3, 3]
+    assert sum(stream.config["max_bytes"] for stream in streams) == SITES_LIMITS.log_store_bytes

@@ -96,7 +96,8 @@ def contradicts(head: Head, entry: LogEntry) -> bool:
     Two hashes for one committed sequence: one of both is damaged, and nobody can tell which (point 7).
     """
     at = place_before(entry)
-    if at.number == head.number:
-        return at != head
-    # A restart begins a new log: what it does not know of, and we had applied, would be forgotten.
-    return isinstance(entry, LogRestarted) and at.number < head.number
+    if isinstance(entry, LogRestarted):
+        # It begins a new log: an event that it does not know of, and we had applied, would be forgotten. Barriers of the lost log may
+        # be: whoever appended one need not have been heard by those whose copy the new log goes on from.
+        return at.sequence < head.sequence or (at.sequence == head.sequence and at.digest != head.digest)
+    return at.number == head.number and at != head

@@ -47,6 +47,10 @@ class Follower:
         self.stopped = ""
         # A batch that came before what it connects to.
         self._waiting: Replicate | None = None
+        # The log has more than the copy, as far as is known here, or it is another log: what is read here may be old.
+        self.behind = False
+        # The last entry that the log's reader brought: (stream, the log's sequence).
+        self._brought = ("", 0)
         # No snapshot could be had when the copy was far behind: the log is read, however long it is.
         self._by_log_alone = False
         # Somebody contradicts the copy in this way; it is being verified.
@@ -94,6 +98,29 @@ class Follower:
 
     # -------------------------------------------------------------------------------------------- from the log
 
+    def fill(self) -> list[Effect]:
+        """Catch up without being asked: until that is done, nobody knows how far this copy is behind."""
+        self.behind = True
+        return [self.read_on()]
+
+    def replaced(self, stream: str) -> None:
+        """The log is this one now: what of the lost one did not reach this copy, another one's will tell."""
+        self._brought = (stream, 0)
+        self._look()
+
+    def delivered(self, stream: str, log_sequence: int, entry: LogEntry) -> list[Effect]:
+        """By the log's reader, which leaves nothing out from some entry on."""
+        self._brought = (stream, log_sequence)
+        effects = self.logged(stream, log_sequence, entry)
+        self._look()
+        return effects
+
+    def _look(self) -> None:
+        """Whether the copy is where the log's reader is."""
+        stream, log_sequence = self._brought
+        copy = self.copy
+        self.behind = bool(stream) and (copy.log_sequence < log_sequence if copy.stream in ("", stream) else True)
+
     def logged(self, stream: str, log_sequence: int, entry: LogEntry) -> list[Effect]:
         """One entry of the log, delivered or read: applied if it is the next one; if it is not, the log is read from here."""
         if self.stopped or self.doubt:
@@ -111,6 +138,8 @@ class Follower:
 
     def read(self, page: LogRead) -> list[Effect]:
         """A page of the log. Where the log does not go back far enough, or far too far, a snapshot is fetched."""
+        if page.stream != self._brought[0]:
+            self._brought = (page.stream, 0)
         effects: list[Effect] = []
         behind = page.after == self.copy.log_sequence and page.stream == self.copy.stream
         if page.entries and (behind or not self.copy.stream):
@@ -124,7 +153,10 @@ class Follower:
             effects += self.logged(page.stream, log_sequence, entry)
             if any(isinstance(effect, ReadLog | VerifyCopy | FetchSnapshot) for effect in effects):
                 return effects
-        return [*effects, self.read_on()] if page.entries and page.remaining else effects
+        if page.entries and page.remaining:
+            return [*effects, self.read_on()]
+        self._look()
+        return effects
 
     def read_on(self) -> ReadLog:
         return ReadLog(self.copy.stream, self.copy.log_sequence)

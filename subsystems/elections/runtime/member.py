@@ -42,6 +42,7 @@ from subsystems.elections.runtime.steps import (
     FailStop,
     Fill,
     Input,
+    Install,
     LogDelivered,
     LogLast,
     LogRead,
@@ -93,7 +94,7 @@ class Member:
         applied, age_ms = self.follower.copy.applied.sequence, max(0, now_ms - caught_up_ms)
         committed = max(applied, self.follower.committed)
         degraded = self.writer is not None and self.writer.degraded
-        stale = bool(self.follower.stopped) or degraded or committed > applied or age_ms > stale_after_ms
+        stale = bool(self.follower.stopped) or self.follower.behind or degraded or committed > applied or age_ms > stale_after_ms
         return Freshness(applied, committed, age_ms, stale)
 
     def readable(self, required: int) -> NotAppliedYet | None:
@@ -117,12 +118,13 @@ class Member:
             case Received():
                 return self._received(given.message, now_ms)
             case LogDelivered():
-                return [*self._if_replaced(given.stream), *follower.logged(given.stream, given.log_sequence, given.entry)]
+                return [*self._if_replaced(given.stream), *follower.delivered(given.stream, given.log_sequence, given.entry)]
             case LogRead():
                 return [*self._read(given, now_ms), *follower.read(given)]
             case LogLast():
                 return self._last(given, now_ms)
             case LogReplaced():
+                follower.replaced(given.stream)
                 return self._if_replaced(given.stream)
             case Decided():
                 return writer.decided(given, now_ms) if writer else []
@@ -143,7 +145,7 @@ class Member:
             case Placed():
                 return self._moved(given, now_ms)
             case Fill():
-                return [follower.read_on()]
+                return follower.fill()
             case Start():
                 ours = self.placement.writer == self.site and writer is None and recovery is None
                 return self._recover(now_ms) if ours else []
@@ -163,6 +165,9 @@ class Member:
             out.append(effect)
             if isinstance(effect, Apply) and self.writer is not None:
                 out += self._followed(self.writer.applied(effect.entry, now_ms), now_ms)
+            elif isinstance(effect, Install) and self.writer is not None:
+                # The copy went past what this writer appended, or was excluded: there is another writer, or this one knows nothing.
+                out += self._followed(self.writer.step_down("fenced"), now_ms)
             elif isinstance(effect, Released):
                 out += self._let_go()
             elif isinstance(effect, FailStop):

@@ -37,6 +37,9 @@ from subsystems.elections.runtime.steps import (
 
 __all__ = ["Recovery", "Stage", "best"]
 
+# A restarted log begins with an epoch of this multiple: more than a writer that is heard by nobody can raise it by, one recovery each.
+_RESTART_EPOCHS = 1_000_000
+
 
 class Stage(enum.Enum):
     """Where a recovery is."""
@@ -218,7 +221,10 @@ class Recovery:
     def _restart(self, source: PositionTold) -> list[Effect]:
         lost = source.stream or self._follower.copy.stream
         head = self._follower.copy.last
-        self._entry = LogRestarted(**self._place(head), best=source.site, lost=lost)
+        # Writers that nobody here has heard of may have raised the epoch in the lost log.
+        place = self._place(head)
+        place["epoch"] = (place["epoch"] // _RESTART_EPOCHS + 1) * _RESTART_EPOCHS
+        self._entry = LogRestarted(**place, best=source.site, lost=lost)
         return [*self._once("log_restarted", f"from {source.site}, at event {head.sequence}"), *self._append()]
 
     # -------------------------------------------------------------------------------------------- the barrier

@@ -1,4 +1,4 @@
-"""What a site keeps of a replicated election beside the election's own rows: its place in the log, what is prepared, and outcomes by id.
+"""What a site keeps of a replicated election beside the election's own rows: its place in the log, what is prepared, outcomes by id, timers.
 
 The rows of COMMANDS come from the log with the events, so they are wherever the election is: a writer that took over knows every command
 that was ever recorded, and whoever asks again gets the original outcome (B15).
@@ -6,13 +6,13 @@ that was ever recorded, and whoever asks again gets the original outcome (B15).
 
 import msgspec
 
-from messages.election_pairs import BatchLogged, Head, IdReused, LogEntry, Record
+from messages.election_pairs import BatchLogged, Head, IdReused, LogEntry, LoggedTimer, Record
 from overseer.tables import HASH, TEXT, U64, Table, Tables, View
 from subsystems.elections.rows import key_hash
 from subsystems.elections.runtime.entry import dump_entry, head_after, load_entry
 from subsystems.elections.runtime.steps import BLANK, Apply, Copy, Settled
 
-__all__ = ["COMMANDS", "COPIES", "PREPARED", "CopyRow", "apply_place", "load_copy", "settled", "store_prepared"]
+__all__ = ["COMMANDS", "COPIES", "PREPARED", "TIMERS", "CopyRow", "TimerRow", "apply_place", "load_copy", "settled", "store_prepared"]
 
 
 class CopyRow(msgspec.Struct, frozen=True, array_like=True):
@@ -24,12 +24,24 @@ class CopyRow(msgspec.Struct, frozen=True, array_like=True):
     told: int
 
 
+class TimerRow(msgspec.Struct, frozen=True, array_like=True):
+    """See LoggedTimer."""
+
+    election: str
+    at_ms: int
+    message: str
+    version: int
+    body: bytes
+
+
 # (key)
 COPIES = Table("copies", key=(TEXT,), value=CopyRow)
 # (election, number) -> dump_entry
 PREPARED = Table("prepared", key=(HASH, U64), value=bytes)
 # (election, command id)
 COMMANDS = Table("commands", key=(HASH, TEXT), value=Record)
+# (election, timer key)
+TIMERS = Table("timers", key=(HASH, TEXT), value=TimerRow)
 
 
 def load_copy(view: View, key: str) -> Copy:
@@ -59,9 +71,19 @@ def apply_place(tables: Tables, effect: Apply) -> None:
         # The events are kept in the election's own log.
         bare = Record(record.id, record.digest, record.sender, record.at_ms, record.code, record.outcome, [])
         tables.put(COMMANDS, (election, record.id), bare)
+        for timer in record.timers:
+            _apply_timer(tables, entry.election, timer)
     row = tables.get(COPIES, (entry.election,))
     told = max(entry.told, row.told if row is not None else 0)
     tables.put(COPIES, (entry.election,), CopyRow(effect.stream, head_after(entry), effect.log_sequence, told))
+
+
+def _apply_timer(tables: Tables, key: str, timer: LoggedTimer) -> None:
+    place = (key_hash(key), timer.key)
+    if timer.at_ms is None:
+        tables.delete(TIMERS, place)
+    else:
+        tables.put(TIMERS, place, TimerRow(key, timer.at_ms, timer.message, timer.version, timer.body))
 
 
 def settled(view: View, key: str, command_id: str, digest: bytes) -> Settled | None:

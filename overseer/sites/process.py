@@ -1,0 +1,195 @@
+"""A site as a process under the overseer: its connection, store and ports put together, its pulse, its health page."""
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import anyio
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from messages.subjects import node_stream, own_filter
+from overseer.config import Config, HttpConfig
+from overseer.failures import lone
+from overseer.nats.accounts import durable_name
+from overseer.nats.connection import Connection
+from overseer.nats.election_log import NatsElectionLog
+from overseer.nats.exchange import NatsExchange
+from overseer.nats.line import NatsLine
+from overseer.nats.site_facts import NatsFacts
+from overseer.nats.site_mail import NatsSiteMail
+from overseer.nats.sites import site_user
+from overseer.nats.topology_board import NatsTopologyBoard
+from overseer.node.bus import connect_as
+from overseer.node.folder import NodeFolder
+from overseer.observe.http import health_routes, serving
+from overseer.observe.logs import logger
+from overseer.observe.metrics import page
+from overseer.ports.bus import BusUnavailable
+from overseer.ports.store import StoreFull, StoreIdentity
+from overseer.rocks.store import RocksStore
+from overseer.sites.layout import Sites
+from overseer.sites.site import Site, SitePorts
+from overseer.sites.tables import SITE_SCHEMA, table_names
+from overseer.supervise.pulse import Pulse, keep_beating
+from overseer.supervise.status import Beat
+from overseer.supervise.stopping import StopRequest
+from overseer.system.clock import SystemClock
+from overseer.system.entropy import SystemEntropy
+from subsystems.elections.subsystem import Elections
+
+__all__ = ["SiteKill", "serve_site"]
+
+# How often a full disk is looked at again: each look opens the store.
+ROOM_LOOK_MS = 1_000
+
+# Called when the log took an append of this site's, before anything follows from it: the crash tests end the process there.
+SiteKill = Callable[[], None]
+
+
+class _Told:
+    """What happens at a site, as log lines and counters."""
+
+    def __init__(self, name: str, registry: CollectorRegistry, kill: SiteKill | None) -> None:
+        self._log = logger(name)
+        self._kill = kill
+        labels = ["site"]
+        self._commits = Counter("overseer_elections_committed", "Entries that the log took from this site", labels, registry=registry)
+        self._failures = Counter("overseer_elections_failed", "Elections dropped because of a defect", labels, registry=registry)
+        self._stops = Counter("overseer_elections_stopped", "Elections that take nothing any more at this site", labels, registry=registry)
+        self._name = name
+        self.trouble = ""
+
+    def serving(self, key: str, epoch: int) -> None:
+        self._log.info("election_serving", election=key, epoch=epoch)
+
+    def released(self, key: str, reason: str) -> None:
+        self._log.info("election_released", election=key, reason=reason)
+
+    def report(self, what: str, detail: str) -> None:
+        self._log.warning(what, what=detail)
+
+    def stopped(self, key: str, reason: str) -> None:
+        self.trouble = f"election {key} is stopped: {reason}"
+        self._stops.labels(self._name).inc()
+        self._log.error("election_stopped", election=key, reason=reason)
+
+    def failed(self, key: str, error: Exception) -> None:
+        self._failures.labels(self._name).inc()
+        self._log.error("election_failed", election=key, error=f"{type(error).__name__}: {error}", exc_info=error)
+
+    def committed(self, key: str) -> None:
+        self._commits.labels(self._name).inc()
+        if self._kill is not None:
+            self._kill()
+
+
+async def serve_site(
+    name: str,
+    sites: Sites,
+    elections: Elections,
+    config: Config,
+    *,
+    url: str,
+    pulse: Pulse,
+    stop: StopRequest,
+    http: HttpConfig | None = None,
+    kill: SiteKill | None = None,
+) -> None:
+    """Run the site until it is told to stop. Raises StoreError, WrongTopology, UnusableKey, BusDenied.
+
+    A full disk is waited out: aloud, not ready, and from the store again when there is room.
+    """
+    log, progress, said = logger(site_user(name)), 0, False
+    while True:
+        try:
+            await _serve(name, sites, elections, config, url=url, pulse=pulse, stop=stop, http=http, kill=kill)
+            return
+        except Exception as error:
+            full = lone(error)
+            if not isinstance(full, StoreFull) or stop.requested:
+                raise
+            if not said:
+                log.error("store_full", error=str(full))
+            said, progress = True, progress + 1
+            pulse.beat(Beat(progress=progress, note=str(full)))
+            with anyio.move_on_after(ROOM_LOOK_MS / 1000):
+                await stop.wait()
+                return
+
+
+async def _serve(
+    name: str,
+    sites: Sites,
+    elections: Elections,
+    config: Config,
+    *,
+    url: str,
+    pulse: Pulse,
+    stop: StopRequest,
+    http: HttpConfig | None,
+    kill: SiteKill | None,
+) -> None:
+    """From opening the store to the end."""
+    assert sites.topology is not None
+    user = site_user(name)
+    async with AsyncExitStack() as stack:
+        identity = StoreIdentity(node=config.node, subsystem=user, schema=SITE_SCHEMA)
+        store = RocksStore.open(NodeFolder(config.data_dir).store(user), tables=table_names(elections), identity=identity)
+        stack.callback(store.close)
+        connection = await stack.enter_async_context(await _connect(config, url, user, pulse, stop))
+        registry = CollectorRegistry()
+        told = _Told(user, registry, kill)
+        ports = _ports(connection, store, config.node, name)
+        stack.push_async_callback(ports.mail.close)
+        site = Site(name, elections, ports, sites.topology, admission=config.limits, node=config.node, observer=told)
+        place = http or HttpConfig()
+        active = Gauge("overseer_elections_active", "Elections in memory", ["site"], registry=registry)
+
+        def trouble() -> str:
+            return told.trouble or site.trouble
+
+        async def metrics() -> str:
+            active.labels(user).set(site.active)
+            return page(registry)
+
+        def ready() -> tuple[bool, object]:
+            return site.progress.ready and not trouble(), {"ready": site.progress.ready, "trouble": trouble()}
+
+        def beat(port: int) -> Beat:
+            return Beat(progress=site.progress.handled, ready=site.progress.ready, note=trouble(), http_port=port)
+
+        async with (
+            serving(health_routes(metrics=metrics, ready=ready), host=place.host, port=place.port) as port,
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(keep_beating, pulse, lambda: beat(port))
+            tasks.start_soon(site.run)
+            await stop.wait()
+            await ports.mail.close()
+            tasks.cancel_scope.cancel()
+
+
+def _ports(connection: Connection, store: RocksStore, node: str, name: str) -> SitePorts:
+    user, stream = site_user(name), node_stream(node)
+    return SitePorts(
+        store=store,
+        log=NatsElectionLog(connection, node=node, site=name),
+        board=NatsTopologyBoard(connection, node=node),
+        mail=NatsSiteMail(connection, node=node, site=name, metadata={"node": node, "site": name}),
+        facts=NatsFacts(NatsExchange(connection), node=node),
+        clock=SystemClock(),
+        entropy=SystemEntropy(),
+        line=NatsLine(connection, stream=stream, sender=user, own_filter=own_filter(node, user), durable=durable_name(node, user, stream)),
+    )
+
+
+async def _connect(config: Config, url: str, user: str, pulse: Pulse, stop: StopRequest) -> Connection:
+    """Connect; wait for a server that is not there yet, alive to the supervisor, until told to stop."""
+    progress = 0
+    while True:
+        try:
+            return await connect_as(config, url, user, wait_ms=pulse.period_ms)
+        except BusUnavailable as error:
+            if stop.requested:
+                raise
+            progress += 1
+            pulse.beat(Beat(progress=progress, note=str(error)))

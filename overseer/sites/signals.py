@@ -1,0 +1,84 @@
+"""Signals from the node's stream: governance mode is known at every site, as whoever writes must refuse what it holds back."""
+
+import anyio.lowlevel
+
+from messages.message import Message
+from messages.signals import GovernanceMode
+from overseer.ports.bus import BusUnavailable, Delivery, Line
+from overseer.runner.intake import Reader
+from overseer.sites.surroundings import Surroundings
+from overseer.sites.tables import PLACES, Place, signal_place
+from overseer.subsystem import Context, Decision, Declaration
+from overseer.verification import verify_check
+
+__all__ = ["SIGNALS", "SignalReader", "declaration"]
+
+# What a site takes from the node's stream.
+SIGNALS: tuple[type[Message], ...] = (GovernanceMode,)
+
+_BATCH = 64
+_WAIT_MS = 1_000
+
+
+def declaration(name: str) -> Declaration:
+    """A site as far as the node's stream is concerned: what its consumer is made for, and its reader reads."""
+    return Declaration(name=name, description="A site of the elections", consumes=SIGNALS, sends=(), answers=(), events=(), tables=())
+
+
+class SignalReader:
+    """Reads the site's own consumer; its place is kept with what it read."""
+
+    def __init__(self, around: Surroundings, line: Line, node: str) -> None:
+        self._around = around
+        self._line = line
+        self._reader = Reader(node, declaration(line.sender))
+        self.place: Place | None = around.ledger.view.get(PLACES, signal_place)
+
+    async def run(self) -> None:
+        """For ever; waits out the bus."""
+        around = self._around
+        pause_ms = around.limits.retry_ms
+        while True:
+            try:
+                await self._read()
+            except BusUnavailable:
+                await around.clock.sleep_until(around.clock.now_ms() + pause_ms)
+                pause_ms = min(2 * pause_ms, around.limits.retry_ms_max)
+            else:
+                pause_ms = around.limits.retry_ms
+
+    async def _read(self) -> None:
+        """Until the connection is lost. Raises BusUnavailable."""
+        state = await self._line.state()
+        known = self.place is not None and self.place.stream == state.id and self.place.sequence <= state.last_sequence
+        place = self.place if known and self.place is not None else Place(state.id, 0)
+        await self._line.seek(place.sequence + 1)
+        while True:
+            deliveries = await self._line.pull(_BATCH, _WAIT_MS)
+            if not deliveries:
+                await anyio.lowlevel.checkpoint()
+                continue
+            change = self._around.ledger.change()
+            for delivery in deliveries:
+                self._take(delivery)
+            self.place = Place(place.stream, deliveries[-1].message.sequence)
+            change.put(PLACES, signal_place, self.place)
+            self._around.ledger.put(change)
+            await self._around.ledger.durable()
+            await self._line.ack(deliveries[-1])
+
+    def _take(self, delivery: Delivery) -> None:
+        """What cannot be read is told, and left out."""
+        around = self._around
+        intake = self._reader.read(delivery)
+        if intake.refusal is not None:
+            around.observer.report("signal_refused", f"{delivery.message.subject}: {intake.refusal}")
+        if not isinstance(intake.message, GovernanceMode):
+            return
+        change = around.ledger.change()
+        context = Context(now_ms=delivery.message.time_ms, sender="chain_api", position=delivery.message.sequence, verify=verify_check)
+        decision = around.elections.decide(change, intake.message, context)
+        assert isinstance(decision, Decision)
+        for event in decision.events:
+            around.elections.evolve(change, event)
+        around.ledger.put(change)

@@ -1,0 +1,264 @@
+"""A site put together: its elections, its readers, its mailroom, and what it tells about itself."""
+
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+import anyio.abc
+import anyio.lowlevel
+import msgspec
+
+from messages.codec import CodecError
+from messages.election_pairs import Forwarded, PairMessage, SnapshotAsked, TopologyRecord
+from messages.overseer import InvalidRequest
+from overseer.limits import Limits, SiteLimits
+from overseer.ports.bus import BusUnavailable, Line, Response
+from overseer.ports.clock import Clock
+from overseer.ports.entropy import Entropy
+from overseer.ports.sites import ElectionLog, SiteMail, TopologyBoard
+from overseer.ports.store import Store
+from overseer.runner.responses import refuse
+from overseer.sites.copying import SnapshotDesk
+from overseer.sites.deciding import Decider
+from overseer.sites.hosted import Hosted, untold
+from overseer.sites.hosting import Hosting, Outcomes
+from overseer.sites.ledger import Ledger
+from overseer.sites.mailroom import Mailroom
+from overseer.sites.reading import LogReader
+from overseer.sites.signals import SignalReader
+from overseer.sites.surroundings import Alarms, Facts, Observer, Silent, Surroundings, Topology
+from overseer.sites.tables import KNOWN
+from overseer.sites.timers import Timetable
+from overseer.sites.watching import Watch, recorded
+from overseer.tables import View
+from subsystems.elections.runtime import steps
+from subsystems.elections.runtime.limits import RuntimeLimits
+from subsystems.elections.runtime.rows import COPIES
+from subsystems.elections.subsystem import Elections
+
+__all__ = ["Site", "SitePorts", "SiteProgress"]
+
+T = TypeVar("T")
+
+
+class SitePorts(msgspec.Struct, frozen=True, kw_only=True):
+    """The world of one site. `line`: its consumer of the node's stream, where there is one."""
+
+    store: Store
+    log: ElectionLog
+    board: TopologyBoard
+    mail: SiteMail
+    facts: Facts
+    clock: Clock
+    entropy: Entropy
+    line: Line | None = None
+
+
+class SiteProgress(msgspec.Struct):
+    """What a supervisor wants to know. `handled` only grows; `ready`: it was at the log's end, and its mailroom is open."""
+
+    handled: int = 0
+    ready: bool = False
+    trouble: str = ""
+
+
+class Site:
+    """Runs until cancelled, or until its store fails. `topology`: what is recorded where nothing is recorded yet."""
+
+    def __init__(
+        self,
+        name: str,
+        elections: Elections,
+        ports: SitePorts,
+        topology: TopologyRecord,
+        *,
+        limits: SiteLimits | None = None,
+        runtime: RuntimeLimits | None = None,
+        admission: Limits | None = None,
+        node: str = "node",
+        observer: Observer | None = None,
+    ) -> None:
+        self.name = name
+        self.progress = SiteProgress()
+        self.hosting: Hosting
+        self.mailroom: Mailroom
+        self.reader: LogReader
+        self._elections = elections
+        self._ports = ports
+        self._wanted = topology
+        self._limits = limits or SiteLimits()
+        self._runtime = runtime or RuntimeLimits()
+        self._admission = admission or Limits()
+        self._node = node
+        self._observer = observer or Silent()
+        self._outcomes = Outcomes()
+        self._rearranging = anyio.Event()
+        self._up = False
+
+    @property
+    def view(self) -> View:
+        """Of its rows, what is not durable yet among them."""
+        return self._around.ledger.view
+
+    @property
+    def trouble(self) -> str:
+        """What keeps it from its work: the bus is away; "" when nothing does."""
+        if self.progress.ready and self._ports.clock.now_ms() - self.reader.caught_up_ms > self._limits.stale_after_ms:
+            return "behind the elections' log, or without it"
+        return self.progress.trouble
+
+    @property
+    def active(self) -> int:
+        """Elections in memory."""
+        return len(self.hosting) if self._up else 0
+
+    @property
+    def topology(self) -> TopologyRecord:
+        """As far as this site knows it."""
+        return self._around.topology.record
+
+    async def run(self) -> None:
+        """Raises StoreError, WrongTopology, BusDenied."""
+        record = await self._patiently(lambda: recorded(self._ports.board, self._wanted))
+        async with anyio.create_task_group() as tasks:
+            around = self._around = self._surroundings(tasks, record)
+            self.hosting = Hosting(lambda key: Hosted(key, around), self._outcomes, around.clock, self._limits)
+            self.timetable = Timetable(around, self.hosting)
+            self.watch = Watch(
+                self.name,
+                record,
+                self._ports.board,
+                around.clock,
+                self._limits,
+                self._observer,
+                self._learn,
+                healthy=lambda: not around.ledger.stuck(self._limits.stuck_ms),
+            )
+            self.reader = LogReader(around, self.hosting, moved=self._moved, skipped=lambda: self._rearranging.set())
+            self.desk = SnapshotDesk(self.name, self._elections, around.ledger, around.clock, self._limits)
+            self.mailroom = Mailroom(
+                around,
+                self.hosting,
+                self._ports.entropy,
+                limits=self._admission,
+                caught_up_ms=lambda: self.reader.caught_up_ms,
+                at_version=self.watch.at_version,
+                changed=self.watch.changed,
+            )
+            self._up = True
+            for work in self._works():
+                tasks.start_soon(work)
+            await self._patiently(lambda: around.mail.serve(self._hear, self._answer, self.mailroom.handle))
+            # What this site left unfinished when it ended.
+            self._rearranging.set()
+            await anyio.sleep_forever()
+
+    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Again until the bus is there."""
+        clock, pause_ms = self._ports.clock, self._limits.retry_ms
+        while True:
+            try:
+                result = await work()
+            except BusUnavailable as error:
+                self.progress.trouble = str(error)
+            else:
+                self.progress.trouble = ""
+                return result
+            await clock.sleep_until(clock.now_ms() + pause_ms)
+            pause_ms = min(2 * pause_ms, self._limits.retry_ms_max)
+
+    def _works(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        works: list[Callable[[], Coroutine[Any, Any, None]]] = [
+            self._around.ledger.run,
+            self._around.alarms.run,
+            self.hosting.tidy,
+            self.timetable.run,
+            self.watch.run,
+            self.reader.run,
+            self._rearrange,
+        ]
+        if self._ports.line is not None:
+            works.append(SignalReader(self._around, self._ports.line, self._node).run)
+        return works
+
+    def _surroundings(self, tasks: anyio.abc.TaskGroup, record: TopologyRecord) -> Surroundings:
+        ports, limits = self._ports, self._limits
+        return Surroundings(
+            site=self.name,
+            elections=self._elections,
+            ledger=Ledger(ports.store, ports.clock, limits),
+            log=ports.log,
+            mail=ports.mail,
+            clock=ports.clock,
+            decider=Decider(self._elections, ports.clock, ports.entropy, bytes_max=limits.batch_bytes_max),
+            facts=ports.facts,
+            topology=Topology(record),
+            tasks=tasks,
+            alarms=Alarms(ports.clock),
+            limits=limits,
+            runtime=self._runtime,
+            observer=self._observer,
+            fetching=anyio.CapacityLimiter(limits.snapshots_fetched_max),
+            answer=self._outcomes.tell,
+            catch_up=lambda version: self.watch.hurry(version),
+            timer_set=lambda key, name, at_ms: self.timetable.add(key, name, at_ms),
+            installed=lambda key: self.timetable.renew(key),
+        )
+
+    def _moved(self) -> None:
+        self.progress.handled += 1
+        self.progress.ready = self.progress.ready or self.reader.caught_up_ms > 0
+
+    # -------------------------------------------------------------------------------------------- from other sites
+
+    def _hear(self, message: PairMessage) -> None:
+        self.watch.hurry(message.topology)
+        self.hosting.hear(message)
+
+    async def _answer(self, message: PairMessage) -> Response:
+        self.watch.hurry(message.topology)
+        try:
+            match message:
+                case Forwarded():
+                    return await self.mailroom.answer(message)
+                case SnapshotAsked():
+                    return await self.desk.answer(message, self._around.topology.version)
+                case _:
+                    return refuse(InvalidRequest(reason="unknown_message", detail=message.spec.name), False)
+        except CodecError as error:
+            return refuse(InvalidRequest(reason=error.reason, detail=error.detail), False)
+
+    # -------------------------------------------------------------------------------------------- placement
+
+    def _start(self, key: str) -> None:
+        hosted = self.hosting.find(key)
+        if hosted is not None:
+            hosted.give(steps.Start())
+
+    def _learn(self, record: TopologyRecord) -> None:
+        """A newer topology: those in memory hear of it at once, for those on the disk it is looked at one by one."""
+        self._around.topology = Topology(record)
+        for hosted in self.hosting.active():
+            placement = self._around.topology.placement(hosted.key)
+            hosted.give(steps.Placed(placement, record.version))
+            if placement.writer == self.name:
+                hosted.give(steps.Start())
+        self._rearranging.set()
+
+    async def _rearrange(self) -> None:
+        """Copies that are not here, or behind, catch up; elections that are written here and have left something to tell are started."""
+        around = self._around
+        while True:
+            await self._rearranging.wait()
+            self._rearranging = anyio.Event()
+            for (key,), last in list(around.ledger.view.scan(KNOWN)):
+                placement = around.topology.placement(key)
+                if self.name not in placement.sites:
+                    continue
+                row = around.ledger.view.get(COPIES, (key,))
+                if row is None or row.log_sequence < last:
+                    hosted = await self.hosting.brought(key)
+                    hosted.behind = self.reader.left_out.pop(key, 0)
+                    hosted.give(steps.Fill())
+                elif placement.writer == self.name and untold(around, key):
+                    self._start(key)
+                await anyio.lowlevel.checkpoint()

@@ -1,0 +1,165 @@
+"""The recorded topology and who is alive: this site renews its lease, learns of changes, and records who has gone and who is back.
+
+Leases are for liveness alone (point 6): who is recorded as away writes nothing from then on, but what keeps it from doing harm is the log.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import anyio
+import msgspec
+
+from messages.election_pairs import TopologyRecord
+from overseer.limits import SiteLimits
+from overseer.ports.bus import BusError, WrongLastSequence
+from overseer.ports.clock import Clock
+from overseer.ports.sites import TopologyBoard
+from overseer.sites.surroundings import Observer
+from subsystems.elections.runtime.placement import changed
+
+__all__ = ["Watch", "WrongTopology", "recorded"]
+
+
+class WrongTopology(Exception):
+    """The recorded sites are not those of the configuration, nor some of them: nothing may be started."""
+
+
+async def recorded(board: TopologyBoard, wanted: TopologyRecord) -> TopologyRecord:
+    """The recorded topology, with all of the sites that are `wanted`: what lacks is added (point 8). Raises WrongTopology, BusError."""
+    while True:
+        found = await board.topology()
+        after = wanted
+        if found.record is not None:
+            have, want = _places(found.record), _places(wanted)
+            if not have <= want:
+                names = ", ".join(sorted(row.name for row in found.record.sites))
+                raise WrongTopology(f"this node's elections are on {len(have)} sites ({names}): set elections.sites to {len(have)}")
+            if have == want:
+                return found.record
+            known = {row.name for row in found.record.sites}
+            after = changed(found.record, [*found.record.sites, *(row for row in wanted.sites if row.name not in known)])
+        with suppress(WrongLastSequence):
+            # Another site may be first.
+            await board.record(after, revision=found.revision)
+
+
+def _places(topology: TopologyRecord) -> set[tuple[str, str, str]]:
+    return {(row.name, row.data_centre, row.zone) for row in topology.sites}
+
+
+class Watch:
+    """Looks at the board, for ever. `learnt` is told of each newer topology, in order."""
+
+    def __init__(
+        self,
+        site: str,
+        record: TopologyRecord,
+        board: TopologyBoard,
+        clock: Clock,
+        limits: SiteLimits,
+        observer: Observer,
+        learnt: Callable[[TopologyRecord], None],
+        healthy: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`healthy`: whether this site can do its work; while it cannot, it lets its lease run out, and another one writes."""
+        self.record = record
+        self._site = site
+        self._board = board
+        self._clock = clock
+        self._limits = limits
+        self._observer = observer
+        self._learnt = learnt
+        self._healthy = healthy
+        # Since when each site is seen as alive, or not; and since when we have been looking without a gap.
+        self._since: dict[str, tuple[bool, int]] = {}
+        self._looking_ms = 0
+        self._looked_ms = 0
+        self._wake = anyio.Event()
+        self._learnt_one = anyio.Event()
+
+    def hurry(self, version: int) -> None:
+        """Somebody knows this version."""
+        if version > self.record.version:
+            self._wake.set()
+
+    async def at_version(self, version: int, wait_ms: int) -> bool:
+        """Whether the topology was at `version` in time."""
+        until_ms = self._clock.now_ms() + wait_ms
+        while self.record.version < version and self._clock.now_ms() < until_ms:
+            self.hurry(version)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._sleep, min(until_ms, self._clock.now_ms() + self._limits.look_ms), tasks.cancel_scope)
+                await self._learnt_one.wait()
+                tasks.cancel_scope.cancel()
+        return self.record.version >= version
+
+    async def changed(self) -> None:
+        """Return with the next change of the topology."""
+        await self._learnt_one.wait()
+
+    async def _sleep(self, at_ms: int, waiting: anyio.CancelScope) -> None:
+        await self._clock.sleep_until(at_ms)
+        waiting.cancel()
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            self._wake = anyio.Event()
+            try:
+                if self._healthy():
+                    await self._board.renew(self._site)
+                await self._look()
+            except BusError:
+                # Nothing was seen: whoever seems to be away may just be as cut off as we were.
+                self._since.clear()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._sleep, self._clock.now_ms() + self._limits.look_ms, tasks.cancel_scope)
+                await self._wake.wait()
+                tasks.cancel_scope.cancel()
+
+    async def _look(self) -> None:
+        found = await self._board.topology()
+        if found.record is not None and found.record.version > self.record.version:
+            self._take(found.record)
+        alive = await self._board.alive()
+        now_ms = self._clock.now_ms()
+        if now_ms - self._looked_ms > 3 * self._limits.look_ms:
+            # We were away ourselves (stopped, or cut off).
+            self._since.clear()
+            self._looking_ms = now_ms
+        self._looked_ms = now_ms
+        for row in self.record.sites:
+            there = row.name in alive
+            if self._since.get(row.name, (not there, 0))[0] != there:
+                self._since[row.name] = (there, now_ms)
+        if now_ms - self._looking_ms >= self._limits.watched_ms:
+            await self._mark(found.revision, now_ms)
+
+    def _take(self, record: TopologyRecord) -> None:
+        before = {row.name: row.away for row in self.record.sites}
+        self.record = record
+        for row in record.sites:
+            if row.away != before.get(row.name, False):
+                self._observer.report("site_away" if row.away else "site_back", f"{row.name}, by topology {record.version}")
+        self._learnt(record)
+        self._learnt_one.set()
+        self._learnt_one = anyio.Event()
+
+    async def _mark(self, revision: int, now_ms: int) -> None:
+        """Record who was gone, or back, for long enough. Whoever is first does it; the others then see it done."""
+        rows = [msgspec.structs.replace(row, away=self._away(row.name, row.away, now_ms)) for row in self.record.sites]
+        if rows == list(self.record.sites) or all(row.away for row in rows):
+            return
+        after = changed(self.record, rows)
+        try:
+            await self._board.record(after, revision=revision)
+        except WrongLastSequence:
+            return
+        self._take(after)
+
+    def _away(self, name: str, away: bool, now_ms: int) -> bool:
+        there, since_ms = self._since[name]
+        if there == (not away):
+            return away
+        debounce_ms = self._limits.back_after_ms if there else self._limits.away_after_ms
+        return away if now_ms - since_ms < debounce_ms else not there

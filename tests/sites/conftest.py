@@ -1,0 +1,1 @@
+"""What the tests of sites share is in `site_world`."""
