@@ -21,7 +21,7 @@ from overseer.node.catalogue import build_subsystems
 from overseer.node.elsewhere import ElsewhereChild, looking_at
 from overseer.node.feeding import feed
 from overseer.node.folder import NodeFolder, RunInfo
-from overseer.node.hosting import serve_subsystem
+from overseer.node.hosting import UNMENDABLE, serve_subsystem
 from overseer.node.housekeeping import keep_room
 from overseer.node.lagging import LagWatch
 from overseer.node.writing import SERVER, keep_writing
@@ -147,7 +147,7 @@ class Node:
         async def serve(pulse: Pulse, stop: StopRequest) -> None:
             await serve_subsystem(subsystem, self._config, url=url, run_id=self._run_id, pulse=pulse, stop=stop)
 
-        return TaskChild(name=subsystem.declaration.name, serve=serve)
+        return TaskChild(name=subsystem.declaration.name, serve=serve, final=UNMENDABLE)
 
     def _elsewhere(self, name: str, manage: Connection) -> ElsewhereChild:
         stream = node_stream(self._config.node)

@@ -62,6 +62,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int | None = None
     signal: int | None = None
     stalled: bool = False
+    # A restart cannot mend it.
+    final: bool = False
     # How long it had run.
     after_ms: int = 0
     # The last lines it wrote to stderr, oldest first.
