@@ -65,9 +65,9 @@ class TaskRun:
                 await self._serve(_TaskPulse(self._heartbeat_ms, hear), self._stop)
             except Exception as error:
                 first = _first(error)
-                return Ending(
-                    cause=f"{type(first).__name__}: {first}", final=isinstance(first, self._final), last_lines=tuple(_lines(error))
-                )
+                final = isinstance(first, self._final)
+                # Where it came from matters when it is a defect of ours.
+                return Ending(cause=f"{type(first).__name__}: {first}", final=final, last_lines=() if final else tuple(_lines(error)))
             return Ending(cause="returned")
         return Ending(cause="cancelled")
 
