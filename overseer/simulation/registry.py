@@ -6,10 +6,8 @@ from overseer.simulation.scenario import Scenario
 
 __all__ = ["SCENARIOS", "UnknownScenario", "find_scenario"]
 
-# Where each is made: `module:name` of a Scenario object.
+# Where each is made: `module:name` of a Scenario object. `<name>:<variant>` is in the same module, under the variant's name.
 SCENARIOS: dict[str, str] = {"disputes": "overseer.simulation.disputes:scenario"}
-# Where `<name>:<variant>` is made: a module that has every variant under its name.
-VARIED: dict[str, str] = {"disputes": "overseer.simulation.disputes"}
 
 
 class UnknownScenario(Exception):
@@ -25,6 +23,6 @@ def find_scenario(name: str) -> Scenario:
     if not found:
         raise UnknownScenario(name)
     try:
-        return getattr(import_module(VARIED.get(module, module)), attribute)
+        return getattr(import_module(SCENARIOS.get(module, module).partition(":")[0]), attribute)
     except (ImportError, AttributeError):
         raise UnknownScenario(name) from None
