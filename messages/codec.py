@@ -271,7 +271,7 @@ def decode(spec: Spec, data: bytes, *, version: int | None = None) -> Message:
     version = spec.version if version is None else version
     if not 1 <= version <= spec.version:
         raise CodecError("unsupported_version", f"{spec.key} version {version}; known are 1 to {spec.version}")
-    raw = decode_raw(data) if len(data) <= ITEMS_MAX else decode_raw(data, most=items_max(spec))
+    raw = decode_raw(data, most=items_max(spec))
     if version < spec.version:
         if not isinstance(raw, dict):
             raise CodecError("invalid", f"{spec.key}: expected a map")

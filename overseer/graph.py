@@ -14,7 +14,7 @@ import msgspec
 from messages.message import Kind, Message, Spec
 from overseer.subsystem import Declaration
 
-__all__ = ["Edge", "Finding", "FindingKind", "Graph", "Senders", "filters", "net_filters"]
+__all__ = ["Edge", "Finding", "FindingKind", "Graph", "Senders", "filters", "net_filters", "networked"]
 
 # Owners of messages that no subsystem sends under its own declaration: the overseer's signals, every sender's incarnation.
 _OVERSEER = "overseer"
@@ -275,6 +275,11 @@ def filters(declaration: Declaration, node: str) -> list[str]:
     wanted = {f"overseer.{node}.*.evt.incarnation_started", f"overseer.{node}.{_OVERSEER}.sig.conclude"}
     wanted.update(subject for message in declaration.consumes if (subject := _node_filter(message.spec, node)))
     return sorted(wanted)
+
+
+def networked(declaration: Declaration) -> bool:
+    """Whether the subsystem has to do with the network's stream: takes anything from it, or tells it anything."""
+    return any(message.spec.kind is Kind.NETWORK for message in (*declaration.consumes, *declaration.sends))
 
 
 def net_filters(declaration: Declaration) -> list[str]:

@@ -1,18 +1,13 @@
 """`growth`: whether a vote costs more in a large dispute, and an import in a large database."""
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from messages.votes_db import RegisterVote
 from overseer.bench.ballots import Ballots
 from overseer.bench.measure import Measure, Report, Sizes, judged
-from overseer.bench.site import OPERATOR, Feeder, Site, open_site
-from overseer.bench.votes import chain_of_bench, checking, import_votes, know_session
-from overseer.checks import InlineVerifier, Memo, Verifier
+from overseer.bench.votes import database
+from overseer.checks import InlineVerifier, Memo
 from overseer.subsystem import Check
-from subsystems.votes_db import VotesDb
 
 __all__ = ["growth"]
 
@@ -33,36 +28,6 @@ class _Trusting(InlineVerifier):
         return memo
 
 
-class _Database(NamedTuple):
-    """A votes database with its bus, and who sends to it."""
-
-    site: Site
-    people: Feeder
-    subsystem: VotesDb
-    verifier: Verifier
-
-    async def fill(self, bundles: Sequence[RegisterVote]) -> None:
-        await import_votes(self.site, self.subsystem, self.people, bundles, _Trusting())
-
-    async def rate(self, bundles: Sequence[RegisterVote]) -> float:
-        """Messages imported in a second."""
-        return await import_votes(self.site, self.subsystem, self.people, bundles, self.verifier)
-
-
-@asynccontextmanager
-async def _database(folder: Path, ballots: Ballots) -> AsyncGenerator[_Database, None]:
-    """A new one that knows the session."""
-    subsystem = VotesDb()
-    async with (
-        open_site(folder, [subsystem, chain_of_bench()]) as site,
-        site.feeder("chain_api") as chain,
-        site.feeder(OPERATOR) as people,
-        checking(ballots) as verifier,
-    ):
-        await know_session(site, subsystem, chain, ballots)
-        yield _Database(site, people, subsystem, verifier)
-
-
 # ------------------------------------------------------------------------------------------------ a large dispute
 
 
@@ -73,20 +38,21 @@ async def _in_large_dispute(folder: Path, sizes: Sizes, report: Report) -> Measu
     ballots = Ballots(2 * (late + sizes.rounds * sizes.grown_votes))
     few, many = range(sizes.grown_disputes), range(sizes.grown_disputes, 2 * sizes.grown_disputes)
     pairs: list[tuple[float, float]] = []
-    async with _database(folder, ballots) as database:
+    async with database(folder, ballots) as one:
         report(f"{sizes.grown_disputes} disputes of {early - 1} votes, {sizes.grown_disputes} of {late - 1}")
         for numbers, votes in ((few, early - 1), (many, late - 1)):
             for at in range(0, len(numbers), _FILLED_AT_ONCE):
                 part = numbers[at : at + _FILLED_AT_ONCE]
                 # One against, another in each dispute: nobody may raise many over candidates that the chain does not know.
-                await database.fill([ballots.bundle(n, range(1, votes), against=[len(ballots) - 1 - n], signed=False) for n in part])
+                unsigned = [ballots.bundle(n, range(1, votes), against=[len(ballots) - 1 - n], signed=False) for n in part]
+                await one.rate(unsigned, _Trusting())
         for number in range(sizes.rounds):
             report(f"round {number + 1} of {sizes.rounds}")
             added = [range(first + number * sizes.grown_votes, first + (number + 1) * sizes.grown_votes) for first in (early, late)]
             singles = [[ballots.bundle(n, [v - 1]) for v in voters for n in ns] for voters, ns in zip(added, (few, many), strict=True)]
             rates = [0.0, 0.0]
             for side in (0, 1) if number % 2 else (1, 0):
-                rates[side] = await database.rate(singles[side])
+                rates[side] = await one.rate(singles[side])
             pairs.append((1e6 / rates[1], 1e6 / rates[0]))
     return judged(
         "growth",
@@ -106,14 +72,14 @@ async def _in_large_database(folder: Path, sizes: Sizes, report: Report) -> Meas
     per_bundle = sizes.bundle_votes
     ballots = Ballots(per_bundle)
     pairs: list[tuple[float, float]] = []
-    async with _database(folder / "few", ballots) as few, _database(folder / "many", ballots) as many:
+    async with database(folder / "few", ballots) as few, database(folder / "many", ballots) as many:
         filled = 0
-        for database, votes in ((few, sizes.stored_few), (many, sizes.stored_many)):
+        for each, votes in ((few, sizes.stored_few), (many, sizes.stored_many)):
             report(f"storing {votes} votes")
             count = -(-votes // per_bundle)
             for at in range(0, count, _FILLED_AT_ONCE):
                 part = range(at, min(at + _FILLED_AT_ONCE, count))
-                await database.fill([ballots.bundle(n, range(per_bundle), signed=False) for n in part])
+                await each.rate([ballots.bundle(n, range(per_bundle), signed=False) for n in part], _Trusting())
             filled = max(filled, count)
         for number in range(sizes.rounds):
             report(f"round {number + 1} of {sizes.rounds}")

@@ -4,6 +4,7 @@ import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -17,7 +18,7 @@ from overseer.feeds.author import genesis_of
 from subsystems.chain_api import ChainApi, ChainConfig
 from subsystems.votes_db import VotesDb
 
-__all__ = ["chain_of_bench", "checking", "import_votes", "know_session", "votes_bundled", "votes_single"]
+__all__ = ["Database", "chain_of_bench", "database", "votes_bundled", "votes_single"]
 
 # Enough that every worker gets some.
 _CHECKS_TO_START = 1_000
@@ -75,24 +76,46 @@ async def _rounds(
 ) -> list[tuple[float, float]]:
     """(messages imported in a second, the limit) of each round, taking turns."""
     pairs: list[tuple[float, float]] = []
+    async with database(folder, ballots) as one:
+        for number in range(sizes.rounds):
+            report(f"round {number + 1} of {sizes.rounds}")
+            limit = await bare() if number % 2 else 0.0
+            rate = await one.rate(messages(number))
+            pairs.append((rate, limit or await bare()))
+    return pairs
+
+
+class Database(NamedTuple):
+    """A votes database with its bus, and who sends to it."""
+
+    site: Site
+    people: Feeder
+    subsystem: VotesDb
+    verifier: Verifier
+
+    async def rate(self, messages: Sequence[Message], verifier: Verifier | None = None) -> float:
+        """Messages imported in a second: from a stream that holds them all to the last commit. `verifier`: another than its own."""
+        last = await self.people.append(self.people.render(messages))
+        async with self.site.working(self.subsystem, verifier or self.verifier) as work:
+            return len(messages) / await work.until(last)
+
+
+@asynccontextmanager
+async def database(folder: Path, ballots: Ballots) -> AsyncGenerator[Database, None]:
+    """A new one that knows the session."""
     subsystem = VotesDb()
     async with (
         open_site(folder, [subsystem, chain_of_bench()]) as site,
         site.feeder("chain_api") as chain,
         site.feeder(OPERATOR) as people,
-        checking(ballots) as verifier,
+        _checking(ballots) as verifier,
     ):
-        await know_session(site, subsystem, chain, ballots)
-        for number in range(sizes.rounds):
-            report(f"round {number + 1} of {sizes.rounds}")
-            limit = await bare() if number % 2 else 0.0
-            rate = await import_votes(site, subsystem, people, messages(number), verifier)
-            pairs.append((rate, limit or await bare()))
-    return pairs
+        await _know_session(site, subsystem, chain, ballots)
+        yield Database(site, people, subsystem, verifier)
 
 
 @asynccontextmanager
-async def checking(ballots: Ballots) -> AsyncGenerator[PoolVerifier, None]:
+async def _checking(ballots: Ballots) -> AsyncGenerator[PoolVerifier, None]:
     """Workers on all cores, started already: as in a node that runs."""
     verifier = PoolVerifier()
     try:
@@ -102,18 +125,11 @@ async def checking(ballots: Ballots) -> AsyncGenerator[PoolVerifier, None]:
         await verifier.close()
 
 
-async def know_session(site: Site, subsystem: VotesDb, chain: Feeder, ballots: Ballots) -> None:
+async def _know_session(site: Site, subsystem: VotesDb, chain: Feeder, ballots: Ballots) -> None:
     """Let the session begin, before there are votes: checks ahead of it could not know the keys."""
     last = await chain.tell(ballots.session)
     async with site.working(subsystem, InlineVerifier()) as work:
         await work.until(last)
-
-
-async def import_votes(site: Site, subsystem: VotesDb, people: Feeder, messages: Sequence[Message], verifier: Verifier) -> float:
-    """Messages imported in a second: from a stream that holds them all to the last commit."""
-    last = await people.append(people.render(messages))
-    async with site.working(subsystem, verifier) as work:
-        return len(messages) / await work.until(last)
 
 
 def chain_of_bench() -> ChainApi:

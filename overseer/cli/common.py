@@ -311,6 +311,6 @@ def server_url(loaded: Loaded) -> str:
     return loaded.config.nats.url or running_node(loaded).url
 
 
-def running_client(loaded: Loaded, user: str = "operator") -> Any:
-    """An async context of a `Client` of the running node."""
-    return Client.connected(loaded.config, server_url(loaded), user)
+def running_client(loaded: Loaded, user: str = "operator", *, wait_ms: int = 10_000) -> Any:
+    """An async context of a `Client` of the running node, which is waited for at most so long."""
+    return Client.connected(loaded.config, server_url(loaded), user, wait_ms=wait_ms)

@@ -1,9 +1,10 @@
 """`overseer demo`: embedded NATS, real processes, a story, and a check of what it came to."""
 
+import signal
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Generator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -65,8 +66,8 @@ def demo(
     Checks its own outcome against what the development chain knows; the exit code is 1 on any difference.
     """
     story = DevChain(seed, Shape(validators=validators)).story()
-    with tempfile.TemporaryDirectory(prefix="overseer-demo-") as scratch:
-        folder = data_dir or Path(scratch)
+    with _scratch() as scratch:
+        folder = data_dir or scratch
         loaded = load_settings(
             data_dir=folder, node="demo", feed__source="none", log__level="warning", genesis=story.genesis.hex(),
             governance__authority=story.authority.public.hex(),
@@ -79,6 +80,19 @@ def demo(
             print_json(msgspec.to_builtins(told))
         if not told.ok:
             raise typer.Exit(1)
+
+
+@contextmanager
+def _scratch() -> Generator[Path, None, None]:
+    """A temporary folder that goes in any case: who ends us while it is removed waits for that."""
+    folder = tempfile.TemporaryDirectory(prefix="overseer-demo-")
+    try:
+        yield Path(folder.name)
+    finally:
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+        folder.cleanup()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Demo:

@@ -22,7 +22,7 @@ from overseer.ports.store import StoreCorrupted, StoreMissing
 from overseer.rocks.reader import RocksReader
 from overseer.runner import journal as journal_module
 from overseer.runner.schema import Record
-from overseer.runner.verify import Verdict
+from overseer.runner.verify import Verdict, base_of
 from overseer.runner.verify import verify as verify_store
 from overseer.settings import Loaded
 
@@ -97,7 +97,7 @@ def _records(loaded: Loaded, subsystem: str, after: int) -> Iterator[tuple[Recor
     """Records behind `after` with their events as plain data, as far as the journal still reaches back."""
     reader = _open(loaded, subsystem)
     try:
-        first = next((int.from_bytes(key, "big") for key, _ in reader.scan("journal", b"", None)), 1)
+        first = journal_module.first_index(reader)
         for record, _ in journal_module.records(reader, after=max(after, first - 1)):
             events = [(row.key, journal_module.event_of(reader, row, record.index)) for row in record.events]
             yield record, [{"event": key, **json_module.loads(to_json(event))} for key, event in events]
@@ -183,18 +183,12 @@ def _verify_one(loaded: Loaded, name: str) -> Verdict:
 
 def _verified(loaded: Loaded, name: str) -> Verdict:
     reader = _open(loaded, name)
-    base: RocksReader | None = None
     try:
-        names = sorted(reader.checkpoints())
-        first = next((int.from_bytes(key, "big") for key, _ in reader.scan("journal", b"", None)), 1)
-        if first > 1 and names:
-            base = reader.open_checkpoint(names[0])
-        subsystem = build_subsystem(name, loaded)
-        kept_ms = loaded.config.limits.command_outcomes_kept_ms
-        return run_async(lambda: verify_store(subsystem, loaded.config.node, reader, base, outcomes_kept_ms=kept_ms))
+        with base_of(reader) as base:
+            subsystem = build_subsystem(name, loaded)
+            kept_ms = loaded.config.limits.command_outcomes_kept_ms
+            return run_async(lambda: verify_store(subsystem, loaded.config.node, reader, base, outcomes_kept_ms=kept_ms))
     finally:
-        if base is not None:
-            base.close()
         reader.close()
 
 

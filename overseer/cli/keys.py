@@ -19,11 +19,9 @@ from rich.table import Table
 
 from overseer.cli import common
 from overseer.cli.common import ConfigFile, DataDir, Json, NatsUrl, NodeName, fail, load_settings, print_json, run_async, say
-from overseer.nats.accounts import OVERSEER, PROVISIONER, inbox_prefix
-from overseer.nats.connection import connect
+from overseer.nats.accounts import OVERSEER, PROVISIONER
 from overseer.nats.keys import KeyFolder, Seed, UnusableKey
-from overseer.nats.tls import context_for
-from overseer.node.bus import OPERATORS, READERS, RELOAD_SIGNAL, dangers_at_the_door, node_accounts, node_users, tls_files
+from overseer.node.bus import OPERATORS, READERS, RELOAD_SIGNAL, connect_as, dangers_at_the_door, node_accounts, node_users
 from overseer.node.catalogue import build_sites, build_subsystems
 from overseer.node.folder import NodeFolder, NotRunning, RunInfo
 from overseer.ports.bus import BusDenied
@@ -189,16 +187,8 @@ async def _rotate_elsewhere(loaded: Loaded, users: Sequence[str]) -> tuple[bool,
 
 async def _taken(loaded: Loaded, url: str, user: str, seed: Seed) -> bool:
     """Whether the server lets `user` in with this key. Raises BusUnavailable."""
-    servers = [each.strip() for each in url.split(",")]
     try:
-        connection = await connect(
-            servers,
-            name=f"{loaded.config.node}/keys",
-            inbox_prefix=inbox_prefix(user, loaded.config.node),
-            nkey_seed=seed.reveal(),
-            tls=context_for(servers, tls_files(loaded.config)),
-            connect_wait_ms=_CONNECT_MS,
-        )
+        connection = await connect_as(loaded.config, url, user, wait_ms=_CONNECT_MS, seed=seed)
     except BusDenied:
         return False
     await connection.close()

@@ -24,6 +24,7 @@ from overseer.feeds.endless import EndlessChain, EndlessShape
 from overseer.feeds.keyring import KeyFileError, Keyring
 from overseer.feeds.make import make_block, make_bundle, make_receipt, make_validators, make_vote
 from overseer.nats.keys import UnusableKey
+from overseer.nats.tls import UnusableCertificate
 from overseer.node.client import Refused
 from overseer.node.folder import NotRunning
 from overseer.ports.bus import BusError
@@ -42,8 +43,8 @@ make = typer.Typer(
 # The feed's own by default (feed.seed).
 DEV_SEED = "0"
 _FIRST_SESSION = 1
-# How long the running node is waited for: this is a convenience.
-_NODE_MS = 1_000
+# How long the running node is waited for, to be reached and to answer: this is a convenience.
+_NODE_MS = 2_000
 
 Seed = Annotated[str, typer.Option(help="Everything follows from it: the same seed makes the same keys and candidates.")]
 Keys = Annotated[Path | None, typer.Option("--keys", help="A key file, instead of the seed's keys.", show_default=False)]
@@ -68,13 +69,13 @@ def _present_session(given: int | None) -> int:
     if given is not None:
         return given
     # Where the configuration is broken, the other commands say so: this one works without any.
-    with contextlib.suppress(ConfigError, NotRunning, UnusableKey, BusError, Refused):
+    with contextlib.suppress(ConfigError, NotRunning, UnusableKey, UnusableCertificate, BusError, Refused):
         return anyio.run(_session_of_node, load_settings())
     return _FIRST_SESSION
 
 
 async def _session_of_node(loaded: Loaded) -> int:
-    async with common.running_client(loaded) as client:
+    async with common.running_client(loaded, wait_ms=_NODE_MS) as client:
         best = await client.query(Best(), timeout_ms=_NODE_MS)
     assert isinstance(best, Header)
     return best.session

@@ -9,16 +9,11 @@ from pathlib import Path
 import anyio
 
 from overseer.failures import lone
-from overseer.nats.keys import UnusableKey
-from overseer.nats.tls import UnusableCertificate
 from overseer.node.catalogue import CATALOGUE, SECTIONS, build_elections, build_sites, build_subsystem
-from overseer.node.hosting import serve_subsystem
+from overseer.node.hosting import UNMENDABLE, serve_subsystem
 from overseer.observe.logs import configure_logs, logger
-from overseer.ports.bus import BusDenied
-from overseer.ports.store import StoreCorrupted, StoreLocked, WrongStore
-from overseer.runner.errors import BadDeclaration, EvolveFailed, JournalBroken, SecondCopy
 from overseer.runner.observer import Step
-from overseer.settings import ConfigError, Loaded, load_config
+from overseer.settings import ConfigError, load_config
 from overseer.sites.layout import UnknownLayout
 from overseer.sites.process import SiteKill, serve_site
 from overseer.sites.watching import WrongTopology
@@ -28,21 +23,6 @@ from overseer.supervise.pulse import NoPulse, own_pulse
 from overseer.supervise.stopping import StopRequest, watch_signals
 
 __all__ = ["KILL_AT", "subsystem_main"]
-
-# What a restart cannot mend: the supervisor gives up at once and names it.
-_FATAL = (
-    SecondCopy,
-    EvolveFailed,
-    JournalBroken,
-    BadDeclaration,
-    StoreLocked,
-    StoreCorrupted,
-    WrongStore,
-    UnusableKey,
-    UnusableCertificate,
-    BusDenied,
-    WrongTopology,
-)
 
 # For the crash tests: "<subsystem> <step> <count> <file> <kills>", several separated by ";". SIGKILL to ourselves when that step
 # is passed for the count-th time in this process, until the file holds a byte for each of so many kills (1 when left out).
@@ -93,16 +73,16 @@ def subsystem_main(name: str, file: Path | None = None, flags: Mapping[str, obje
     try:
         anyio.run(main)
     except BaseException as error:
-        return _report(name, loaded, error)
+        return _report(name, error)
     return 0
 
 
-def _report(name: str, loaded: Loaded, error: BaseException) -> int:
+def _report(name: str, error: BaseException) -> int:
     """Name what ended us, as the last words on stderr; the traceback only when it is a defect of ours."""
     cause = lone(error)
     if isinstance(cause, KeyboardInterrupt):
         return 130
-    fatal = isinstance(cause, _FATAL)
+    fatal = isinstance(cause, (*UNMENDABLE, WrongTopology))
     logger(name).error("ended", error=f"{type(cause).__name__}: {cause}", fatal=fatal, exc_info=None if fatal else error)
     print(f"{name}: {type(cause).__name__}: {cause}", file=sys.stderr)
     return EXIT_FATAL if fatal else 1

@@ -198,10 +198,6 @@ class Connection:
             self._changed.clear()
             await self._changed.wait()
 
-    def suspect(self) -> None:
-        """Something that should have come did not: check the session now."""
-        self._suspected.set()
-
     def new_inbox(self) -> str:
         """A fresh subject (to be used with one more token) under the own inbox prefix."""
         return f"{self._inbox}.{next(self._tokens)}"

@@ -99,10 +99,10 @@ class KeyFolder:
         return {user: self.public(user) for user in users}
 
     def public(self, user: str) -> str:
-        return self._checked(user)[1]
+        return _read(self.path(user))[1]
 
     def seed(self, user: str) -> Seed:
-        return self._checked(user)[0]
+        return _read(self.path(user))[0]
 
     def rotate(self, user: str) -> str:
         """Give `user` a new key at once; returns its public key. For a server that does not run.
@@ -120,7 +120,7 @@ class KeyFolder:
         """Make the next key of `user` beside the present one, if there is none yet; returns its public key."""
         self._ensure_folder()
         write_private(self._next_path(user), _fresh().reveal() + "\n", replace=False)
-        return self.coming_seed(user).public()
+        return _read(self._next_path(user))[1]
 
     def adopt(self, user: str) -> None:
         """Put the prepared key in the place of the present one; a kill leaves either. Raises UnusableKey without one."""
@@ -134,7 +134,7 @@ class KeyFolder:
 
     def coming(self, users: Iterable[str]) -> dict[str, str]:
         """The public keys that are prepared, by user."""
-        return {user: self.coming_seed(user).public() for user in users if self._next_path(user).exists()}
+        return {user: _read(self._next_path(user))[1] for user in users if self._next_path(user).exists()}
 
     def coming_seed(self, user: str) -> Seed:
         """The prepared key. Raises UnusableKey."""
@@ -156,9 +156,6 @@ class KeyFolder:
     def _ensure_folder(self) -> None:
         private_folder(self.folder)
         self.check_folder()
-
-    def _checked(self, user: str) -> tuple[Seed, str]:
-        return _read(self.path(user))
 
 
 def _read(path: Path) -> tuple[Seed, str]:

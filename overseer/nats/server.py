@@ -275,9 +275,10 @@ class EmbeddedServer:
                 if actual is not None:
                     if actual != ports:
                         write_private(self.folder / "ports.json", msgspec.json.encode(actual).decode())
-                    if await self.healthy():
+                    health = await self._health()
+                    if health.get("status") == "ok":
                         return
-                    damage = await self.complaint()
+                    damage = str(health.get("error", ""))
                     damaged_since = damaged_since or anyio.current_time() if _UNRECOVERED in damage else None
                     if damaged_since is not None and anyio.current_time() - damaged_since > DAMAGED_MS / 1000:
                         raise ServerError(
@@ -347,17 +348,18 @@ class EmbeddedServer:
 
     async def healthy(self) -> bool:
         """Whether it serves and its store is recovered."""
-        try:
-            return (await self.monitor("healthz"))["status"] == "ok"
-        except (OSError, ServerError):
-            return False
+        return (await self._health()).get("status") == "ok"
 
     async def complaint(self) -> str:
         """What it says is wrong with it (a stream that could not be recovered, or written); "" when nothing, or it says nothing."""
+        return str((await self._health()).get("error", ""))
+
+    async def _health(self) -> dict[str, Any]:
+        """Its page of that name; empty when it says nothing."""
         try:
-            return str((await self.monitor("healthz")).get("error", ""))
+            return await self.monitor("healthz")
         except (OSError, ServerError):
-            return ""
+            return {}
 
     async def monitor(self, page: str) -> dict[str, Any]:
         """A page of its monitoring (varz, jsz, connz, healthz). Raises OSError when it cannot be reached, ServerError."""

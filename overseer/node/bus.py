@@ -12,7 +12,7 @@ from overseer.graph import filters, net_filters
 from overseer.nats.accounts import NodeUsers, accounts_config, inbox_prefix, user_names
 from overseer.nats.connection import Connection, connect
 from overseer.nats.hardening import greeting_dangers, meet
-from overseer.nats.keys import KeyFolder, UnusableKey
+from overseer.nats.keys import KeyFolder, Seed, UnusableKey
 from overseer.nats.provision import Change, Provisioner
 from overseer.nats.resources import BusLimits, log_consumers, log_streams, node_consumers, node_streams
 from overseer.nats.server import EmbeddedServer, ServerError, ServerSettings
@@ -134,20 +134,23 @@ async def heed_new_keys(
                 log.error("accounts_not_reloaded", error=str(error))
 
 
-async def connect_as(config: Config, url: str, user: str, *, wait_ms: int) -> Connection:
+async def connect_as(config: Config, url: str, user: str, *, wait_ms: int, seed: Seed | None = None) -> Connection:
     """Connect as one of the node's users. Its key is read at every session: it may have been rotated meanwhile.
+
+    With `seed` that key is shown instead, whatever the user's file holds.
 
     Raises UnusableKey, UnusableCertificate, BusUnavailable, BusDenied.
     """
     keys = KeyFolder(config.keys_dir)
-    # Said by name before anything is tried.
-    keys.seed(user)
+    if seed is None:
+        # Said by name before anything is tried.
+        keys.seed(user)
     servers = [each.strip() for each in url.split(",")]
     return await connect(
         servers,
         name=f"{config.node}/{user}",
         inbox_prefix=inbox_prefix(user, config.node),
-        nkey_seed=lambda: keys.seed(user).reveal(),
+        nkey_seed=seed.reveal() if seed is not None else lambda: keys.seed(user).reveal(),
         tls=context_for(servers, tls_files(config)),
         connect_wait_ms=wait_ms,
     )

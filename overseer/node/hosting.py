@@ -15,16 +15,18 @@ from overseer.failures import lone
 from overseer.nats.accounts import durable_name
 from overseer.nats.connection import Connection
 from overseer.nats.exchange import NatsExchange
-from overseer.nats.keys import KeyFolder
+from overseer.nats.keys import KeyFolder, UnusableKey
 from overseer.nats.line import NatsLine
+from overseer.nats.tls import UnusableCertificate
 from overseer.node.bus import connect_as
 from overseer.node.folder import NodeFolder
 from overseer.observe.http import health_routes, serving
 from overseer.observe.logs import logger
 from overseer.observe.metrics import RunnerInstruments, RunnerMetrics, page
-from overseer.ports.bus import BusError, BusUnavailable
-from overseer.ports.store import StoreFull, StoreIdentity
+from overseer.ports.bus import BusDenied, BusError, BusUnavailable
+from overseer.ports.store import StoreCorrupted, StoreFull, StoreIdentity, StoreLocked, WrongStore
 from overseer.rocks.store import RocksStore
+from overseer.runner.errors import BadDeclaration, EvolveFailed, JournalBroken, SecondCopy
 from overseer.runner.observer import Observer, Step
 from overseer.runner.runner import Ports, Runner
 from overseer.runner.schema import SYSTEM_TABLES
@@ -35,10 +37,23 @@ from overseer.supervise.stopping import StopRequest
 from overseer.system.clock import SystemClock
 from overseer.system.entropy import SystemEntropy
 
-__all__ = ["STORE_SCHEMA", "open_store", "serve_subsystem", "table_names"]
+__all__ = ["STORE_SCHEMA", "UNMENDABLE", "open_store", "serve_subsystem", "table_names"]
 
 # Raise when the system tables change in a way that older code cannot read.
 STORE_SCHEMA = 1
+# What a restart cannot mend: the supervisor gives up at once and names it.
+UNMENDABLE = (
+    SecondCopy,
+    EvolveFailed,
+    JournalBroken,
+    BadDeclaration,
+    StoreLocked,
+    StoreCorrupted,
+    WrongStore,
+    UnusableKey,
+    UnusableCertificate,
+    BusDenied,
+)
 # How often a full disk is looked at again: each look opens the store.
 ROOM_LOOK_MS = 1_000
 # How long a metrics page waits for the bus to tell the lag: well below what a scraper, or the overseer, waits for the page.

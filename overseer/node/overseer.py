@@ -22,7 +22,7 @@ from overseer.node.catalogue import build_elections, build_sites, build_subsyste
 from overseer.node.elsewhere import ElsewhereChild, looking_at
 from overseer.node.feeding import feed
 from overseer.node.folder import NodeFolder, RunInfo
-from overseer.node.hosting import serve_subsystem
+from overseer.node.hosting import UNMENDABLE, serve_subsystem
 from overseer.node.housekeeping import keep_room
 from overseer.node.lagging import LagWatch
 from overseer.node.writing import SERVER, keep_writing
@@ -157,7 +157,7 @@ class Node:
         async def serve(pulse: Pulse, stop: StopRequest) -> None:
             await serve_subsystem(subsystem, self._config, url=url, run_id=self._run_id, pulse=pulse, stop=stop)
 
-        return TaskChild(name=subsystem.declaration.name, serve=serve)
+        return TaskChild(name=subsystem.declaration.name, serve=serve, final=UNMENDABLE)
 
     def _site_task(self, site: str, url: str) -> TaskChild:
         async def serve(pulse: Pulse, stop: StopRequest) -> None:

@@ -4,7 +4,6 @@ Nothing takes the place of the damaged store before it was checked and is on dis
 store has not, the runner takes from the stream at the next start, under a new incarnation if its subsystem had told more.
 """
 
-import fcntl
 import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Callable
@@ -26,14 +25,15 @@ from overseer.node.catalogue import build_sites, build_subsystem, build_subsyste
 from overseer.node.folder import NodeFolder
 from overseer.node.hosting import STORE_SCHEMA, table_names
 from overseer.ports.bus import BusError
-from overseer.ports.store import StoreCorrupted, StoreError, StoreIdentity, StoreLocked, StoreMissing
+from overseer.ports.store import StoreCorrupted, StoreError, StoreIdentity, StoreMissing
 from overseer.rocks.identity import check_identity
 from overseer.rocks.reader import RocksReader
-from overseer.rocks.repair import copied_store, found_copy, looks, put_aside, put_in_place
+from overseer.rocks.repair import aside_path, copied_store, found_copy, looks, put_in_place, unowned
+from overseer.rocks.seal import sync_folder
 from overseer.rocks.store import RocksStore
 from overseer.runner import journal
 from overseer.runner.checkpoints import checkpoint_name
-from overseer.runner.errors import JournalBroken
+from overseer.runner.errors import EvolveFailed, JournalBroken
 from overseer.runner.salvage import Intact, Salvaged, intact_part, keep_base, note_repair, salvage
 from overseer.runner.verify import verify
 from overseer.settings import Loaded
@@ -46,9 +46,7 @@ Opening = Callable[[], RocksReader]
 
 # In the place of a subsystem: the embedded server's streams.
 NATS = "nats"
-
-
-_ELSE = "Choose another copy, or `--replay`"
+_ELSE = "Choose another copy, or `--replay`."
 
 
 class Refusal(Exception):
@@ -122,6 +120,7 @@ class _Repair:
         self.scratch = scratch
         self.new = scratch / "new"
         self.report = report
+        self.outcomes_kept_ms = loaded.config.limits.command_outcomes_kept_ms
         self.now = now
         self.identity = StoreIdentity(self.node, self.name, STORE_SCHEMA)
         # Whether the new store's journal begins behind its first record, and no checkpoint is before it.
@@ -136,15 +135,13 @@ class _Repair:
         base: RocksReader | None = None
         try:
             check_identity(reader.identity(), self.identity, str(path))
-            intact = intact_part(reader, None)
+            intact = intact_part(reader)
             if intact.damage:
                 raise StoreCorrupted(intact.damage, where=str(path), advice=_ELSE)
             base = _base(reader, intact.first)
             faults = await self._faults(reader, base, intact)
             if faults:
-                raise StoreCorrupted(
-                    f"the copy does not verify: {faults[0]}", where=str(path), advice="Choose another copy, or `--replay`."
-                )
+                raise StoreCorrupted(f"the copy does not verify: {faults[0]}", where=str(path), advice=_ELSE)
         finally:
             if base is not None:
                 base.close()
@@ -158,7 +155,7 @@ class _Repair:
     async def _faults(self, reader: RocksReader, base: RocksReader | None, intact: Intact) -> list[str]:
         """What is wrong with a store that is to be taken as it is; where nothing tells its tables, that all rows can be read."""
         if intact.first == 1 or base is not None:
-            return (await verify(self.subsystem, self.node, reader, base)).faults
+            return (await verify(self.subsystem, self.node, reader, base, outcomes_kept_ms=self.outcomes_kept_ms)).faults
         self.report.rebuilt.append(
             f"tables were taken without a comparison: the journal begins at {intact.first}, no checkpoint is before it"
         )
@@ -202,7 +199,7 @@ class _Repair:
             damages.append(f"{what}: {error.what}")
             return None
         try:
-            found = intact_part(reader, None)
+            found = intact_part(reader)
             if found.damage:
                 damages.append(f"{what}: {found.damage}")
                 return found if found.last else None
@@ -245,7 +242,7 @@ class _Repair:
                 copied_store(base_path, made / "checkpoints" / base_path.name)
                 base = store.open_checkpoint(base_path.name)
             self._told(await salvage(self.subsystem, self.node, reader, base, found, store), found)
-        except (StoreError, JournalBroken, KeyError) as error:
+        except (StoreError, JournalBroken, EvolveFailed, KeyError) as error:
             damages.append(f"the table {error} is gone" if isinstance(error, KeyError) else str(error))
             return False
         finally:
@@ -271,7 +268,7 @@ class _Repair:
         try:
             reader = RocksReader.open_read_only(path)
             try:
-                intact = intact_part(reader, None)
+                intact = intact_part(reader)
                 if intact.damage:
                     raise StoreCorrupted(intact.damage)
                 if faults := await self._faults(reader, None, intact):
@@ -309,7 +306,7 @@ class _Repair:
         reader = RocksReader.open_read_only(self.new)
         base = None
         try:
-            base = _base(reader, next((int.from_bytes(key, "big") for key, _ in reader.scan("journal", b"", None)), 1))
+            base = _base(reader, journal.first_index(reader))
             faults = (await verify(self.subsystem, self.node, reader, base)).faults
         finally:
             if base is not None:
@@ -324,19 +321,9 @@ class _Repair:
         if not self.new.exists():
             self._empty().close()
         # Whoever has the store must not have it taken away.
-        if self.place.exists() and (self.place / "OWNER").exists():
-            _unowned(self.place)
-        aside = put_in_place(self.new, self.place, self.now)
+        with unowned(self.place):
+            aside = put_in_place(self.new, self.place, self.now)
         self.report.aside = "" if aside is None else str(aside)
-
-
-def _unowned(place: Path) -> None:
-    """Raises StoreLocked."""
-    with (place / "OWNER").open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StoreLocked("a process has this store open", where=str(place), advice="Stop it first.") from None
 
 
 def _base(reader: RocksReader, first: int) -> RocksReader | None:
@@ -421,7 +408,8 @@ def set_stream_aside(loaded: Loaded, *, dry_run: bool, now: datetime | None = No
         report.rebuilt.append("the streams, from what every subsystem has stored of what it told, at the next start")
         report.lost.append("what was in the stream alone: commands that nobody had processed, and history before the stores' own")
         if not dry_run:
-            aside = put_aside(streams, now or datetime.now(UTC))
+            aside = aside_path(streams, now or datetime.now(UTC))
             streams.rename(aside)
+            sync_folder(streams.parent)
             report.aside = str(aside)
     return report

@@ -8,6 +8,7 @@ import msgspec
 from overseer.tables import Rows, WriteSet
 
 __all__ = [
+    "HistoryReader",
     "Store",
     "StoreCorrupted",
     "StoreError",
@@ -91,7 +92,19 @@ class StoreReader(Rows, Protocol):
         ...
 
 
-class Store(StoreReader, Protocol):
+class HistoryReader(StoreReader, Protocol):
+    """A store's committed rows, and those it has kept of before."""
+
+    def checkpoints(self) -> list[str]:
+        """Their names, sorted."""
+        ...
+
+    def open_checkpoint(self, name: str) -> StoreReader:
+        """The state kept under `name`; to be closed by the caller. Raises KeyError."""
+        ...
+
+
+class Store(HistoryReader, Protocol):
     """Rows may be seen between a commit's write and its sync: whoever serves readers must not tell them before `commit` returns."""
 
     async def commit(self, writes: WriteSet) -> None:
@@ -108,14 +121,6 @@ class Store(StoreReader, Protocol):
         Names are of letters, digits, `-`, `_` and `.`, 64 at most, and do not begin with a dot (ValueError). Not during a
         commit (RuntimeError).
         """
-        ...
-
-    def checkpoints(self) -> list[str]:
-        """Their names, sorted."""
-        ...
-
-    def open_checkpoint(self, name: str) -> StoreReader:
-        """The state kept under `name`; to be closed by the caller. Raises KeyError."""
         ...
 
     def drop_checkpoint(self, name: str) -> None:

@@ -4,27 +4,29 @@ Nothing here changes a damaged folder but the last step, which keeps it aside un
 """
 
 import ctypes
+import fcntl
 import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from rocksdict import AccessType, Options, Rdict
 
-from overseer.ports.store import StoreIdentity, StoreMissing
+from overseer.ports.store import StoreIdentity, StoreLocked, StoreMissing
 from overseer.rocks.errors import store_error
+from overseer.rocks.identity import OWNER_FILE
 from overseer.rocks.options import open_rocks
 from overseer.rocks.reader import RocksReader, families
 from overseer.rocks.seal import sync_folder
 
-__all__ = ["copied_store", "found_copy", "looks", "put_aside", "put_in_place"]
+__all__ = ["aside_path", "copied_store", "found_copy", "looks", "put_in_place", "unowned"]
 
 # What belongs to the process that had the store, not to the store.
-_OF_ITS_OWNER = ("LOCK", "OWNER")
+_OF_ITS_OWNER = ("LOCK", OWNER_FILE)
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -86,7 +88,7 @@ def copied_store(source: Path, target: Path, *, links: bool = False) -> None:
     shutil.copytree(source, target, ignore=shutil.ignore_patterns(*_OF_ITS_OWNER, "*.aside-*"), copy_function=copy)
 
 
-def put_aside(place: Path, now: datetime) -> Path:
+def aside_path(place: Path, now: datetime) -> Path:
     """Where a folder is kept that another takes the place of: beside it, under a name with the time."""
     name = f"{place.name}.aside-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
     for number in range(1000):
@@ -94,6 +96,20 @@ def put_aside(place: Path, now: datetime) -> Path:
         if not path.exists():
             return path
     raise FileExistsError(f"{place.with_name(name)} and a thousand more")
+
+
+@contextmanager
+def unowned(place: Path) -> Generator[None, None, None]:
+    """While nobody can open the store there, if there is one. Raises StoreLocked."""
+    if not (place / OWNER_FILE).exists():
+        yield
+        return
+    with (place / OWNER_FILE).open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StoreLocked("a process has this store open", where=str(place), advice="Stop it first.") from None
+        yield
 
 
 def put_in_place(new: Path, place: Path, now: datetime) -> Path | None:
@@ -106,7 +122,7 @@ def put_in_place(new: Path, place: Path, now: datetime) -> Path | None:
         new.rename(place)
         sync_folder(place.parent)
         return None
-    aside = put_aside(place, now)
+    aside = aside_path(place, now)
     if _exchanged(new, place):
         new.rename(aside)
     else:

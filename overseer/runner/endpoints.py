@@ -53,10 +53,6 @@ class Waiting:
 
     def __init__(self) -> None:
         self._by_id: dict[str, list[_Caller]] = {}
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
 
     def tell(self, told: Told) -> None:
         for caller in self._by_id.get(told.command_id, ()):
@@ -70,7 +66,6 @@ class Waiting:
         """
         caller = _Caller()
         self._by_id.setdefault(command_id, []).append(caller)
-        self._count += 1
         try:
             with anyio.move_on_after(timeout_ms / 1000):
                 sequence = await publish()
@@ -80,7 +75,6 @@ class Waiting:
                 return caller.outcomes[sequence]
             return None
         finally:
-            self._count -= 1
             self._by_id[command_id].remove(caller)
             if not self._by_id[command_id]:
                 del self._by_id[command_id]

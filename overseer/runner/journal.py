@@ -92,6 +92,11 @@ def read_head(rows: Rows) -> Head | None:
     return None if data is None else decode_value(Head, data)
 
 
+def first_index(rows: Rows) -> int:
+    """Of the oldest record that is still there; 0 without any."""
+    return next((int.from_bytes(key, "big") for key, _ in rows.scan(JOURNAL.name, b"", None)), 0)
+
+
 def records(rows: Rows, *, after: int = 0, until: int | None = None, previous: bytes | None = None) -> Iterator[tuple[Record, bytes]]:
     """Records behind index `after` (to `until`: nothing behind it is read) with their hashes, each checked against the one before.
 

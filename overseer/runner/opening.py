@@ -20,8 +20,8 @@ from overseer.runner.engine import Engine
 from overseer.runner.errors import SecondCopy
 from overseer.runner.intake import identity
 from overseer.runner.outbox import message_id_of
-from overseer.runner.schema import HEAD, JOURNAL, OUTBOX_NET, OUTBOX_NODE, Head, OutboxRow, Record
-from overseer.runner.verify import rebuild
+from overseer.runner.schema import HEAD, JOURNAL, Head, OutboxRow, Record, outbox_of
+from overseer.runner.verify import base_of, rebuild
 from overseer.subsystem import Subsystem
 from overseer.tables import WriteSet
 
@@ -84,7 +84,7 @@ async def _newer_elsewhere(head: Head, store: Store, lines: dict[str, Line]) -> 
         last = message_id_of(stored)
         if stored is None or last is None or last.incarnation in {past.hex() for past in head.past}:
             continue
-        table = OUTBOX_NODE if name == "node" else OUTBOX_NET
+        table = outbox_of(name)
         row = store.get(table.name, table.pack((last.sequence, last.index)))
         # Another body under our own number: a copy of this store was at work, and has gone another way.
         kept = row is not None and decode_value(OutboxRow, row).body == stored.body
@@ -152,7 +152,7 @@ def _rebuilt(noted: RepairNoted) -> str:
 
 async def _to_tell_again(store: Store, name: str, line: Line) -> int:
     """How many of our outgoing messages the stream does not hold (any more): what the outbox publishes before anything new."""
-    table = OUTBOX_NODE if name == "node" else OUTBOX_NET
+    table = outbox_of(name)
     last = message_id_of(await line.last_own())
     start = table.pack((last.sequence, last.index + 1)) if last is not None else b""
     return sum(1 for _ in store.scan(table.name, start, None))
@@ -176,14 +176,8 @@ async def _last_agreed(store: Store, name: str, line: Line, state: StreamState) 
 
 async def _rebuild_tables(subsystem: Subsystem, store: Store, head: Head) -> None:
     """New code, old journal: the tables are made anew from it, in one commit with the new version."""
-    first = next((int.from_bytes(key, "big") for key, _ in store.scan(JOURNAL.name, b"", None)), 1)
-    names = sorted(store.checkpoints())
-    base = None if first == 1 or not names else store.open_checkpoint(names[0])
-    try:
+    with base_of(store) as base:
         built = await rebuild(subsystem, store, base)
-    finally:
-        if base is not None:
-            base.close()
     head.evolve_version = subsystem.declaration.evolve_version
     writes = WriteSet()
     for table in subsystem.declaration.tables:

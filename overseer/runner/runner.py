@@ -29,7 +29,7 @@ from overseer.runner.intake import Reader
 from overseer.runner.observer import Observer, Progress, Silent, Step
 from overseer.runner.opening import Opened, open_engine
 from overseer.runner.outbox import Outbox
-from overseer.runner.schema import OUTBOX_NET, OUTBOX_NODE
+from overseer.runner.schema import outbox_of
 from overseer.runner.taking import ReadBatch, Taker
 from overseer.subsystem import Context, Subsystem
 from overseer.tables import View
@@ -191,7 +191,7 @@ class Runner:
     async def _open_outboxes(self) -> dict[str, Outbox]:
         outboxes: dict[str, Outbox] = {}
         for name, line in self._ports.lines.items():
-            table = OUTBOX_NODE if name == "node" else OUTBOX_NET
+            table = outbox_of(name)
             outboxes[name] = Outbox(line, self._ports.store, table, self._engine.head, self._limits, name=name)
             await outboxes[name].open()
         return outboxes

@@ -85,54 +85,51 @@ class _Walked:
         index = int.from_bytes(start, "big") or 1
         if self._rows.get(table, JOURNAL.pack((index,))) is None:
             index = next((int.from_bytes(key, "big") for key, _ in self._rows.scan(table, start, end)), index)
-        while (end is None or JOURNAL.pack((index,)) < end) and (data := self._rows.get(table, JOURNAL.pack((index,)))) is not None:
-            yield JOURNAL.pack((index,)), data
+        key = JOURNAL.pack((index,))
+        while (end is None or key < end) and (data := self._rows.get(table, key)) is not None:
+            yield key, data
             index += 1
+            key = JOURNAL.pack((index,))
 
 
-def intact_part(rows: Rows, base: Rows | None) -> Intact:
-    """How far the journal can be trusted, from the checkpoint `base` or from its beginning. `rows` may be dead afterwards."""
+def intact_part(rows: Rows) -> Intact:
+    """How far the journal can be trusted, from its oldest record on. `rows` may be dead afterwards."""
     rows = _Walked(rows)
     head: Head | None = None
     with suppress(Exception):
         head = journal.read_head(rows)
     first = last = 0
     newest = bytes(32)
+    damage = ""
     try:
-        first = next((int.from_bytes(key, "big") for key, _ in rows.scan(JOURNAL.name, b"", None)), 0)
-        known = {} if base is None else _hash_at_base(base)
+        first = journal.first_index(rows)
         for record, digest in journal.records(rows, after=first - 1, previous=bytes(32) if first == 1 else None):
-            if known.get(record.index, digest) != digest:
-                raise JournalBroken(record.index, "it is not the record that the checkpoint names")
             for row in record.events:
                 journal.event_of(rows, row, record.index)
             last, newest = record.index, digest
     except JournalBroken as error:
-        intact = min(last, error.last_intact)
-        return Intact(first=first, last=intact if intact >= first else 0, damage=str(error))
+        last, damage = error.last_intact, str(error)
     except (StoreError, KeyError) as error:
-        return Intact(first=first, last=last, damage=str(error))
-    if head is None:
-        return Intact(first=first, last=last, damage="the head cannot be read")
-    if head.index != last:
-        return Intact(first=first, last=last, damage=f"the journal ends at {last}, the head says {head.index}")
-    if head.hash != newest:
-        return Intact(first=first, last=last - 1, damage=f"journal record {last} is not the one that the head names")
-    return Intact(first=first, last=last, damage="")
-
-
-def _hash_at_base(base: Rows) -> dict[int, bytes]:
-    head = journal.read_head(base)
-    return {} if head is None else {head.index: head.hash}
+        damage = str(error)
+    else:
+        if head is None:
+            damage = "the head cannot be read"
+        elif head.index != last:
+            damage = f"the journal ends at {last}, the head says {head.index}"
+        elif head.hash != newest:
+            last, damage = last - 1, f"journal record {last} is not the one that the head names"
+    return Intact(first=first, last=last if last >= first else 0, damage=damage)
 
 
 async def salvage(subsystem: Subsystem, node: str, rows: Rows, base: Rows | None, part: Intact, into: Store) -> Salvaged:
-    """Write the records of `part` and all that follows from them into the empty store `into`. Raises StoreError, JournalBroken."""
+    """Write the records of `part` and all that follows from them into the empty store `into`.
+
+    Raises StoreError, JournalBroken, EvolveFailed.
+    """
     rows, until = _Walked(rows), part.last
     books, found, told = Books(base), Salvaged(), list[tuple[str, bytes, bytes]]()
 
-    def each(record: Record) -> None:
-        events = [journal.event_of(rows, row, record.index) for row in record.events]
+    def each(record: Record, events: list[Message]) -> None:
         books.add(record, events)
         sender = Sender(node, subsystem.declaration.name, books.incarnation)
         for mark, to_net, row in sender.render_all(record.cause, record.index, _told(subsystem, events)):

@@ -28,6 +28,7 @@ __all__ = [
     "Result",
     "TimerRow",
     "Watermark",
+    "outbox_of",
 ]
 
 
@@ -156,5 +157,11 @@ OUTCOMES_BY_TIME = Table("outcomes_by_time", key=(U64, TEXT), value=bytes)
 # Keyed by (journal index, place in the record): the key is the published mark.
 OUTBOX_NODE = Table("outbox_node", key=(U64, U32), value=OutboxRow)
 OUTBOX_NET = Table("outbox_net", key=(U64, U32), value=OutboxRow)
+
+
+def outbox_of(line: str) -> Table[OutboxRow]:
+    """Where messages wait for that line."""
+    return OUTBOX_NODE if line == "node" else OUTBOX_NET
+
 
 SYSTEM_TABLES = (HEAD, JOURNAL, BLOBS, TIMERS, WATERMARKS, OUTCOMES, OUTCOMES_BY_TIME, OUTBOX_NODE, OUTBOX_NET)

@@ -1,6 +1,7 @@
 """Replay and verify: state is a function of the journal, and so is everything that was told."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 
 import anyio.lowlevel
 import msgspec
@@ -10,6 +11,7 @@ from messages.message import Kind, Message
 from messages.overseer import CheckpointTaken
 from messages.subjects import HEADER_ID, MessageId
 from overseer.memory.rows import MemoryRows
+from overseer.ports.store import HistoryReader, StoreReader
 from overseer.runner import journal
 from overseer.runner.books import Books, fits_outcome
 from overseer.runner.checkpoints import tables_hash
@@ -27,12 +29,13 @@ from overseer.runner.schema import (
     OutcomeRow,
     Record,
     TimerRow,
+    outbox_of,
 )
 from overseer.runner.wire import Sender, reactions
 from overseer.subsystem import Subsystem
 from overseer.tables import Overlay, Rows, Tables
 
-__all__ = ["Verdict", "apply_record", "rebuild", "verify"]
+__all__ = ["Verdict", "base_of", "rebuild", "verify"]
 
 # Differences listed; more are only counted.
 _LISTED_MAX = 20
@@ -63,26 +66,42 @@ class Verdict(msgspec.Struct, kw_only=True):
             self.more_faults += 1
 
 
-def apply_record(subsystem: Subsystem, source: Rows, record: Record, rows: MemoryRows) -> None:
-    """Apply one record's events to `rows`. Raises JournalBroken, EvolveFailed."""
+def _apply_events(subsystem: Subsystem, events: Iterable[Message], rows: MemoryRows) -> None:
+    """Apply one record's events to `rows`. Raises EvolveFailed."""
     overlay = Overlay(rows)
-    for row in record.events:
-        event = journal.event_of(source, row, record.index)
+    for event in events:
         if event.spec.owner == "overseer":
             continue
         try:
             subsystem.evolve(Tables(overlay), event)
         except Exception as error:
-            raise EvolveFailed(subsystem.declaration.name, row.key, error) from error
+            raise EvolveFailed(subsystem.declaration.name, event.spec.key, error) from error
     rows.apply(overlay)
 
 
+@contextmanager
+def base_of(store: HistoryReader) -> Generator[StoreReader | None, None, None]:
+    """The oldest checkpoint, where the journal no longer begins at its first record."""
+    names = store.checkpoints()
+    base = store.open_checkpoint(names[0]) if names and journal.first_index(store) > 1 else None
+    try:
+        yield base
+    finally:
+        if base is not None:
+            base.close()
+
+
 async def rebuild(
-    subsystem: Subsystem, rows: Rows, base: Rows | None, *, until: int | None = None, each: Callable[[Record], None] | None = None
+    subsystem: Subsystem,
+    rows: Rows,
+    base: Rows | None,
+    *,
+    until: int | None = None,
+    each: Callable[[Record, list[Message]], None] | None = None,
 ) -> MemoryRows:
     """The tables as of journal index `until` (default: the last), from the checkpoint `base` (default: from nothing).
 
-    `each` sees every record. Raises JournalBroken, EvolveFailed.
+    `each` sees every record with its events. Raises JournalBroken, EvolveFailed.
     """
     names = [table.name for table in subsystem.declaration.tables]
     built = MemoryRows(names)
@@ -97,9 +116,10 @@ async def rebuild(
     for record, _ in journal.records(rows, after=after, until=until, previous=previous):
         if record.index % _SLICE_RECORDS == 0:
             await anyio.lowlevel.checkpoint()
-        apply_record(subsystem, rows, record, built)
+        events = [journal.event_of(rows, row, record.index) for row in record.events]
+        _apply_events(subsystem, events, built)
         if each is not None:
-            each(record)
+            each(record, events)
     return built
 
 
@@ -118,10 +138,9 @@ async def verify(subsystem: Subsystem, node: str, rows: Rows, base: Rows | None,
         verdict.fault("the store holds no head: nothing was ever committed")
         return verdict
 
-    def each(record: Record) -> None:
+    def each(record: Record, events: list[Message]) -> None:
         verdict.records += 1
         verdict.to_index = record.index
-        events = [journal.event_of(rows, row, record.index) for row in record.events]
         books.add(record, events)
         _check_told(subsystem, node, rows, record, events, verdict)
 
@@ -150,7 +169,7 @@ async def verify(subsystem: Subsystem, node: str, rows: Rows, base: Rows | None,
 def _check_published(rows: Rows, head: Head, books: Books, verdict: Verdict) -> None:
     """The published marks must name messages of ours, and nothing may wait to be published that no record tells."""
     for stream, mark in head.published.items():
-        table = OUTBOX_NODE if stream == "node" else OUTBOX_NET
+        table = outbox_of(stream)
         # Of a restored store: everything before its incarnation.
         before_us = mark.place == LAST_PLACE and mark.index + 1 in books.beginnings
         known = mark.index <= verdict.from_index or before_us

@@ -10,8 +10,8 @@ from messages.message import Message
 from messages.votes_db_journal import GossipHeld
 from overseer.runner.schema import Record
 from overseer.simulation.byzantine import EVIL_NODE, MALLORY
-from overseer.simulation.checks_course import Archive, Watcher
-from overseer.simulation.scenario import Answer
+from overseer.simulation.checks_course import Archive
+from overseer.simulation.scenario import Answer, Watcher
 
 __all__ = ["MischiefChecker"]
 
@@ -53,7 +53,7 @@ class MischiefChecker(Watcher):
     def set_back(self, node: str, subsystem: str, index: int) -> None:
         key = (node, subsystem)
         self._set_back.add(key)
-        # What it remembers now is another course's: from here on anew.
+        # Its journal may not know them any more: from here on anew.
         self._handled.pop(key, None)
 
     def answered(self, answer: Answer) -> None:

@@ -34,7 +34,7 @@ from messages.chain_events import (
 from messages.governance import resume_payload
 from messages.message import Message
 from messages.transaction import transaction_id
-from overseer.simulation.checks_course import Input, shown
+from overseer.simulation.checks_course import Input, must, shown
 from overseer.simulation.scenario import AtRest, Violation
 
 __all__ = ["ChainModel"]
@@ -138,9 +138,9 @@ class ChainModel:
             self._at_work = timer.at_ms is not None
         if not self._at_work:
             due = self.best
-            self._must(self.recorded_best == due, f"the best block is {self.recorded_best.hex()[:8]}, the rules say {due.hex()[:8]}")
+            must(NAME, self.recorded_best == due, f"the best block is {self.recorded_best.hex()[:8]}, the rules say {due.hex()[:8]}")
         else:
-            self._must(self._viable(self.recorded_best), f"{self.recorded_best.hex()[:8]} is the best block, though it may not be built on")
+            must(NAME, self._viable(self.recorded_best), f"{self.recorded_best.hex()[:8]} is the best block, though it may not be built on")
 
     def _viable(self, block: bytes) -> bool:
         stopped = {reverted for reverted, _ in self.reverted}
@@ -152,24 +152,20 @@ class ChainModel:
             case BlockRecorded():
                 block = event.block
                 self.waiting.pop(block.hash, None)
-                self._must(self.knows(block.parent), f"block {block.hash.hex()[:8]} joined the tree without its parent")
-                self._must(not self.knows(block.hash), f"block {block.hash.hex()[:8]} joined the tree twice")
-                self._must(block.number == self.number(block.parent) + 1, f"block {block.hash.hex()[:8]} has a wrong number")
+                must(NAME, self.knows(block.parent), f"block {block.hash.hex()[:8]} joined the tree without its parent")
+                must(NAME, not self.knows(block.hash), f"block {block.hash.hex()[:8]} joined the tree twice")
+                must(NAME, block.number == self.number(block.parent) + 1, f"block {block.hash.hex()[:8]} has a wrong number")
                 self.blocks[block.hash] = block
-                self._must((event.convicted_by is not None) == self.is_blacklisted(block.hash), f"{block.hash.hex()[:8]}: blacklisted?")
+                must(NAME, (event.convicted_by is not None) == self.is_blacklisted(block.hash), f"{block.hash.hex()[:8]}: blacklisted?")
             case OrphanHeld():
-                self._must(not self.knows(event.block.parent), "a block waits for a parent that is there")
+                must(NAME, not self.knows(event.block.parent), "a block waits for a parent that is there")
                 self.waiting[event.block.hash] = event.block
             case OrphanDropped():
                 full = event.reason == "pool_full" and len(self.waiting) >= self.orphans_max
-                self._must(full or event.reason == "contradicts_parent", f"an orphan was given up: {event.reason}")
+                must(NAME, full or event.reason == "contradicts_parent", f"an orphan was given up: {event.reason}")
                 self.waiting.pop(event.hash, None)
             case _:
                 pass
-
-    def _must(self, holds: bool, what: str) -> None:
-        if not holds:
-            raise Violation(NAME, what)
 
     def _expected(self, given: Input) -> str | None:
         """The outcome that the rules give the input; None where they leave it open."""
@@ -207,12 +203,12 @@ class ChainModel:
             other = self.waiting.get(block.hash)
             if other is not None and (other.parent, other.number) != (block.parent, block.number):
                 return "bad_block"
-            self._must(held or block.hash in self.waiting, "a block without its parent was neither held nor refused")
+            must(NAME, held or block.hash in self.waiting, "a block without its parent was neither held nor refused")
             return "accepted"
         parent_session = 0 if block.parent == self.genesis else self.blocks[block.parent].session
         good = block.number == self.number(block.parent) + 1 and block.session >= parent_session
-        self._must(
-            here == good, f"block {block.hash.hex()[:8]} is {'good' if good else 'bad'} and {'is' if here else 'is not'} in the tree"
+        must(
+            NAME, here == good, f"block {block.hash.hex()[:8]} is {'good' if good else 'bad'} and {'is' if here else 'is not'} in the tree"
         )
         return "accepted" if good else "bad_block"
 
@@ -225,12 +221,12 @@ class ChainModel:
         elif block in self.line(self.finalized):
             code = "accepted"
         elif self.finalized in self.line(block):
-            self._must(moved == [block], "finality did not move")
+            must(NAME, moved == [block], "finality did not move")
             self.finalized = block
             return "accepted"
         else:
             code = "conflicting_finality"
-        self._must(not moved, "finality moved")
+        must(NAME, not moved, "finality moved")
         return code
 
     def _convict(self, message: Blacklist, given: Input) -> str:
@@ -241,7 +237,7 @@ class ChainModel:
         cause = (message.cause.session, message.cause.candidate)
         fresh = {root for root in message.roots if cause not in self.convicted.get(root, ())}
         recorded = {c.hash for event in given.events if isinstance(event, BlacklistRecorded) for c in event.convictions}
-        self._must(recorded == fresh, f"convicted were {shown(sorted(recorded))}, asked was for {shown(sorted(fresh))}")
+        must(NAME, recorded == fresh, f"convicted were {shown(sorted(recorded))}, asked was for {shown(sorted(fresh))}")
         for root in fresh:
             self.convicted.setdefault(root, set()).add(cause)
             self.reverted.discard((root, cause))
@@ -260,12 +256,12 @@ class ChainModel:
 
     def _told(self, given: Input, kind: type[BlocksReverted | RevertLifted], blocks: set[bytes]) -> None:
         told = {block for event in given.events if isinstance(event, kind) for block in event.blocks}
-        self._must(told == blocks, f"{kind.__name__} names {shown(sorted(told))}, the rules say {shown(sorted(blocks))}")
+        must(NAME, told == blocks, f"{kind.__name__} names {shown(sorted(told))}, the rules say {shown(sorted(blocks))}")
 
     def _submit(self, message: SubmitTransaction, given: Input) -> str:
         fresh = {transaction_id(t): t for t in message.transactions if transaction_id(t) not in self.submitted}
         taken = [transaction_id(t) for e in given.events if isinstance(e, TransactionsSubmitted) for t in (*e.pooled, *e.executed)]
-        self._must(sorted(taken) == sorted(fresh), f"{len(taken)} transactions taken, {len(fresh)} are new")
+        must(NAME, sorted(taken) == sorted(fresh), f"{len(taken)} transactions taken, {len(fresh)} are new")
         self.submitted.update(fresh)
         return "accepted"
 
@@ -280,8 +276,8 @@ class ChainModel:
             and (message.mode is ResumeMode.ABANDON or named.issuperset(self.bad_final))
         )
         left = [event for event in given.events if isinstance(event, GovernanceExited)]
-        self._must(
-            bool(left) == right, f"governance mode {'was' if left else 'was not'} left; the resume is {'right' if right else 'wrong'}"
+        must(
+            NAME, bool(left) == right, f"governance mode {'was' if left else 'was not'} left; the resume is {'right' if right else 'wrong'}"
         )
         if not right:
             return "resume_refused"
@@ -309,7 +305,7 @@ class ChainModel:
         bad = self.bad_final
         lowest = self.number(bad[0]) - 1 if bad else None
         if lowest is None:
-            self._must(not told, "governance mode was entered, but no convicted block is final")
+            must(NAME, not told, "governance mode was entered, but no convicted block is final")
             return
         if self.frozen_at is None:
             self.entries += 1
@@ -317,7 +313,7 @@ class ChainModel:
         else:
             due = [(self.entries, lowest)] if lowest < self.frozen_at else []
         found = [(entry.entry, entry.frozen_at) for entry in told]
-        self._must(found == due, f"governance mode: (entry, frozen at) told {found}, the rules say {due}")
+        must(NAME, found == due, f"governance mode: (entry, frozen at) told {found}, the rules say {due}")
         self.frozen_at = lowest if self.frozen_at is None else min(self.frozen_at, lowest)
 
     def at_rest(self, rest: AtRest, node: str) -> None:

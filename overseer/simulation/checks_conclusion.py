@@ -4,9 +4,6 @@ Written from docs/disputes.md: a verdict against a candidate convicts every bloc
 for it convicts nothing and lifts what was reverted early.
 """
 
-from collections.abc import Sequence
-from typing import TypeVar
-
 from messages.chain_api import BlockImported
 from messages.dispute_conclusion import (
     BlacklistRequested,
@@ -27,15 +24,14 @@ from messages.message import Message
 from messages.signals import SessionChange
 from messages.votes_db import DisputeStatus
 from overseer.simulation.checks_chain_rest import ChainAtRest
-from overseer.simulation.checks_course import CourseChecker, Input, Watcher, differ, shown
+from overseer.simulation.checks_course import CourseChecker, Input, ask, differ, must, shown
 from overseer.simulation.checks_votes_rest import VotesAtRest
-from overseer.simulation.scenario import AtRest, Violation
+from overseer.simulation.scenario import AtRest, Violation, Watcher
 
 __all__ = ["CascadeChecker", "ConclusionModel"]
 
 NAME = "conclusion"
 Key = tuple[int, bytes]
-M = TypeVar("M", bound=Message)
 
 
 class Process:
@@ -103,47 +99,45 @@ class ConclusionModel:
         for (_, candidate), process in self.processes.items():
             if process.acts_early:
                 missed = self.including.get(candidate, set()) - process.reverted
-                self._must(not missed, f"challenged, but nobody stops building on {shown(sorted(missed))}")
+                must(NAME, not missed, f"challenged, but nobody stops building on {shown(sorted(missed))}")
 
     def _followed(self, event: Message) -> None:
         """Nothing is done without its reason, and nothing twice."""
         match event:
             case RevertAsked():
                 process = self.process(event.session, event.candidate)
-                self._must(process.acts_early, "blocks are reverted early for a dispute that is not challenged, or is decided")
+                must(NAME, process.acts_early, "blocks are reverted early for a dispute that is not challenged, or is decided")
                 self._once(process.reverted, event.blocks, event.candidate, "reverted")
             case BlacklistRequested():
                 process = self.process(event.session, event.candidate)
-                self._must(process.verdict is False, "blacklist is asked for a candidate that was not found invalid")
+                must(NAME, process.verdict is False, "blacklist is asked for a candidate that was not found invalid")
                 self._once(process.roots, event.roots, event.candidate, "blacklisted")
             case DescendantsSeen() if not event.known:
                 self.process(event.session, event.candidate).unknown.add(event.block)
             case ConclusionConcluded():
                 process = self.process(event.session, event.candidate)
-                self._must(event.valid not in process.concluded, "a conclusion is told twice")
-                self._must(process.verdict is event.valid, "a conclusion is told that is not the verdict")
+                must(NAME, event.valid not in process.concluded, "a conclusion is told twice")
+                must(NAME, process.verdict is event.valid, "a conclusion is told that is not the verdict")
                 process.concluded.add(event.valid)
             case _:
                 pass
 
     def _once(self, done: set[bytes], blocks: list[bytes], candidate: bytes, what: str) -> None:
-        self._must(len(set(blocks)) == len(blocks) and not done & set(blocks), f"{what} twice: {shown(blocks)}")
-        self._must(set(blocks) <= self.including.get(candidate, set()), f"{what} blocks that did not include the candidate")
+        must(NAME, len(set(blocks)) == len(blocks) and not done & set(blocks), f"{what} twice: {shown(blocks)}")
+        must(NAME, set(blocks) <= self.including.get(candidate, set()), f"{what} blocks that did not include the candidate")
         done |= set(blocks)
-
-    def _must(self, holds: bool, what: str) -> None:
-        if not holds:
-            raise Violation(NAME, what)
 
     def at_rest(self, rest: AtRest, node: str) -> None:
         for (session, candidate), process in sorted(self.processes.items()):
             where = f"{node}: the process over {candidate.hex()[:8]} in session {session}"
-            answer = _ask(rest, node, GetConclusion(session=session, candidate=candidate), Conclusion)
+            answer = ask(NAME, rest, node, GetConclusion(session=session, candidate=candidate), Conclusion)
             including = self.including.get(candidate, set()) - process.unknown
-            self._must(
-                answer.state is _state(process, bool(including)), f"{where} is {answer.state.value}, not {_state(process, bool(including))}"
+            must(
+                NAME,
+                answer.state is _state(process, bool(including)),
+                f"{where} is {answer.state.value}, not {_state(process, bool(including))}",
             )
-            self._must(answer.contradicting == process.contradicting, f"{where} names another contradicting voter")
+            must(NAME, answer.contradicting == process.contradicting, f"{where} names another contradicting voter")
             remembered = {block for block in including | process.unknown if self.sessions[block] > self.newest - self.inclusion_sessions}
             due = remembered | process.reverted | process.roots
             differ(NAME, f"{where}, including blocks", list(due), answer.including_blocks)
@@ -151,8 +145,8 @@ class ConclusionModel:
             differ(NAME, f"{where}, reverted", early, answer.reverted)
             if process.verdict is False:
                 differ(NAME, f"{where}, roots", list(including), list(process.roots))
-                self._must(not including or False in process.concluded, f"{where} was never concluded")
-        listed = _ask(rest, node, ListConclusions(open_only=False), Conclusions)
+                must(NAME, not including or False in process.concluded, f"{where} was never concluded")
+        listed = ask(NAME, rest, node, ListConclusions(open_only=False), Conclusions)
         differ(NAME, f"{node}: processes", list(self.processes), [(c.session, c.candidate) for c in listed.conclusions])
 
 
@@ -180,39 +174,16 @@ class CascadeChecker(Watcher):
         self._chain = chain
         # Nodes a subsystem of which forgot a part of its course: others may know more of it than it does.
         self._forgetful: set[str] = set()
-        # Nodes where what was forgotten cannot be learned anew, as the stream does not hold it any more either.
-        self._crippled: set[str] = set()
-        self._trimmed: dict[str, int] = {}
-        self._losing: set[str] = set()
-
-    def acknowledged(self, node: str, subsystem: str, line: str, sequence: int) -> None: ...
-
-    def trimmed(self, node: str, sequences: Sequence[int]) -> None:
-        self._trimmed[node] = max(self._trimmed.get(node, 0), *sequences)
-
-    def lost(self, node: str, last_sequence: int, *, replaced: bool) -> None:
-        self._losing.add(node)
-        self._look()
 
     def set_back(self, node: str, subsystem: str, index: int) -> None:
         self._forgetful.add(node)
-        kept = [
-            i.record.cause.sequence for c in (self._votes, self._chain, self._conclusions) for i in c.inputs(node) if c.watches(subsystem)
-        ]
-        if self._trimmed.get(node, 0) > max(kept, default=0) or self._trimmed.get("net", 0):
-            self._crippled.add(node)
-        self._look()
-
-    def _look(self) -> None:
-        """A store and a stream that lose at once lose for good."""
-        self._crippled |= self._forgetful if "net" in self._losing else self._forgetful & self._losing
 
     def at_rest(self, rest: AtRest) -> None:
         self.expect(not rest.outstanding, f"still outstanding when all faults had ceased: {'; '.join(rest.outstanding)}")
         for node in rest.network.nodes:
             chain, conclusions = self._chain.models.get(node), self._conclusions.models.get(node)
             votes = self._votes.models.get(node)
-            if chain is None or conclusions is None or votes is None or node in self._crippled:
+            if chain is None or conclusions is None or votes is None:
                 continue
             self._verdicts(node, votes, conclusions)
             self._convictions(node, chain, conclusions)
@@ -240,10 +211,3 @@ class CascadeChecker(Watcher):
         early = {key for key, process in conclusions.processes.items() if process.acts_early}
         stopped = {(b, key) for key in early for b, block in chain.blocks.items() if key[1] in block.included}
         differ(self.name, f"{node}: early reverts", list(stopped), list(chain.reverted))
-
-
-def _ask(rest: AtRest, node: str, query: Message, kind: type[M]) -> M:
-    answer = rest.ask(node, query)
-    if not isinstance(answer, kind):
-        raise Violation(NAME, f"{node}: {query.spec.key} was answered with {answer}")
-    return answer

@@ -9,42 +9,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar, cast
 
 import msgspec
-from blake3 import blake3
 
-from messages.codec import decode, encode_value
+from messages.codec import decode
 from messages.message import Kind, Message
 from messages.subjects import CONTENT_JSON, HEADER_COMMAND_ID, HEADER_CONTENT_TYPE, HEADER_ID, parse
 from messages.text import from_json
 from overseer.ports.bus import StoredMessage
 from overseer.runner.intake import identity
 from overseer.runner.schema import Record
-from overseer.simulation.scenario import Answer, AtRest, Submission, Violation
+from overseer.simulation.scenario import AtRest, Violation, Watcher
 
-__all__ = ["Archive", "CourseChecker", "Input", "Model", "Watcher", "differ", "shown", "timer_of"]
+__all__ = ["Archive", "CourseChecker", "Input", "Model", "ask", "differ", "must", "shown", "timer_of"]
 
-
-class Watcher:
-    """A checker that looks at nothing; others say what they look at."""
-
-    name = "watcher"
-
-    def submitted(self, submission: Submission) -> None: ...
-
-    def answered(self, answer: Answer) -> None: ...
-
-    def stored(self, node: str, message: StoredMessage) -> None: ...
-
-    def lost(self, node: str, last_sequence: int, *, replaced: bool) -> None: ...
-
-    def recorded(self, node: str, subsystem: str, record: Record, events: Sequence[Message]) -> None: ...
-
-    def set_back(self, node: str, subsystem: str, index: int) -> None: ...
-
-    def at_rest(self, rest: AtRest) -> None: ...
-
-    def expect(self, holds: bool, what: str) -> None:
-        if not holds:
-            raise Violation(self.name, what)
+Reply = TypeVar("Reply", bound=Message)
 
 
 class Archive(Watcher):
@@ -132,9 +109,6 @@ class CourseChecker(Watcher, Generic[M]):
         self._make = make
         self._inputs: dict[str, list[Input]] = {}
         self._models: dict[str, M] = {}
-        # All that was ever recorded, courses that were given up included; nodes that have recorded nothing since a fault.
-        self._ever: dict[str, list[Input]] = {}
-        self._doubtful: set[str] = set()
         # By node: the timers that are set; what its journal has named as a cause, by identity and by id. By stream: its messages.
         self._timers: dict[str, dict[str, int]] = {}
         self._handled_causes: dict[str, set[bytes | str]] = {}
@@ -145,17 +119,12 @@ class CourseChecker(Watcher, Generic[M]):
         """By node, those that have recorded anything."""
         return self._models
 
-    def watches(self, subsystem: str) -> bool:
-        return subsystem == self._subsystem
-
     def inputs(self, node: str) -> Sequence[Input]:
         return self._inputs.get(node, ())
 
     def recorded(self, node: str, subsystem: str, record: Record, events: Sequence[Message]) -> None:
         if subsystem != self._subsystem:
             return
-        if node in self._doubtful:
-            self._find_course(node, record)
         inputs = self._inputs.setdefault(node, [])
         self.expect(not inputs or record.index == inputs[-1].record.index + 1, f"{node}: record {record.index} follows on {len(inputs)}")
         self.expect(
@@ -165,7 +134,6 @@ class CourseChecker(Watcher, Generic[M]):
         given = Input(record, self._handled(record), events)
         self._timed(node, given)
         inputs.append(given)
-        self._ever.setdefault(node, []).append(given)
         model = self._models.get(node)
         if model is None:
             model = self._models[node] = self._make()
@@ -184,8 +152,6 @@ class CourseChecker(Watcher, Generic[M]):
     def stored(self, node: str, message: StoredMessage) -> None:
         self._streams.setdefault(node, {})[message.sequence] = message
 
-    def trimmed(self, node: str, sequences: Sequence[int]) -> None: ...
-
     def acknowledged(self, node: str, subsystem: str, line: str, sequence: int) -> None:
         """What is acknowledged is in the journal, or was before under its id."""
         message = self._streams.get(node if line == "node" else line, {}).get(sequence)
@@ -199,7 +165,6 @@ class CourseChecker(Watcher, Generic[M]):
     def set_back(self, node: str, subsystem: str, index: int) -> None:
         if subsystem != self._subsystem or node not in self._inputs:
             return
-        self._doubtful.add(node)
         self._adopt(node, [given for given in self._inputs[node] if given.record.index <= index])
 
     def _adopt(self, node: str, inputs: list[Input]) -> None:
@@ -211,17 +176,6 @@ class CourseChecker(Watcher, Generic[M]):
         model = self._models[node] = self._make()
         for given in inputs:
             model.take(given)
-
-    def _find_course(self, node: str, record: Record) -> None:
-        """The first record after a fault tells by its chain which course goes on: a copy may be of one that was given up."""
-        known = {_hash(given.record): given for given in self._ever[node]}
-        self._doubtful.discard(node)
-        course: list[Input] = []
-        at = record.previous
-        while at in known:
-            course.append(known[at])
-            at = known[at].record.previous
-        self._adopt(node, course[::-1])
 
     def at_rest(self, rest: AtRest) -> None:
         for node, model in sorted(self._models.items()):
@@ -251,15 +205,25 @@ class CourseChecker(Watcher, Generic[M]):
         self.expect(not late, f"{node} {self._subsystem}: the timers {late} were due and never fired")
 
 
-def _hash(record: Record) -> bytes:
-    return blake3(encode_value(record)).digest()
-
-
 def timer_of(given: Input) -> str:
     """The name of the timer that fired, or ""."""
     owner, _, rest = given.record.input.partition(".")
     kind, _, name = rest.partition(".")
     return name if owner and kind == Kind.TIMER.value and given.record.result.status == "timer" else ""
+
+
+def ask(name: str, rest: AtRest, node: str, query: Message, kind: type[Reply]) -> Reply:
+    """The reply of that kind; anything else is a violation."""
+    answer = rest.ask(node, query)
+    if not isinstance(answer, kind):
+        raise Violation(name, f"{node}: {query.spec.key} was answered with {answer}")
+    return answer
+
+
+def must(name: str, holds: bool, what: str) -> None:
+    """Raise Violation unless it holds."""
+    if not holds:
+        raise Violation(name, what)
 
 
 def differ(name: str, what: str, expected: Sequence[object], found: Sequence[object]) -> None:

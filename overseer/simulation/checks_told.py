@@ -13,10 +13,10 @@ from messages.subjects import HEADER_ID, MessageId, SubjectError, parse
 from messages.votes_db import Dispute, DisputeStatusChanged, DoubleVoteSeen, SessionsPruned
 from overseer.ports.bus import StoredMessage
 from overseer.simulation.checks_chain_rest import ChainAtRest, Heard
-from overseer.simulation.checks_course import Archive, CourseChecker, Input, Watcher, differ
+from overseer.simulation.checks_course import Archive, CourseChecker, Input, differ
 from overseer.simulation.checks_votes_events import Outcome, observed
 from overseer.simulation.checks_votes_rest import VotesAtRest
-from overseer.simulation.scenario import AtRest
+from overseer.simulation.scenario import AtRest, Watcher
 
 __all__ = ["ToldChecker"]
 

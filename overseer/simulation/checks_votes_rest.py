@@ -1,11 +1,9 @@
 """The votes database at rest: its answers and its rows must be what the model came to."""
 
 from collections.abc import Iterator
-from typing import TypeVar
 
 import msgspec
 
-from messages.message import Message
 from messages.polkadot import VoteKind
 from messages.votes_db import (
     CandidateHashes,
@@ -19,14 +17,13 @@ from messages.votes_db import (
     RecentDisputes,
     VotesSnapshot,
 )
-from overseer.simulation.checks_course import differ
+from overseer.simulation.checks_course import ask, differ
 from overseer.simulation.checks_votes import Slot, Tally, VotesModel, payload, verifies
 from overseer.simulation.scenario import AtRest, Violation
 
 __all__ = ["VotesAtRest"]
 
 NAME = "votes"
-M = TypeVar("M", bound=Message)
 _SUBSYSTEM = "votes_db"
 # Tables whose keys begin with a session, which nothing may be left of once it has left the window.
 _BY_SESSION = ("votes", "voted", "disputed", "disputes", "candidates", "spam", "known", "held", "sessions")
@@ -74,7 +71,7 @@ class VotesAtRest(VotesModel):
                 if any(v.key == key and (i in t.pro or i in t.cons) for i, v in enumerate(self.sessions[s]))
             }
             differ(NAME, f"{node}: voted by the key {key.hex()[:8]}", list(anywhere), _by_key(rest, node, key))
-        answer = _ask(rest, node, RecentDisputes(), DisputeSummaries)
+        answer = ask(NAME, rest, node, RecentDisputes(), DisputeSummaries)
         found = [(d.session, d.candidate, d.status, d.valid_votes, d.invalid_votes, d.concluded_at_ms) for d in answer.disputes]
         due = [
             (s, c, t.state(), len(t.pro), len(t.cons), t.concluded_at_ms)
@@ -102,17 +99,10 @@ class VotesAtRest(VotesModel):
         differ(NAME, f"{node}: held disputes", list(self.held), held)
 
 
-def _ask(rest: AtRest, node: str, query: Message, kind: type[M]) -> M:
-    answer = rest.ask(node, query)
-    if not isinstance(answer, kind):
-        raise Violation(NAME, f"{node}: {query.spec.key} was answered with {answer}")
-    return answer
-
-
 def _pages(rest: AtRest, node: str, session: int, candidate: bytes) -> Iterator[VotesSnapshot]:
     after: int | None = None
     while True:
-        page = _ask(rest, node, QueryVotes(session=session, candidate=candidate, after=after), VotesSnapshot)
+        page = ask(NAME, rest, node, QueryVotes(session=session, candidate=candidate, after=after), VotesSnapshot)
         yield page
         if page.next is None:
             return
@@ -122,7 +112,7 @@ def _pages(rest: AtRest, node: str, session: int, candidate: bytes) -> Iterator[
 def _hashes(rest: AtRest, node: str, query: QueryBySession | QueryByValidatorAndSessionIndex) -> list[bytes]:
     found: list[bytes] = []
     while True:
-        page = _ask(rest, node, query, CandidateHashes)
+        page = ask(NAME, rest, node, query, CandidateHashes)
         found += page.hashes
         if page.next is None:
             return found
@@ -137,7 +127,7 @@ def _by_key(rest: AtRest, node: str, key: bytes) -> list[bytes]:
     found: list[bytes] = []
     after: bytes | None = None
     while True:
-        page = _ask(rest, node, QueryByValidatorId(validator_id=key, after=after), Candidates)
+        page = ask(NAME, rest, node, QueryByValidatorId(validator_id=key, after=after), Candidates)
         found += [c.candidate for c in page.candidates]
         if page.next is None:
             return found

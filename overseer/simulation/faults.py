@@ -245,7 +245,7 @@ class Faults:
         return True
 
     def stream_full(self, fault: Fault) -> bool:
-        """The stream takes only `amount` messages more, for a while or until it is trimmed."""
+        """The stream takes only `amount` messages more, for a while."""
         node = self._network.bus(fault.node)
         if node is None:
             return False
@@ -343,19 +343,18 @@ class Faults:
     def store_deleted(self, fault: Fault) -> bool:
         """A process is killed and its store deleted."""
         process = self._process(fault)
-        return process is not None and self._give_disk(process, None)
+        return process is not None and self._set_back(process, lambda: process.put_disk(None))
 
     def store_restored(self, fault: Fault) -> bool:
         """A process is killed, and its store replaced by a copy of `amount` milliseconds before."""
         process, backup = self._process(fault), self._backups.get(fault)
-        return process is not None and backup is not None and self._give_disk(process, backup)
+        return process is not None and backup is not None and self._set_back(process, lambda: process.put_disk(backup))
 
     def commits_lost(self, fault: Fault) -> bool:
         """A disk that lied about syncing: the last `amount` commits are gone with the power."""
         process = self._process(fault)
         if process is None:
             return False
-        process.kill()
         return self._set_back(process, lambda: process.disk.crash(lose_commits=min(fault.amount, process.disk.history)))
 
     def _back_up(self, fault: Fault) -> None:
@@ -363,16 +362,12 @@ class Faults:
         if process is not None:
             self._backups[fault] = process.disk.backup()
 
-    def _give_disk(self, process: Process, disk: MemoryDisk | None) -> bool:
-        process.kill()
-        return self._set_back(process, lambda: process.put_disk(disk))
-
     def _set_back(self, process: Process, change: Callable[[], None]) -> bool:
+        """Kill it and change what its disk holds."""
+        process.kill()
         change()
         head = journal.read_head(process.disk.rows) if process.disk.rows.tables() else None
         self._network.watch.set_back(process.node, process.name, head.index if head is not None else 0)
-        # A copy of before holds a journal that went another way: set back is only what there is now.
-        self._backups = {of: disk for of, disk in self._backups.items() if (of.node, of.target) != (process.node, process.name)}
         return True
 
     # ------------------------------------------------------------------------------------------------ aims

@@ -7,7 +7,7 @@ from random import Random
 from messages.message import Message
 from messages.subjects import net_stream, node_stream
 from overseer.checks import InlineVerifier, Verifier
-from overseer.graph import filters, net_filters
+from overseer.graph import networked
 from overseer.limits import Limits
 from overseer.memory.bus import MemoryBroker, MemoryStream
 from overseer.memory.entropy import SeededEntropy
@@ -21,7 +21,7 @@ from overseer.simulation.process import Process
 from overseer.simulation.scenario import Network
 from overseer.simulation.trace import Trace
 from overseer.simulation.watch import Watch
-from overseer.subsystem import Context, Declaration, Subsystem
+from overseer.subsystem import Context, Subsystem
 from overseer.tables import View
 
 __all__ = ["NET", "Node", "Rest", "SimulatedNetwork", "draw_limits"]
@@ -96,7 +96,7 @@ class SimulatedNetwork:
         self.entropy = SeededEntropy(network.seed)
         self.nodes = {name: self._node(name, node_stream(name), f"overseer.{name}.>", random) for name in network.nodes}
         declarations = [make().declaration for make in subsystems.values()]
-        self.net = self._node(NET, net_stream(), "overseer.net.>", random) if any(map(_networked, declarations)) else None
+        self.net = self._node(NET, net_stream(), "overseer.net.>", random) if any(map(networked, declarations)) else None
         self._stack = AsyncExitStack()
         for node in self.nodes.values():
             brokers = {"node": node.broker, **({NET: self.net.broker} if self.net is not None else {})}
@@ -114,10 +114,9 @@ class SimulatedNetwork:
         return Node(name, clock, made, broker)
 
     def _provide(self, node: Node, process: Process) -> None:
-        declaration = process.declaration
-        node.broker.add_consumer(node.stream.name, process.durable(node.stream), filters(declaration, node.name))
+        node.broker.add_consumer(node.stream.name, process.durable(node.stream), process.patterns["node"])
         if self.net is not None and process.networked:
-            self.net.broker.add_consumer(self.net.stream.name, process.durable(self.net.stream), net_filters(declaration))
+            self.net.broker.add_consumer(self.net.stream.name, process.durable(self.net.stream), process.patterns[NET])
 
     async def __aenter__(self) -> "SimulatedNetwork":
         for node in self.buses:
@@ -211,7 +210,3 @@ class Rest:
             verify=self._simulated.verifier.inline,
         )
         return process.make().answer(View(store), query, context)
-
-
-def _networked(declaration: Declaration) -> bool:
-    return any(message.spec.kind.value == "net" for message in (*declaration.consumes, *declaration.sends))

@@ -127,7 +127,7 @@ _WEIGHTS: dict[FaultKind, int] = {
     FaultKind.CLOCK_JUMP: 3,
 }
 _NETWORK_ONLY = frozenset({FaultKind.CUT_FROM_NETWORK})
-# A full stream is trimmed to make room.
+# What takes messages out of a stream, or keeps them out, on purpose: left out beside what takes something for good.
 _TRIMMING = frozenset({FaultKind.TRIMMED, FaultKind.STREAM_FULL})
 _OF_PROCESSES = frozenset(
     {
@@ -158,13 +158,13 @@ _LOSING_SHARE = 0.25
 _NODES = (1,) * 12 + (2, 2, 3, 4)
 
 
-def draw_network(seed: int, *, most: int = 5) -> int:
+def draw_network(seed: int) -> int:
     """How many nodes the network of this seed has: mostly one, for that is where most can go wrong in a second of computing."""
-    return min(Random(f"{seed} nodes").choice(_NODES), most)
+    return Random(f"{seed} nodes").choice(_NODES)
 
 
 def draw_faults(case: Case, subsystems: Sequence[str], *, networked: bool) -> list[Fault]:
-    """The plan, in order of time: `case.faults` of them, and in some seeds a few that take something for good."""
+    """The plan, in order of time: `case.faults` of them, and in some seeds one that takes something for good."""
     random = Random(f"{case.seed} faults")
     nodes = case.network.nodes
     losing = random.random() < _LOSING_SHARE

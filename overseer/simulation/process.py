@@ -1,6 +1,5 @@
 """One subsystem of one node: a process that is started, killed and started again on the same disk."""
 
-import enum
 from collections import deque
 from collections.abc import Callable
 from random import Random
@@ -8,10 +7,9 @@ from typing import Protocol
 
 import anyio
 
-from messages.message import Kind
 from messages.subjects import net_filter, net_stream, node_stream, own_filter
 from overseer.checks import Verifier
-from overseer.graph import filters, net_filters
+from overseer.graph import filters, net_filters, networked
 from overseer.limits import Limits
 from overseer.memory.bus import LineFaults, MemoryBroker, MemoryExchange, MemoryLine, MemoryStream
 from overseer.memory.entropy import SeededEntropy
@@ -50,11 +48,6 @@ class Surroundings(Protocol):
     entropy: SeededEntropy
 
 
-class _Death(enum.Enum):
-    POWER = "what it had not synced is lost"
-    KILL = "what it had not synced is kept"
-
-
 class _Dying(Silent):
     """An observer that kills its process at a step."""
 
@@ -84,6 +77,7 @@ class Process:
         self.node = node
         self.declaration = make().declaration
         self.name = self.declaration.name
+        self.networked = networked(self.declaration)
         # The subjects it takes, by line.
         self.patterns = {"node": filters(self.declaration, node), "net": net_filters(self.declaration)}
         self.disk = self._new_disk()
@@ -115,10 +109,6 @@ class Process:
         self._watch_disk()
 
     # ------------------------------------------------------------------------------------------------ what it is
-
-    @property
-    def networked(self) -> bool:
-        return any(message.spec.kind is Kind.NETWORK for message in (*self.declaration.consumes, *self.declaration.sends))
 
     @property
     def tables(self) -> list[str]:
@@ -225,7 +215,7 @@ class Process:
         """At once, wherever it is. False when it does not live."""
         if self._vitals.dead:
             return False
-        self.note(f"killed; {(_Death.KILL if keep_unsynced else _Death.POWER).value}")
+        self.note(f"killed; what it had not synced is {'kept' if keep_unsynced else 'lost'}")
         self._die(keep_unsynced)
         self._scope.cancel()
         return True

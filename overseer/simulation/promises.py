@@ -16,8 +16,8 @@ from overseer.graph import filters, net_filters
 from overseer.ports.bus import StoredMessage
 from overseer.ports.envelope import matches
 from overseer.runner.schema import Cause, Record
-from overseer.simulation.promises_replay import Replay
-from overseer.simulation.scenario import Answer, AtRest, Checker, Network, Submission, Violation
+from overseer.simulation.promises_replay import Replay, told_by
+from overseer.simulation.scenario import Answer, AtRest, Checker, Network, Violation, Watcher
 from overseer.subsystem import Subsystem
 
 __all__ = ["promises"]
@@ -37,39 +37,6 @@ def promises(network: Network, subsystems: Mapping[str, Callable[[], Subsystem]]
     ]
 
 
-class _Silent:
-    """Hears everything and minds nothing: the parent of the checkers, which mind something."""
-
-    name = ""
-
-    def submitted(self, submission: Submission) -> None:
-        pass
-
-    def answered(self, answer: Answer) -> None:
-        pass
-
-    def stored(self, node: str, message: StoredMessage) -> None:
-        pass
-
-    def lost(self, node: str, last_sequence: int, *, replaced: bool) -> None:
-        pass
-
-    def recorded(self, node: str, subsystem: str, record: Record, events: Sequence[Message]) -> None:
-        pass
-
-    def set_back(self, node: str, subsystem: str, index: int) -> None:
-        pass
-
-    def acknowledged(self, node: str, subsystem: str, line: str, sequence: int) -> None:
-        pass
-
-    def trimmed(self, node: str, sequences: Sequence[int]) -> None:
-        pass
-
-    def at_rest(self, rest: AtRest) -> None:
-        pass
-
-
 class _Outcome(msgspec.Struct, frozen=True):
     """What somebody was told of a command: the record that says so was durable before."""
 
@@ -86,12 +53,12 @@ class _Entry(msgspec.Struct, frozen=True):
     owner: str
 
 
-class Acknowledged(_Silent):
+class Acknowledged(Watcher):
     """Nothing acknowledged is lost, and nobody is told what is not durable.
 
     Who is told the outcome of a command is told what a durable record says of it, and everybody the same. At rest it is in a
     journal still. A store that was set back may have lost the record; its command is then handled again if the stream still
-    has it, and may end in another way. A command that only the lost part of a stream held may be gone from a store set back.
+    has it, and may end in another way. An answer that was on its way then still says what the lost record said.
     """
 
     name = "acknowledged"
@@ -102,6 +69,8 @@ class Acknowledged(_Silent):
         # What the journals say now, by node and command id.
         self._entries: dict[tuple[str, str], _Entry] = {}
         self._journals: dict[Place, list[tuple[int, str]]] = {}
+        # What they said before they were set back: its answer may be on the way still, one for each.
+        self._taken_back: dict[tuple[str, str], str] = {}
 
     def recorded(self, node: str, subsystem: str, record: Record, events: Sequence[Message]) -> None:
         if record.result.status not in ("accepted", "rejected", "parked") or not record.cause.id:
@@ -122,6 +91,8 @@ class Acknowledged(_Silent):
         key = (answer.submission.node, answer.command_id)
         entry = self._entries.get(key)
         if entry is None or entry.code != answer.code:
+            if self._taken_back.pop(key, None) == answer.code:
+                return
             found = "nothing" if entry is None else f"{entry.code} (record {entry.index})"
             raise Violation(self.name, f"somebody was told {answer.code} of {answer.command_id}, but what is durable says {found}")
         before = self._told.get(key)
@@ -136,7 +107,9 @@ class Acknowledged(_Silent):
                 kept.append((at, command_id))
                 continue
             # Nothing is promised of it any more; what is told of it from now on counts again.
-            self._entries.pop((node, command_id), None)
+            undone = self._entries.pop((node, command_id), None)
+            if undone is not None:
+                self._taken_back[node, command_id] = undone.code
             self._told.pop((node, command_id), None)
         self._journals[node, subsystem] = kept
 
@@ -147,10 +120,11 @@ class Acknowledged(_Silent):
                 raise Violation(self.name, f"{node}: {told.code} was told of {command_id}; at rest no journal says so")
 
 
-class OnceOnly(_Silent):
+class OnceOnly(Watcher):
     """No input has two effects: in one journal no message, command id or place in the stream is taken twice.
 
-    A sequence that a stream lost is given again; then the same place is another message.
+    A sequence that a stream lost is given again; then the same place is another message. What was taken before the loss may be
+    committed only after it: so a place is told by the message there as well. A message taken twice is the same one both times.
     """
 
     name = "once only"
@@ -172,7 +146,7 @@ class OnceOnly(_Silent):
         if not cause.stream:
             return
         stream = "net" if cause.stream == "net" else node
-        whats = [f"{cause.stream} {self._streams.get(stream, 0)} {cause.sequence}"]
+        whats = [f"{cause.stream} {self._streams.get(stream, 0)} {cause.sequence} {cause.identity.hex()}"]
         if cause.id and record.result.status != "parked":
             whats.append(f"{cause.sender if ' ' not in cause.id else ''} {cause.id} {record.input if stream == 'net' else ''}")
         taken = self._taken.setdefault((node, subsystem), {})
@@ -194,7 +168,7 @@ class _Reading(msgspec.Struct):
     unsure: bool = True
 
 
-class InOrder(_Silent):
+class InOrder(Watcher):
     """Every subsystem takes the stream in its order and leaves nothing out: so nothing overtakes a signal its sender had seen.
 
     Between two inputs recorded from a stream there is none for this subsystem that had no effect before. Acknowledged, and
@@ -308,7 +282,7 @@ class _Last(msgspec.Struct):
     marks: list[tuple[int, int, int]] = []
 
 
-class Told(_Silent):
+class Told(Watcher):
     """What is published is durable before, each once and in order, under each incarnation of its sender."""
 
     name = "publishing"
@@ -334,20 +308,12 @@ class Told(_Silent):
             if stream == node:
                 last.marks = [] if replaced else [mark for mark in last.marks if mark[2] <= last_sequence]
 
-    def trimmed(self, node: str, sequences: Sequence[int]) -> None:
-        # A sender's last stays, so order is watched as before; unless a loss takes that one too.
-        gone = frozenset(sequences)
-        for (stream, *_), last in self._senders.items():
-            if stream == node:
-                last.marks = [mark for mark in last.marks if mark[2] not in gone]
-
     def stored(self, node: str, message: StoredMessage) -> None:
-        tokens = message.subject.split(".")
-        of, sender = (tokens[2], tokens[3]) if tokens[1] == "net" else (tokens[1], tokens[2])
-        parts = message.headers.get(HEADER_ID, "").split(" ")
-        if (of, sender) not in self._durable or len(parts) != 4:
+        told = told_by(message)
+        if told is None or told[:2] not in self._durable:
             return
-        incarnation, index, place = parts[1], int(parts[2]), int(parts[3])
+        of, sender, message_id = told
+        incarnation, index, place = message_id.incarnation, message_id.sequence, message_id.index
         durable = self._durable[of, sender]
         if incarnation == durable[0] and index > durable[1]:
             raise Violation(self.name, f"{of} {sender}: record {index} was told of, but {durable[1]} is the last durable one")
@@ -357,7 +323,7 @@ class Told(_Silent):
         last.marks.append((index, place, message.sequence))
 
 
-class Liveness(_Silent):
+class Liveness(Watcher):
     """Once faults have ceased, everything outstanding concludes."""
 
     name = "liveness"

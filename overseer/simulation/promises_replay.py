@@ -9,16 +9,16 @@ from blake3 import blake3
 from messages.codec import decode_value, encode
 from messages.message import Kind, Message
 from messages.overseer import IncarnationStarted, Parked
-from messages.subjects import HEADER_ID, build
+from messages.subjects import HEADER_ID, MessageId, SubjectError, build, parse
 from overseer.memory.rows import MemoryRows
 from overseer.ports.bus import StoredMessage
 from overseer.ports.store import StoreReader
-from overseer.runner.schema import HEAD, JOURNAL, OUTBOX_NET, OUTBOX_NODE, Head, Record
-from overseer.simulation.scenario import Answer, AtRest, Submission, Violation
+from overseer.runner.schema import HEAD, JOURNAL, Head, Record
+from overseer.simulation.scenario import AtRest, Violation, Watcher
 from overseer.subsystem import Subsystem
 from overseer.tables import Overlay, Tables
 
-__all__ = ["Replay"]
+__all__ = ["Replay", "told_by"]
 
 Place = tuple[str, str]
 
@@ -32,11 +32,10 @@ class _Sent(msgspec.Struct, frozen=True):
     body: bytes
 
 
-class Replay:
+class Replay(Watcher):
     """At rest the tables are those that `evolve` makes of all recorded events, and the stream has what `react` makes of them.
 
-    The journal on the disk is what was seen to become durable, chained by hash. After a stream lost messages, those whose
-    sender has dropped them with its journal (behind a checkpoint) may be missing.
+    The journal on the disk is what was seen to become durable, chained by hash.
     """
 
     name = "replay"
@@ -46,13 +45,6 @@ class Replay:
         self._journals: dict[Place, list[tuple[Record, Sequence[Message]]]] = {}
         # By stream, node and sender: by (record, place).
         self._sent: dict[tuple[str, str, str], dict[tuple[int, int], list[_Sent]]] = {}
-        self._lost: set[str] = set()
-
-    def submitted(self, submission: Submission) -> None:
-        pass
-
-    def answered(self, answer: Answer) -> None:
-        pass
 
     def recorded(self, node: str, subsystem: str, record: Record, events: Sequence[Message]) -> None:
         if record.result.code == "handler_failed":
@@ -66,16 +58,14 @@ class Replay:
         del self._journals.setdefault((node, subsystem), [])[index:]
 
     def stored(self, node: str, message: StoredMessage) -> None:
-        tokens = message.subject.split(".")
-        of, sender = (tokens[2], tokens[3]) if tokens[1] == "net" else (tokens[1], tokens[2])
-        parts = message.headers.get(HEADER_ID, "").split(" ")
-        if sender not in self._subsystems or len(parts) != 4:
+        told = told_by(message)
+        if told is None or told[1] not in self._subsystems:
             return
-        sent = _Sent(message.sequence, parts[1], message.subject, message.body)
-        self._sent.setdefault((node, of, sender), {}).setdefault((int(parts[2]), int(parts[3])), []).append(sent)
+        of, sender, message_id = told
+        sent = _Sent(message.sequence, message_id.incarnation, message.subject, message.body)
+        self._sent.setdefault((node, of, sender), {}).setdefault((message_id.sequence, message_id.index), []).append(sent)
 
     def lost(self, node: str, last_sequence: int, *, replaced: bool) -> None:
-        self._lost.add(node)
         for (stream, _, _), messages in self._sent.items():
             if stream == node:
                 for mark in messages:
@@ -88,7 +78,7 @@ class Replay:
                 journal = self._journals.get((node, name), [])
                 self._check_journal(node, name, store, journal)
                 self._check_tables(node, subsystem, store, journal)
-                self._check_told(node, subsystem, store, journal)
+                self._check_told(node, subsystem, journal)
 
     def _check_journal(self, node: str, name: str, store: StoreReader, journal: Sequence[tuple[Record, Sequence[Message]]]) -> None:
         where = f"{node} {name}"
@@ -122,21 +112,25 @@ class Replay:
                 shown = ", ".join(key.hex() for key in keys[:5])
                 raise Violation(self.name, f"{node} {subsystem.declaration.name}: table {name} is not what the journal makes: rows {shown}")
 
-    def _check_told(self, node: str, subsystem: Subsystem, store: StoreReader, journal: Sequence[tuple[Record, Sequence[Message]]]) -> None:
+    def _check_told(self, node: str, subsystem: Subsystem, journal: Sequence[tuple[Record, Sequence[Message]]]) -> None:
         name = subsystem.declaration.name
         for record, events in journal:
             messages = [message for event in events for message in _reactions(subsystem, event)]
             for place, message in enumerate(messages):
-                to_net = message.spec.kind is Kind.NETWORK
-                stream = "net" if to_net else node
+                stream = "net" if message.spec.kind is Kind.NETWORK else node
                 sent = self._sent.get((stream, node, name), {}).get((record.index, place), [])
                 subject, body = build(node, name, message.spec), encode(message)
-                if any((found.subject, found.body) == (subject, body) for found in sent):
-                    continue
-                table = OUTBOX_NET if to_net else OUTBOX_NODE
-                if stream in self._lost and store.get(table.name, table.pack((record.index, place))) is None:
-                    continue
-                raise Violation(self.name, f"{node} {name}: {message.spec.key} of record {record.index} is not in the stream: {sent}")
+                if not any((found.subject, found.body) == (subject, body) for found in sent):
+                    raise Violation(self.name, f"{node} {name}: {message.spec.key} of record {record.index} is not in the stream: {sent}")
+
+
+def told_by(message: StoredMessage) -> tuple[str, str, MessageId] | None:
+    """The node and the sender of a message, and the id it carries; None when it is no message of a subsystem."""
+    try:
+        address = parse(message.subject)
+        return address.node, address.sender, MessageId.parse(message.headers.get(HEADER_ID, ""))
+    except SubjectError:
+        return None
 
 
 def _reactions(subsystem: Subsystem, event: Message) -> Iterable[Message]:

@@ -10,13 +10,12 @@ if TYPE_CHECKING:
 
 __all__ = ["SCENARIOS", "UnknownScenario", "find_scenario"]
 
-# Where each is made: `module:name` of a Scenario, or of one with a machinery of its own.
+# Where each is made: `module:name` of a Scenario, or of one with a machinery of its own. `<name>:<variant>` is in the same module,
+# under the variant's name.
 SCENARIOS: dict[str, str] = {
     "disputes": "overseer.simulation.disputes:scenario",
     "elections": "overseer.simulation.elections.scenario:scenario",
 }
-# Where `<name>:<variant>` is made: a module that has every variant under its name.
-VARIED: dict[str, str] = {"disputes": "overseer.simulation.disputes", "elections": "overseer.simulation.elections.scenario"}
 
 
 class UnknownScenario(Exception):
@@ -32,6 +31,6 @@ def find_scenario(name: str) -> "Scenario | OwnMachinery":
     if not found:
         raise UnknownScenario(name)
     try:
-        return getattr(import_module(VARIED.get(module, module)), attribute)
+        return getattr(import_module(SCENARIOS.get(module, module).partition(":")[0]), attribute)
     except (ImportError, AttributeError):
         raise UnknownScenario(name) from None

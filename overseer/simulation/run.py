@@ -38,6 +38,7 @@ import anyio
 import msgspec
 
 from overseer.checks import InlineVerifier
+from overseer.graph import networked
 from overseer.simulation.clients import Clients
 from overseer.simulation.faults import Faults
 from overseer.simulation.loop import VirtualLoop, run_virtually
@@ -124,12 +125,8 @@ def drawn(case: Case, scenario: Scenario | OwnMachinery) -> Played[Timed, Timed]
 
 def _drawn(case: Case, scenario: Scenario) -> Played[Fault, Submission]:
     subsystems = scenario.subsystems()
-    networked = any(
-        message.spec.kind.value == "net"
-        for make in subsystems.values()
-        for message in (*make().declaration.consumes, *make().declaration.sends)
-    )
-    faults = draw_faults(case, list(subsystems), networked=networked)
+    joined = any(networked(make().declaration) for make in subsystems.values())
+    faults = draw_faults(case, list(subsystems), networked=joined)
     traffic = list(scenario.traffic(case.network, Random(f"{case.seed} traffic")))
     return Played(
         faults if case.keep_faults is None else [faults[place] for place in case.keep_faults if place < len(faults)],

@@ -17,7 +17,7 @@ from overseer.ports.store import StoreReader
 from overseer.runner.schema import Record
 from overseer.subsystem import Subsystem
 
-__all__ = ["Answer", "AtRest", "Checker", "Network", "Scenario", "Submission", "Violation"]
+__all__ = ["Answer", "AtRest", "Checker", "Network", "Scenario", "Submission", "Violation", "Watcher"]
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,6 +117,35 @@ class Checker(Protocol):
     def at_rest(self, rest: AtRest) -> None:
         """The end."""
         ...
+
+
+class Watcher:
+    """A checker that hears everything and minds nothing; others say what they mind. Has what an `InnerChecker` has besides."""
+
+    name = "watcher"
+
+    def submitted(self, submission: Submission) -> None: ...
+
+    def answered(self, answer: Answer) -> None: ...
+
+    def stored(self, node: str, message: StoredMessage) -> None: ...
+
+    def lost(self, node: str, last_sequence: int, *, replaced: bool) -> None: ...
+
+    def recorded(self, node: str, subsystem: str, record: Record, events: Sequence[Message]) -> None: ...
+
+    def set_back(self, node: str, subsystem: str, index: int) -> None: ...
+
+    def acknowledged(self, node: str, subsystem: str, line: str, sequence: int) -> None: ...
+
+    def trimmed(self, node: str, sequences: Sequence[int]) -> None: ...
+
+    def at_rest(self, rest: AtRest) -> None: ...
+
+    def expect(self, holds: bool, what: str) -> None:
+        """Raise Violation unless it holds."""
+        if not holds:
+            raise Violation(self.name, what)
 
 
 class Scenario(Protocol):

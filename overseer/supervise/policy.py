@@ -69,7 +69,7 @@ class Failures:
     @property
     def too_many(self) -> bool:
         """Whether another restart would exceed the bound, or cannot help."""
-        return len(self._recent) > self._policy.restarts_max or any(f.exit_code == EXIT_FATAL for _, f in self._recent)
+        return len(self._recent) > self._policy.restarts_max or any(f.final for _, f in self._recent)
 
     def backoff_ms(self) -> int:
         """How long to wait before the next restart: at first short, longer with each run that soon ended as well."""

@@ -14,6 +14,7 @@ import anyio.abc
 import msgspec
 
 from overseer.supervise.parent import PARENT_FD
+from overseer.supervise.policy import EXIT_FATAL
 from overseer.supervise.pulse import HEARTBEAT_FD, HEARTBEAT_MS, BeatLines
 from overseer.supervise.run import Ending, Hear, Run
 from overseer.supervise.status import signal_name
@@ -191,4 +192,4 @@ def _close(fds: tuple[int, ...]) -> None:
 def _ending(code: int, last_lines: tuple[str, ...]) -> Ending:
     if code < 0:
         return Ending(cause=f"killed by {signal_name(-code)}", signal=-code, last_lines=last_lines)
-    return Ending(cause=f"exit code {code}", exit_code=code, last_lines=last_lines)
+    return Ending(cause=f"exit code {code}", exit_code=code, final=code == EXIT_FATAL, last_lines=last_lines)

@@ -14,11 +14,15 @@ Hear = Callable[[Beat], None]
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run ended. `cause` is in words; the code or the signal is set for a process, neither for a task."""
+    """How a run ended. `cause` is in words; the code or the signal is set for a process, neither for a task.
+
+    `final`: a restart cannot mend it.
+    """
 
     cause: str
     exit_code: int | None = None
     signal: int | None = None
+    final: bool = False
     last_lines: tuple[str, ...] = ()
 
 

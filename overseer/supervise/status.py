@@ -62,6 +62,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int | None = None
     signal: int | None = None
     stalled: bool = False
+    # A restart cannot mend it.
+    final: bool = False
     # How long it had run.
     after_ms: int = 0
     # The last lines it wrote to stderr, oldest first.
@@ -100,7 +102,8 @@ class GaveUp(Exception):
         super().__init__(child, failures, first, last)
 
     def __str__(self) -> str:
-        text = f"{self.child} failed {self.failures} times and was given up. First failure: {self.first.text()}"
+        times = "once" if self.failures == 1 else f"{self.failures} times"
+        text = f"{self.child} failed {times} and was given up. First failure: {self.first.text()}"
         return text if self.last is self.first else f"{text}\nLast failure: {self.last.cause}"
 
 

@@ -161,6 +161,7 @@ class Supervisor:
             exit_code=ending.exit_code,
             signal=ending.signal,
             stalled=bool(watched.stalled),
+            final=ending.final,
             after_ms=after_ms,
             last_lines=ending.last_lines,
         )

@@ -25,13 +25,14 @@ Serve = Callable[[Pulse, StopRequest], Awaitable[None]]
 
 
 class TaskChild(msgspec.Struct, frozen=True, kw_only=True):
-    """An async function to be supervised."""
+    """An async function to be supervised. `final`: errors that a restart cannot mend."""
 
     name: str
     serve: Serve
+    final: tuple[type[Exception], ...] = ()
 
     async def start(self, heartbeat_ms: int) -> Run:
-        return TaskRun(self.serve, heartbeat_ms)
+        return TaskRun(self.serve, self.final, heartbeat_ms)
 
 
 class _TaskPulse:
@@ -50,8 +51,9 @@ class TaskRun:
 
     pid = None
 
-    def __init__(self, serve: Serve, heartbeat_ms: int) -> None:
+    def __init__(self, serve: Serve, final: tuple[type[Exception], ...], heartbeat_ms: int) -> None:
         self._serve = serve
+        self._final = final
         self._heartbeat_ms = heartbeat_ms
         self._stop = StopRequest()
         self._scope = anyio.CancelScope()
@@ -62,7 +64,10 @@ class TaskRun:
             try:
                 await self._serve(_TaskPulse(self._heartbeat_ms, hear), self._stop)
             except Exception as error:
-                return Ending(cause=_cause(error), last_lines=tuple(_lines(error)))
+                first = _first(error)
+                final = isinstance(first, self._final)
+                # Where it came from matters when it is a defect of ours.
+                return Ending(cause=f"{type(first).__name__}: {first}", final=final, last_lines=() if final else tuple(_lines(error)))
             return Ending(cause="returned")
         return Ending(cause="cancelled")
 
@@ -73,12 +78,12 @@ class TaskRun:
         self._scope.cancel()
 
 
-def _cause(error: BaseException) -> str:
-    """The error, or the first of a group of errors, in one line."""
+def _first(error: BaseException) -> BaseException:
+    """The error, or the first of a group of errors."""
     first = error
     while isinstance(first, BaseExceptionGroup):
         first = cast(BaseExceptionGroup[BaseException], first).exceptions[0]
-    return f"{type(first).__name__}: {first}"
+    return first
 
 
 def _lines(error: BaseException) -> list[str]:

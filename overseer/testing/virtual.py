@@ -30,12 +30,12 @@ from overseer.graph import filters, net_filters
 from overseer.limits import Limits
 from overseer.memory.bus import LineFaults, MemoryLine
 from overseer.ports.bus import Line, Outgoing, Response, StoredMessage
-from overseer.ports.store import Store, StoreReader
+from overseer.ports.store import Store
 from overseer.runner import journal
 from overseer.runner.observer import Step
 from overseer.runner.runner import Ports, Runner
-from overseer.runner.schema import JOURNAL, Head, Record
-from overseer.runner.verify import Verdict, verify
+from overseer.runner.schema import Head, Record
+from overseer.runner.verify import Verdict, base_of, verify
 from overseer.subsystem import Subsystem
 from overseer.tables import View
 from overseer.testing.intercepted import InterceptedLine, Interception
@@ -400,8 +400,8 @@ class VirtualOverseer:
     def journal(self) -> list[Record]:
         """All records, checked along their chain. Raises JournalBroken."""
         with self.stored() as store:
-            first = next((int.from_bytes(key, "big") for key, _ in store.scan(JOURNAL.name, b"", None)), 1)
-            return [record for record, _ in journal.records(store, after=first - 1)]
+            oldest = max(1, journal.first_index(store))
+            return [record for record, _ in journal.records(store, after=oldest - 1)]
 
     def events(self, *kinds: type[Message]) -> list[Message]:
         """The recorded events of these types (all, without any), in order."""
@@ -423,15 +423,8 @@ class VirtualOverseer:
 
     async def verify(self) -> Verdict:
         """Rebuild everything from the journal and compare; from the oldest checkpoint when the journal was shortened."""
-        with self.stored() as store:
-            names = sorted(store.checkpoints())
-            first = next((int.from_bytes(key, "big") for key, _ in store.scan(JOURNAL.name, b"", None)), 1)
-            base: StoreReader | None = store.open_checkpoint(names[0]) if first > 1 and names else None
-            try:
-                return await verify(self.subsystem, self.node, store, base)
-            finally:
-                if base is not None:
-                    base.close()
+        with self.stored() as store, base_of(store) as base:
+            return await verify(self.subsystem, self.node, store, base)
 
     async def new_store(self) -> None:
         """Kill it and delete its store."""

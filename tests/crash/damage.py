@@ -10,16 +10,12 @@ it: it refuses by name, or all that was acknowledged is there, answers are what 
 
 import argparse
 import io
-import json
-import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -42,9 +38,10 @@ from overseer.supervise.status import GaveUp
 from overseer.supervise.stopping import StopRequest
 from tests.crash.damage_checks import paid, rows_hash, verdicts
 from tests.crash.damage_faults import NODE_KINDS, STORE_KINDS, Damage, damage
+from tests.crash.report import leaves, show
 from tests.node.nodes import SUBSYSTEMS, Ballots, Node, Place, ballots, history, said_once, told, votes_of
 
-__all__ = ["Figures", "Sample", "inject", "prepared", "prepared_once", "settings_of"]
+__all__ = ["Figures", "Sample", "inject", "prepared", "settings_of"]
 
 BUNDLES = 30
 VALIDATORS = 6
@@ -93,17 +90,7 @@ class Judged(msgspec.Struct, frozen=True):
 
 
 def settings_of(data: Path) -> Loaded:
-    return load_settings(data_dir=data, in_process=True, **{key.replace(".", "__"): value for key, value in SETTINGS.items()})
-
-
-_PREPARED: list[Sample] = []
-
-
-def prepared_once(folder: Path) -> Sample:
-    """`prepared`, the first time in this process; the same sample afterwards. It must not be changed: work on copies."""
-    if not _PREPARED:
-        _PREPARED.append(anyio.run(prepared, folder))
-    return _PREPARED[0]
+    return load_settings(data_dir=data, in_process=True, **SETTINGS)
 
 
 async def prepared(folder: Path) -> Sample:
@@ -121,8 +108,7 @@ async def prepared(folder: Path) -> Sample:
             await told(client, made.bundles[number], f"bundle {number}")
         assert await paid(client, made.votes) == made.votes
         answers = [await _answer(client, bundle) for bundle in made.bundles]
-        for pid in (node.pid("overseer"), *place.processes()):
-            _kill(pid)
+        place.kill_everything()
     rows: dict[str, bytes] = {}
     checkpoints: dict[str, dict[str, bytes]] = {}
     copy = folder / "looked at"
@@ -138,11 +124,6 @@ async def _answer(client: Client, bundle: RegisterVote) -> bytes:
     """What is asked for after the damage; without times, which are others for what had to be decided once more."""
     found = await votes_of(client, bundle)
     return encode_value((str(found.status), found.pro, found.cons, found.votes))
-
-
-def _kill(pid: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
 
 
 def _looked_at(data: Path, name: str) -> tuple[bytes, dict[str, bytes]]:
@@ -196,7 +177,7 @@ async def judged_node(sample: Sample, data: Path) -> Judged:
         up.set()
 
     ended: list[BaseException] = []
-    judged = Judged("WRONG", f"neither up nor ended within {UP_S} s\n{log.getvalue()[-2000:]}")
+    judged: Judged | None = None
 
     async def run() -> None:
         try:
@@ -215,9 +196,9 @@ async def judged_node(sample: Sample, data: Path) -> Judged:
                 except Exception as error:
                     judged = Judged("WRONG", f"up, and then {error!r}")
                 stop.request("judged")
-    if ended and (not infos or judged.outcome == "WRONG"):
+    if ended and (judged is None or judged.outcome == "WRONG"):
         return _refusal(ended[0], log)
-    return judged
+    return judged or Judged("WRONG", f"neither up nor ended within {UP_S} s\n{log.getvalue()[-2000:]}")
 
 
 def _refusal(error: BaseException, log: io.StringIO) -> Judged:
@@ -227,12 +208,11 @@ def _refusal(error: BaseException, log: io.StringIO) -> Judged:
             report(error)
     except BaseException:
         return Judged("WRONG", f"ended with a defect: {error!r}\n{log.getvalue()[-2000:]}")
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if isinstance(error, GaveUp):
-        name = error.first.cause.partition(":")[0]
-        return Judged("refused" if name in NAMED else "WRONG", name if name in NAMED else str(error))
-    return Judged("refused", type(error).__name__)
+    first = leaves(error)[0]
+    if isinstance(first, GaveUp):
+        name = first.first.cause.partition(":")[0]
+        return Judged("refused" if name in NAMED else "WRONG", name if name in NAMED else str(first))
+    return Judged("refused", type(first).__name__)
 
 
 class _quiet:
@@ -325,8 +305,7 @@ def main() -> int:
     numbers = list(range(given.injections)) if given.only is None else [given.only]
     with tempfile.TemporaryDirectory(prefix="overseer-damage-", ignore_cleanup_errors=True) as folder:
         figures = anyio.run(injections, Path(folder), numbers, given.seed)
-    shown = msgspec.to_builtins(figures)
-    print(json.dumps(shown) if given.json else "\n".join(f"{key}: {value}" for key, value in shown.items()))
+    show(figures, as_json=given.json)
     return 1 if figures.wrong else 0
 
 

@@ -11,7 +11,7 @@ from overseer.node.client import Client
 from overseer.node.folder import NodeFolder
 from overseer.ports.store import StoreError
 from overseer.rocks.reader import RocksReader
-from overseer.runner.verify import verify
+from overseer.runner.verify import base_of, verify
 from overseer.settings import Loaded
 from overseer.tables import Rows
 from tests.node.nodes import answered
@@ -31,19 +31,13 @@ async def _faults(loaded: Loaded, name: str) -> list[str]:
         reader = RocksReader.open_read_only(NodeFolder(loaded.config.data_dir).store(name))
     except StoreError as error:
         return [str(error)]
-    base: RocksReader | None = None
     try:
-        first = next((int.from_bytes(key, "big") for key, _ in reader.scan("journal", b"", None)), 1)
-        names = sorted(reader.checkpoints())
-        if first > 1 and names:
-            base = reader.open_checkpoint(names[0])
         kept_ms = loaded.config.limits.command_outcomes_kept_ms
-        return (await verify(build_subsystem(name, loaded), loaded.config.node, reader, base, outcomes_kept_ms=kept_ms)).faults
+        with base_of(reader) as base:
+            return (await verify(build_subsystem(name, loaded), loaded.config.node, reader, base, outcomes_kept_ms=kept_ms)).faults
     except StoreError as error:
         return [str(error)]
     finally:
-        if base is not None:
-            base.close()
         reader.close()
 
 

@@ -13,11 +13,9 @@ default sync_interval), or both.
 """
 
 import argparse
-import json
 import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -32,6 +30,7 @@ from overseer.node.client import Client, Refused
 from overseer.ports.bus import BusError
 from tests.crash.damage_checks import paid, verdicts
 from tests.crash.power_image import Disk, why_not
+from tests.crash.report import show
 from tests.node.nodes import Ballots, Node, Place, ballots, eventually, history, said_once, told, votes_of
 
 __all__ = ["Figures", "cut_rounds"]
@@ -110,17 +109,6 @@ class PowerPlace(Place):
         if not self.without:
             return told
         return {**told, "PYTHONPATH": f"{self._mutants}{os.pathsep}{told['PYTHONPATH']}", "OVERSEER_TEST_WITHOUT": self.without}
-
-    def kill_everything(self) -> None:
-        """At one instant, as nearly as signals go; returns when all are gone."""
-        deadline = time.monotonic() + 30
-        while left := self.processes():
-            for pid in left:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"processes {left} do not end")
-            time.sleep(0.002)
 
 
 class Life:
@@ -275,8 +263,7 @@ def main() -> int:
         return 2
     with tempfile.TemporaryDirectory(prefix="overseer-power-", ignore_cleanup_errors=True) as folder:
         figures = anyio.run(lambda: cut_rounds(Path(folder), given.rounds, seed=given.seed, without=given.without))
-    shown = msgspec.to_builtins(figures)
-    print(json.dumps(shown) if given.json else "\n".join(f"{key}: {value}" for key, value in shown.items()))
+    show(figures, as_json=given.json)
     return 1 if figures.lost or figures.lost_appended or figures.faults else 0
 
 

@@ -58,10 +58,6 @@ class SmallDisk:
     def __exit__(self, *_: object) -> None:
         _run("umount", "--lazy", str(self.mount))
 
-    def resize(self, megabytes: int) -> None:
-        """Make room (or take it)."""
-        _run("mount", "-o", f"remount,size={megabytes}m", str(self.mount))
-
 
 class Disk:
     """The image and its mount, both within `folder` (in memory: only the inner file system's syncs count). Use it as a context."""

@@ -60,7 +60,7 @@ async def reckon(client: Client, traffic: Traffic) -> Found:
     found = Found()
     found.doubled += traffic.strange
     # The commands that the bus alone acknowledged are behind; what follows from a vote crosses three subsystems.
-    await _each(traffic.disputes, lambda dispute: _dispute(client, traffic, dispute, found))
+    await _each(traffic.disputes, lambda dispute: _dispute(client, dispute, found))
     await _chain(client, traffic, found)
     await _transactions(client, traffic, found)
     return found
@@ -94,7 +94,7 @@ async def _becomes(client: Client, query: Message, holds: Callable[[Message | Re
     return answer
 
 
-async def _dispute(client: Client, traffic: Traffic, dispute: Dispute, found: Found) -> None:
+async def _dispute(client: Client, dispute: Dispute, found: Found) -> None:
     """Every vote is there, once, as it was signed; the dispute ended as it had to, and so did the process behind it."""
     expected = dispute.votes()
     wanted = DisputeStatus.CONCLUDED_FOR if dispute.valid else DisputeStatus.CONCLUDED_AGAINST

@@ -12,7 +12,7 @@ from overseer.node.client import Client
 from tests.crash.reckoning import reckon
 from tests.crash.traffic import Traffic
 
-__all__ = ["Report", "leaves", "tell"]
+__all__ = ["Report", "leaves", "show", "tell"]
 
 # Of each kind of problem, so many are shown.
 SHOWN_MAX = 20
@@ -75,11 +75,16 @@ def leaves(error: BaseException) -> list[BaseException]:
     return [leaf for inner in error.exceptions for leaf in leaves(inner)]
 
 
+def show(figures: msgspec.Struct, *, as_json: bool) -> None:
+    """Print figures: one line of JSON, or a line each."""
+    shown = msgspec.to_builtins(figures)
+    print(json.dumps(shown) if as_json else "\n".join(f"{key}: {value}" for key, value in shown.items()), flush=True)
+
+
 def tell(reports: Sequence[Report], folder: Path, *, as_json: bool) -> int:
     """Print the reports; the exit code. The folder is kept when something is wrong."""
     for report in reports:
-        shown = msgspec.to_builtins(report)
-        print(json.dumps(shown) if as_json else "\n".join(f"{key}: {value}" for key, value in shown.items()), flush=True)
+        show(report, as_json=as_json)
     if all(report.clean for report in reports):
         shutil.rmtree(folder)
         return 0

@@ -5,15 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.damage import Figures, Sample, inject, prepared_once
+from tests.crash.damage import Figures, Sample, inject
 from tests.crash.damage_faults import FAULTS, NODE_KINDS, STORE_KINDS, kinds_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
-
-
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
-    return prepared_once(tmp_path_factory.mktemp("sample"))
 
 
 async def injected(sample: Sample, folder: Path, numbers: range, seed: int) -> Figures:

@@ -14,7 +14,7 @@ from overseer.ports.store import StoreIdentity
 from overseer.rocks.store import RocksStore
 from overseer.runner.schema import JOURNAL
 from overseer.tables import WriteSet
-from tests.crash.damage import SETTINGS, Sample, prepared_once
+from tests.crash.damage import SETTINGS, Sample
 from tests.crash.damage_checks import paid
 from tests.node.nodes import Node, Place, copied, history, place, said_once, told, verified, votes_of
 
@@ -23,16 +23,10 @@ pytestmark = [pytest.mark.anyio, pytest.mark.real]
 NAME = "votes_db"
 
 
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
-    """A node that has run and was killed."""
-    return prepared_once(tmp_path_factory.mktemp("sample"))
-
-
 @pytest.fixture
 def here(sample: Sample, tmp_path: Path) -> Iterator[Place]:
     """A copy of it."""
-    with place(tmp_path, **{key.replace(".", "__"): value for key, value in SETTINGS.items()}) as made:
+    with place(tmp_path, **SETTINGS) as made:
         shutil.copytree(sample.folder, made.data)
         yield made
 
@@ -50,9 +44,9 @@ def rotten_tables(here: Place) -> None:
         file.write_bytes(data)
 
 
-async def refused(here: Place, *texts: str) -> None:
+async def refused(here: Place, *texts: str, how: tuple[str, ...] = ()) -> None:
     """The node does not start, and says why and what to do."""
-    done = here.run("run")
+    done = here.run("run", *how)
     assert done.code in (1, 2), done
     for text in texts:
         assert text in done.error, done.error
@@ -70,6 +64,11 @@ async def whole(here: Place, sample: Sample) -> None:
         said_once(await history(client))
         assert await node.stop() == 0
     verified(here)
+
+
+async def test_a_damaged_store_is_given_up_at_once_in_one_process_as_in_several(here: Place) -> None:
+    rotten_tables(here)
+    await refused(here, "StoreCorrupted", "overseer repair votes_db --replay", "failed once", how=("--in-process",))
 
 
 # ------------------------------------------------------------------------------------------------ by replay

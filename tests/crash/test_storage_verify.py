@@ -12,17 +12,12 @@ from overseer.node.folder import NodeFolder
 from overseer.node.hosting import open_store
 from overseer.runner.schema import HEAD, Head, Published
 from overseer.tables import WriteSet
-from tests.crash.damage import Sample, prepared_once, settings_of
+from tests.crash.damage import Sample, settings_of
 from tests.crash.damage_checks import verdicts
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
 NAME = "dispute_conclusion"
-
-
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
-    return prepared_once(tmp_path_factory.mktemp("sample"))
 
 
 async def changed(data: Path, name: str, table: str, change: Callable[[bytes], bytes | None]) -> list[str]:

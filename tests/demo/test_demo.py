@@ -3,7 +3,6 @@
 import json
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import anyio
 import msgspec
@@ -13,15 +12,9 @@ from typer import Exit
 from overseer.cli import demo as demo_command
 from overseer.feeds.devchain import DevChain
 from overseer.feeds.story import Story
-from tests.node.nodes import MARK, Place, eventually, place
+from tests.node.nodes import MARK, Place, eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Place]:
-    with place(tmp_path) as made:
-        yield made
 
 
 async def test_the_demo_comes_out_as_it_must_and_leaves_nothing(here: Place) -> None:

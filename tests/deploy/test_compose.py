@@ -3,7 +3,7 @@
 import json
 import re
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -19,15 +19,9 @@ from overseer.node.catalogue import SECTIONS
 from overseer.observe.http import fetch
 from overseer.settings import load_config
 from tests.deploy.composing import ROOT, Project, Service, compose
-from tests.node.nodes import Place, eventually, place
+from tests.node.nodes import Place, eventually
 
 CONFIGURATION = ROOT / "deploy" / "nats-server.conf"
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Place]:
-    with place(tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

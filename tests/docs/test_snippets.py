@@ -33,12 +33,16 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
 
 
+def unfenced(page: Path) -> str:
+    """The page's text without its blocks."""
+    return re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+
+
 def shell_lines(page: Path) -> Iterator[str]:
     """Command lines of the page's shell blocks, and commands in its text that are more than a name."""
     for block in blocks(page, "sh"):
         yield from (line for line in block.splitlines() if line and not line.startswith("#"))
-    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
-    for code in re.findall(r"`([^`\n]+)`", text):
+    for code in re.findall(r"`([^`\n]+)`", unfenced(page)):
         # The domain of a signature begins with the same word.
         if code.startswith("overseer ") and not re.search(r" v\d$", code):
             yield code
@@ -87,7 +91,7 @@ def test_the_example_configuration_can_be_used_with_every_line_in_force(tmp_path
 
 
 def test_the_readme_names_the_two_commands() -> None:
-    assert {"pip install -e . && overseer demo\n", "pip install -e '.[dev]' && pytest\n"} <= set(blocks(ROOT / "README.md", "sh"))
+    assert {"pip install -e . && overseer demo\n", "pip install -e '.[dev]' && pytest -n auto\n"} <= set(blocks(ROOT / "README.md", "sh"))
 
 
 # ------------------------------------------------------------------------------------------------ commands
@@ -188,8 +192,7 @@ def anchors(page: Path) -> set[str]:
 
 @every_page
 def test_links_lead_somewhere(page: Path) -> None:
-    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
-    for target in re.findall(r"\]\(([^)]+)\)", text):
+    for target in re.findall(r"\]\(([^)]+)\)", unfenced(page)):
         if target.startswith("https://"):
             continue
         file, _, anchor = target.partition("#")
@@ -202,6 +205,12 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_files_that_are_named_exist(page: Path) -> None:
     for name in re.findall(r"`((?:messages|overseer|subsystems|tests|docs|deploy)/[\w./-]+)`", page.read_text()):
         assert (ROOT / name).exists(), name
+
+
+@every_page
+def test_tests_that_are_named_exist(page: Path, tests: set[str]) -> None:
+    named = set(re.findall(r"`(test_\w+)`", unfenced(page)))
+    assert named - tests == set()
 
 
 def test_the_reasons_of_dead_letters_are_all_told() -> None:

@@ -1,13 +1,11 @@
 """Targets: the command line, in this process: an exit code and a message, never a traceback."""
 
 import contextlib
-import functools
 import io
 import json
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,13 +14,12 @@ from messages.text import to_json
 from overseer.cli.app import run_app
 from overseer.cli.translate import decode_main, encode_main
 from tests.codec.message_values import CONTRACT, simplest
-from tests.fuzz.target import Broken, Target
+from tests.fuzz.target import Broken, Target, folder
 
 __all__ = ["TARGETS"]
 
 # Left out: what starts processes, serves for ever, or writes outside the node's folder.
 _STARTS_NOTHING = ("config", "status", "journal", "verify", "graph", "send", "query", "make", "dispute", "governance", "subsystem")
-_SUBSYSTEMS_NEED_A_SERVER = "subsystem"
 _CODES = {0, 1, 2}
 _WORDS = (
     b"--json", b"--help", b"--config", b"--data-dir", b"--node", b"--limit", b"--event", b"--cause", b"--follow", b"--example",
@@ -34,33 +31,18 @@ _WORDS = (
 )  # fmt: skip
 
 
-@functools.cache
-def _place() -> Path:
-    """An empty folder in which commands are given, with a home of its own."""
-    place = tempfile.TemporaryDirectory(prefix="overseer-fuzz-")
-    _KEPT.append(place)
-    return Path(place.name)
-
-
-# Removed when the process ends.
-_KEPT: list[tempfile.TemporaryDirectory[str]] = []
-
-
-class _Input(io.TextIOWrapper):
-    """Standard input with bytes of ours."""
-
-
 @contextlib.contextmanager
 def _streams(stdin: bytes):
     """Standard streams in memory, the commands' folder, and no settings from outside."""
     # As Python makes them: what cannot be written is an error on the one, and escaped on the other.
     out, error = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace")
     kept = sys.stdin, sys.stdout, sys.stderr, dict(os.environ), Path.cwd(), signal.getsignal(signal.SIGTERM)
-    sys.stdin, sys.stdout, sys.stderr = _Input(io.BytesIO(stdin)), out, error
+    sys.stdin, sys.stdout, sys.stderr = io.TextIOWrapper(io.BytesIO(stdin)), out, error
     for name in [name for name in os.environ if name.startswith("OVERSEER_")]:
         del os.environ[name]
-    os.environ["HOME"] = os.environ["XDG_CONFIG_HOME"] = str(_place())
-    os.chdir(_place())
+    place = folder("commands")
+    os.environ["HOME"] = os.environ["XDG_CONFIG_HOME"] = str(place)
+    os.chdir(place)
     try:
         yield out, error
     finally:

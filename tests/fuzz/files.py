@@ -42,27 +42,15 @@ from overseer.runner.timers import Timers
 from overseer.settings import ConfigError, example_toml, load_config
 from overseer.tables import Overlay
 from tests.codec.message_values import CONTRACT, simplest
-from tests.fuzz.target import Broken, Target
+from tests.fuzz.target import Broken, Target, folder
 
 __all__ = ["TARGETS"]
 
 _COMMANDS = [simplest(spec) for spec in CONTRACT if spec.kind is Kind.COMMAND]
 
 
-@functools.cache
-def _folder() -> Path:
-    """One folder for all inputs of this process."""
-    place = tempfile.TemporaryDirectory(prefix="overseer-fuzz-")
-    _KEPT.append(place)
-    return Path(place.name)
-
-
-# Removed when the process ends.
-_KEPT: list[tempfile.TemporaryDirectory[str]] = []
-
-
 def _written(name: str, data: bytes, mode: int = 0o600) -> Path:
-    path = _folder() / name
+    path = folder("files") / name
     path.write_bytes(data)
     path.chmod(mode)
     return path
@@ -91,8 +79,8 @@ def _config(data: bytes) -> str:
     pairs = [piece.decode(errors="replace").partition("=") for piece in given]
     environ = {f"OVERSEER_{name.strip('=')}": value for name, _, value in pairs[0::2]}
     flags = {name: value for name, _, value in pairs[1::2]}
-    loaded = load_config(_written("overseer.toml", text), environ=environ, flags=flags, sections=SECTIONS, folder=_folder())
-    again = load_config(environ=loaded.environment(), sections=SECTIONS, folder=_folder())
+    loaded = load_config(_written("overseer.toml", text), environ=environ, flags=flags, sections=SECTIONS, folder=folder("files"))
+    again = load_config(environ=loaded.environment(), sections=SECTIONS, folder=folder("files"))
     if again.config != loaded.config or again.sections != loaded.sections:
         raise Broken("a child process would have another configuration")
     return "taken"
@@ -120,9 +108,9 @@ def _key_file(data: bytes) -> str:
 
 def _seed_file(data: bytes) -> str:
     _written("fuzz.nk", data)
-    folder = KeyFolder(_folder())
-    seed = folder.seed("fuzz")
-    if seed.reveal() in f"{seed} {seed!r}" or not folder.public("fuzz").startswith("U"):
+    keys = KeyFolder(folder("files"))
+    seed = keys.seed("fuzz")
+    if seed.reveal() in f"{seed} {seed!r}" or not keys.public("fuzz").startswith("U"):
         raise Broken("a secret is shown")
     return "taken"
 
@@ -136,7 +124,7 @@ def _a_seed() -> bytes:
 
 def _seal(data: bytes) -> str:
     _written("SEAL", data)
-    check_sequence(_folder(), read_seal(_folder()), 1000)
+    check_sequence(folder("files"), read_seal(folder("files")), 1000)
     return "taken"
 
 
@@ -147,7 +135,7 @@ def _identity(data: bytes) -> str:
 
 def _run_file(data: bytes) -> str:
     _written("run.json", data)
-    NodeFolder(_folder()).last_run()
+    NodeFolder(folder("files")).last_run()
     return "taken"
 
 

@@ -15,17 +15,18 @@ import subprocess
 import sys
 import tempfile
 import time
-import tracemalloc
 from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+# Nothing that is to be instrumented comes with it.
+from tests.fuzz.target import Slow, Target, Verdict, attempt, corpus, measured
+
 __all__ = ["Tally", "main"]
 
-CORPUS = Path(__file__).parent / "corpus"
 ROOT = Path(__file__).parents[2]
-# Allocations are traced for one input in so many, and for the largest: tracing all of them would take most of the time.
+# Allocations are traced for one input in so many: tracing all of them would take most of the time.
 TRACED_EVERY = 256
 INSTRUMENTED = ["messages", "overseer"]
 
@@ -33,7 +34,7 @@ INSTRUMENTED = ["messages", "overseer"]
 class Tally:
     """What a run has seen. `found` keeps one input for each kind of misdeed."""
 
-    def __init__(self, target: Any, folder: Path | None, keep: Path | None) -> None:
+    def __init__(self, target: Target, folder: Path | None, keep: Path | None) -> None:
         self.target = target
         self.folder = folder
         self.keep = keep
@@ -46,27 +47,24 @@ class Tally:
 
     def take(self, data: bytes) -> None:
         """Give one input to the target, and note what became of it."""
-        from tests.fuzz.target import attempt
-
         traced = self.runs % TRACED_EVERY == 0
         self.runs += 1
-        if traced:
-            tracemalloc.start()
-            before = tracemalloc.get_traced_memory()[0]
-        verdict = attempt(self.target, data)
-        if traced:
-            allocated = tracemalloc.get_traced_memory()[1] - before
-            tracemalloc.stop()
-            self.allocated_max = max(self.allocated_max, allocated)
-            if allocated > self.target.bytes_max and self.runs > TRACED_EVERY:
-                self._note("Large", data, f"{allocated} bytes")
-        elif verdict.seconds > self.slowest[0] and self.runs > 1:
+        verdict = self._measure(data) if traced else attempt(self.target, data)
+        if not traced and verdict.seconds > self.slowest[0] and self.runs > 1:
             self.slowest = (verdict.seconds, data)
         if verdict.outcome not in self.outcomes:
             self._learn(verdict.outcome, data)
         self.outcomes[verdict.outcome] += 1
-        if verdict.error is not None and not (traced and type(verdict.error).__name__ == "Slow"):
+        if verdict.error is not None and not (traced and isinstance(verdict.error, Slow)):
             self._note(_kind(verdict.error), data, repr(verdict.error))
+
+    def _measure(self, data: bytes) -> Verdict:
+        verdict, allocated = measured(self.target, data)
+        self.allocated_max = max(self.allocated_max, allocated)
+        # The first one imports what it needs.
+        if allocated > self.target.bytes_max and self.runs > TRACED_EVERY:
+            self._note("Large", data, f"{allocated} bytes")
+        return verdict
 
     def _learn(self, outcome: str, data: bytes) -> None:
         """An outcome never seen before: worth mutating, and keeping."""
@@ -127,8 +125,7 @@ def child(options: argparse.Namespace) -> None:
         from tests.fuzz.targets import TARGETS
     target = TARGETS[options.target]
     tally = Tally(target, options.found, options.keep)
-    corpus = [path.read_bytes() for path in sorted((CORPUS / target.name).glob("*"))]
-    seeds = [*target.seeds(), *corpus]
+    seeds = [*target.seeds(), *corpus(target)]
     for data in seeds:
         tally.take(data)
     tally.seeds.extend(seeds)

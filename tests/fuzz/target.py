@@ -1,13 +1,20 @@
 """What a fuzz target is: one inlet, the errors it may give, and what must hold of whatever it takes."""
 
+import functools
 import signal
+import tempfile
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["SECONDS_MAX", "Broken", "Slow", "Target", "Verdict", "attempt"]
+__all__ = ["CORPUS", "SECONDS_MAX", "Broken", "Slow", "Target", "Verdict", "attempt", "corpus", "folder", "measured"]
+
+# A folder for each target, a file for each input that was found worth keeping.
+CORPUS = Path(__file__).parent / "corpus"
 
 # No input may keep an inlet busy for longer (CPU time: other programs on the machine do not count).
 SECONDS_MAX = 1.0
@@ -87,3 +94,31 @@ def attempt(target: Target, data: bytes) -> Verdict:
     if error is None and seconds > target.seconds_max:
         error = Slow(f"{seconds:.3f} s for {len(data)} bytes, the limit is {target.seconds_max} s")
     return Verdict(outcome, seconds, error)
+
+
+def measured(target: Target, data: bytes) -> tuple[Verdict, int]:
+    """As `attempt`, with the bytes allocated meanwhile. Tracing is slow: that verdict's Slow says nothing."""
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        verdict = attempt(target, data)
+        return verdict, tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+
+
+def corpus(target: Target) -> list[bytes]:
+    """The inputs kept for the target, always in the same order."""
+    return [path.read_bytes() for path in sorted((CORPUS / target.name).glob("*"))]
+
+
+# Removed when the process ends.
+_FOLDERS: list[tempfile.TemporaryDirectory[str]] = []
+
+
+@functools.cache
+def folder(name: str) -> Path:
+    """A folder of that name's own for all inputs of this process."""
+    place = tempfile.TemporaryDirectory(prefix=f"overseer-fuzz-{name}-")
+    _FOLDERS.append(place)
+    return Path(place.name)

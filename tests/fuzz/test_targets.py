@@ -3,18 +3,15 @@
 import functools
 import os
 import random
-import tracemalloc
-from pathlib import Path
 
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.mutate import mutated
-from tests.fuzz.target import Target, attempt
+from tests.fuzz.target import CORPUS, Slow, Target, Verdict, attempt, corpus, measured
 from tests.fuzz.targets import TARGETS
 
-CORPUS = Path(__file__).parent / "corpus"
 CORPUS_FILES_MAX = 300
 CORPUS_BYTES_MAX = 1024 * 1024
 # Inputs for each target in the default run.
@@ -30,14 +27,17 @@ def seeds_of(name: str) -> list[bytes]:
 
 
 def check(target: Target, data: bytes) -> None:
-    verdict = attempt(target, data)
+    judge(target, data, attempt(target, data))
+
+
+def judge(target: Target, data: bytes, verdict: Verdict) -> None:
     if verdict.error is not None:
         raise AssertionError(f"{target.name}: {verdict.error!r} for {data!r}") from verdict.error
 
 
 @every_target
 def test_the_seeds_and_the_corpus_of_every_inlet_do_what_they_may(target: Target) -> None:
-    for data in [*target.seeds(), *(path.read_bytes() for path in sorted((CORPUS / target.name).glob("*"))), b""]:
+    for data in [*target.seeds(), *corpus(target), b""]:
         check(target, data)
 
 
@@ -67,13 +67,10 @@ def test_no_input_of_a_new_seed_does_what_it_must_not_nor_takes_too_much_memory(
         if round_ % 50:
             check(target, data)
             continue
-        tracemalloc.start()
-        try:
-            before = tracemalloc.get_traced_memory()[0]
-            attempt(target, data)
-            assert tracemalloc.get_traced_memory()[1] - before < target.bytes_max
-        finally:
-            tracemalloc.stop()
+        verdict, allocated = measured(target, data)
+        assert allocated < target.bytes_max, f"{target.name}: {allocated} bytes for {data!r}"
+        if not isinstance(verdict.error, Slow):
+            judge(target, data, verdict)
 
 
 def test_the_corpus_stays_small() -> None:

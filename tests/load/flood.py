@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.abc
 
 from messages.chain_api import Best, Finalized, PendingTransactions
 from messages.codec import decode_value
@@ -30,7 +29,6 @@ from overseer.node.catalogue import build_subsystem
 from overseer.node.client import Client, Refused
 from overseer.node.folder import NodeFolder
 from overseer.node.hosting import open_store
-from overseer.node.report import node_report
 from overseer.ports.bus import BusError
 from overseer.runner.schema import OUTCOMES, OutcomeRow
 from tests.load.flooder import RUBBISH, good_ballots
@@ -146,23 +144,21 @@ async def flooding(here: Place, name: str, *, rate: float, seconds: float, raw: 
         await process.aclose()
 
 
-async def caught_up(client: Client, here: Place, node: Node, *, seconds: float) -> float:
+async def caught_up(client: Client, node: Node, *, seconds: float) -> float:
     """Wait until no subsystem has anything waiting; how long that took."""
     began = time.monotonic()
     with anyio.fail_after(seconds):
         while True:
-            report = await node_report(here.loaded().config, node.info, client.connection)
-            if all(row.pending == 0 for row in report.subsystems):
+            if all(row.pending == 0 for row in (await node.report(client)).subsystems):
                 return time.monotonic() - began
             await anyio.sleep(0.1)
 
 
 async def capacity(client: Client, here: Place, node: Node, *, seconds: float) -> tuple[float, Flooding]:
     """Messages a second that the node gets done when it never waits for more: a backlog, and how fast it went."""
-    began = time.monotonic()
     async with flooding(here, "capacity", rate=100_000, seconds=seconds, raw=True, first=0) as made:
         began = time.monotonic()
-    await caught_up(client, here, node, seconds=60 + 60 * seconds)
+    await caught_up(client, node, seconds=60 + 60 * seconds)
     return made.counts["acknowledged"] / (time.monotonic() - began), made
 
 
@@ -197,15 +193,15 @@ async def flood(folder: Path, *, seconds: float, raw: bool, settings: Mapping[st
                 async with anyio.create_task_group() as others:
                     others.start_soon(probe.ask, reader)
                     others.start_soon(probe.send, other)
-                    others.start_soon(_look, operator, here, node, named)
+                    others.start_soon(_look, operator, node, named)
                     async with flooding(here, "flood", rate=FACTOR * rate, seconds=seconds, raw=raw, first=1_000_000) as second:
                         pass
                     others.cancel_scope.cancel()
                 recovered_s = await normal_again(probe, other)
-                drained_s = await caught_up(operator, here, node, seconds=RECOVERED_S_MAX)
+                drained_s = await caught_up(operator, node, seconds=RECOVERED_S_MAX)
                 after = [await probe.command(other) for _ in range(20)]
                 watching.cancel_scope.cancel()
-            figures["restarts"] = {row.name: row.restarts for row in (await _report(operator, here, node)).subsystems}
+            figures["restarts"] = {row.name: row.restarts for row in (await node.report(operator)).subsystems}
             missing = await _missing_votes(reader, made.bundles, [first, second])
             figures["exit_code"] = await node.stop()
         acknowledged = {**first.acknowledged(), **second.acknowledged()}
@@ -230,11 +226,11 @@ async def flood(folder: Path, *, seconds: float, raw: bool, settings: Mapping[st
     return figures
 
 
-async def _look(client: Client, here: Place, node: Node, named: Counter[str]) -> None:
+async def _look(client: Client, node: Node, named: Counter[str]) -> None:
     """Count whom `overseer status` names."""
     while True:
         try:
-            report = await _report(client, here, node)
+            report = await node.report(client)
         except (ApiError, BusError):
             await anyio.sleep(0.1)
             continue
@@ -243,10 +239,6 @@ async def _look(client: Client, here: Place, node: Node, named: Counter[str]) ->
             if any(text.startswith(row.name) for text in report.wrong):
                 named[row.name] += 1
         await anyio.sleep(1.0)
-
-
-async def _report(client: Client, here: Place, node: Node) -> Any:
-    return await node_report(here.loaded().config, node.info, client.connection)
 
 
 async def _missing_votes(client: Client, made: list[RegisterVote], floods: list[Flooding]) -> int:

@@ -27,12 +27,12 @@ import anyio
 from messages.chain_api import Best, Finalized, Header, Leaves, PendingTransactions
 from messages.codec import encode
 from messages.message import Message
-from messages.subjects import HEADER_COMMAND_ID, HEADER_CONTENT_TYPE, HEADER_SCHEMA
+from messages.subjects import CONTENT_CBOR, HEADER_COMMAND_ID, HEADER_CONTENT_TYPE, HEADER_SCHEMA
 from messages.votes_db import RecentDisputes
 from overseer.nats.exchange import NatsExchange
 from overseer.nats.provision import ApiError
 from overseer.node.client import Client, Refused
-from overseer.node.report import NodeReport, node_report
+from overseer.node.report import NodeReport
 from overseer.observe.http import fetch
 from overseer.ports.bus import BusError, Outgoing
 from tests.load.gauges import MB, Gauges, Slope, folder_bytes, percentile, slope
@@ -123,7 +123,7 @@ class Traffic:
         number = 0
         while True:
             number += 1
-            headers = {HEADER_CONTENT_TYPE: "application/cbor", HEADER_SCHEMA: "1", HEADER_COMMAND_ID: f"rubbish {number}"}
+            headers = {HEADER_CONTENT_TYPE: CONTENT_CBOR, HEADER_SCHEMA: "1", HEADER_COMMAND_ID: f"rubbish {number}"}
             body = encode(self._made.bundles[0])[: 40 + number % 200]
             subject = f"overseer.{client.node}.op_operator.cmd.votes_db.register_vote"
             await self._try("rubbish", exchange.publish(Outgoing(subject, headers, body)))
@@ -137,7 +137,7 @@ class Traffic:
 
     async def _visit(self) -> None:
         async with self._node.client() as client:
-            await node_report(self._node.place.loaded().config, self._node.info, client.connection)
+            await self._node.report(client)
 
     async def _scrape(self) -> None:
         while True:
@@ -194,7 +194,7 @@ async def finalized(node: Node) -> int:
 
 async def report_of(node: Node) -> NodeReport:
     async with node.client() as client:
-        return await node_report(node.place.loaded().config, node.info, client.connection)
+        return await node.report(client)
 
 
 async def soak(folder: Path, *, minutes: float, seed: int, settings: Mapping[str, object] | None = None) -> dict[str, Any]:

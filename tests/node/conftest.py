@@ -1,14 +1,5 @@
 """Every test on nodes gets a place of its own, which it must leave clean."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from tests.node.nodes import here
 
-import pytest
-
-from tests.node.nodes import Place, place
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Place]:
-    with place(tmp_path) as made:
-        yield made
+__all__ = ["here"]

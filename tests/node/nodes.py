@@ -9,12 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, NamedTuple
 
 import anyio
+import pytest
 
 from messages.chain_api import ImportBlock
 from messages.message import Message
@@ -29,6 +30,7 @@ from overseer.feeds.keyring import Keyring
 from overseer.feeds.make import make_block, make_bundle, make_receipt, make_validators
 from overseer.node.client import Client, Refused
 from overseer.node.folder import NodeFolder, RunInfo
+from overseer.node.report import NodeReport, node_report
 from overseer.ports.bus import BusError
 from overseer.settings import Loaded
 
@@ -117,16 +119,39 @@ class Place:
                 continue
         return found
 
+    def kill_everything(self) -> None:
+        """At one instant, as nearly as signals go; returns when all are gone."""
+        deadline = time.monotonic() + 30
+        while left := self.processes():
+            for pid in left:
+                _kill(pid)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"processes {left} do not end")
+            time.sleep(0.002)
+
     def clean(self) -> None:
         """Assert that nothing is left: no process, no temporary file. What is left is ended all the same."""
         deadline = time.monotonic() + 10
         while (left := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.02)
-        shown = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode() for pid in left}
+        shown = {pid: _command_line(pid) for pid in left}
         for pid in left:
-            os.kill(pid, signal.SIGKILL)
+            _kill(pid)
         assert not shown, f"left running: {shown}"
         assert not list(self.temporary.iterdir()), "temporary files are left"
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _command_line(pid: int) -> str:
+    """What a process is; "" when it has just gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 @contextmanager
@@ -137,6 +162,13 @@ def place(folder: Path, **settings: object) -> Iterator[Place]:
         yield made
     finally:
         made.clean()
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Place]:
+    """The test's place. A conftest imports it."""
+    with place(tmp_path) as made:
+        yield made
 
 
 class Node:
@@ -222,6 +254,10 @@ class Node:
 
     def client(self, user: str = "operator") -> AbstractAsyncContextManager[Client]:
         return Client.connected(self.place.loaded().config, NodeFolder(self.place.data).last_run().url, user)
+
+    async def report(self, client: Client) -> NodeReport:
+        """What `overseer status` tells."""
+        return await node_report(self.place.loaded().config, self.info, client.connection)
 
 
 async def eventually(condition: Callable[[], bool], what: str, *, log: Callable[[], str] = str, seconds: float = DEADLINE_S) -> None:

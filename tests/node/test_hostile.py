@@ -3,7 +3,6 @@
 import json
 import random
 from collections.abc import Iterator
-from pathlib import Path
 
 import anyio
 import pytest
@@ -17,7 +16,8 @@ from overseer.node.catalogue import CATALOGUE, SECTIONS, build_subsystem
 from overseer.settings import load_config
 from tests.codec.message_values import simplest
 from tests.fuzz.mutate import mutated
-from tests.node.nodes import Node, Place, ballots, eventually, told, verified, votes_of
+from tests.load.gauges import read
+from tests.node.nodes import SUBSYSTEMS, Node, Place, ballots, eventually, told, verified, votes_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
@@ -137,18 +137,13 @@ class Hostile:
         return mutated(self.chance, self.bodies, (b"\xff", b"\xf6", b"\x80", b"\xc2\x41\x01", b"\x9f", b"{}"), 4096)
 
 
-def resident_bytes(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
-
-
 async def stands_up_to(here: Place, seed: int, count: int) -> None:
     """Every one of them is stored, and then a dead letter, a named rejection or accepted; others are served meanwhile."""
     made = ballots(2, 10)
-    subsystems = ("votes_db", "dispute_conclusion", "chain_api")
     async with Node.up(here) as node, node.client() as client:
         await told(client, made.opening, "opening")
         await told(client, made.bundles[0], "before")
-        before = {name: resident_bytes(node.pid(name)) for name in subsystems}
+        before = {name: read(node.pid(name)).rss_bytes for name in SUBSYSTEMS}
         stored: list[int] = []
         hostile = Hostile(seed).messages(count)
 
@@ -172,8 +167,8 @@ async def stands_up_to(here: Place, seed: int, count: int) -> None:
         assert set(outcomes) <= {"accepted", "rejected", "parked"}
         assert outcomes["parked"] > count // 2
         assert node.events("child_failed") == []
-        for name in subsystems:
-            assert resident_bytes(node.pid(name)) - before[name] < GAINED_BYTES_MAX
+        for name in SUBSYSTEMS:
+            assert read(node.pid(name)).rss_bytes - before[name] < GAINED_BYTES_MAX
     verified(here)
 
 
@@ -183,7 +178,7 @@ async def outcomes_of(here: Place, sequences: set[int]) -> dict[str, int]:
 
     def all_there() -> bool:
         counts.clear()
-        for name in ("votes_db", "dispute_conclusion", "chain_api"):
+        for name in SUBSYSTEMS:
             for line in here.run("journal", name, "--json", "--limit", "1000000").out.splitlines():
                 record = json.loads(line)
                 if record["cause"]["stream"] and record["cause"]["sequence"] in sequences:

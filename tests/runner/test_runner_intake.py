@@ -81,7 +81,7 @@ async def test_a_bus_that_goes_away_and_comes_back_loses_nothing_and_is_named_on
 
 
 async def test_many_messages_are_committed_in_groups(in_memory: Any) -> None:
-    counter = await in_memory(Counter(), limits=Limits(batch_messages_max=64))
+    counter = await in_memory(Counter(), limits=Limits(batch_messages_max=64, batch_decide_ms_max=60_000))
     await counter.kill()
     for amount in range(200):
         await counter.inject(Add(amount=amount))

@@ -182,7 +182,7 @@ async def test_a_stream_trimmed_beyond_its_last_message_is_not_told_everything_a
 
 
 async def test_a_last_message_lost_behind_a_trim_is_told_again(in_memory: Any) -> None:
-    """Trimmed but for its last message, which the stream then loses; others have written there since (`overseer simulate --seed 176`)."""
+    """Trimmed but for its last message, which the stream then loses; others have written there since."""
     counter = await in_memory(Counter())
     for amount in (1, 2):
         await counter.inject(Add(amount=amount))

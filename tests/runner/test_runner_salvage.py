@@ -46,7 +46,7 @@ async def damaged(in_memory: Any, change: Change, back: int) -> tuple[Any, int, 
         writes = WriteSet()
         writes.put(JOURNAL.name, JOURNAL.pack((index,)), change(data))
         await store.commit(writes)
-        return counter, index, intact_part(store, None)
+        return counter, index, intact_part(store)
 
 
 @pytest.mark.parametrize("change", [other_time, torn, gone])
@@ -67,7 +67,7 @@ async def test_the_store_made_of_it_holds_the_tables_as_they_were_just_before_th
     head = read_head(made)
     assert head is not None
     assert head.index == index - 1
-    assert intact_part(made, None) == Intact(first=1, last=index - 1, damage="")
+    assert intact_part(made) == Intact(first=1, last=index - 1, damage="")
 
 
 async def test_a_last_record_that_the_head_does_not_name_is_not_trusted(in_memory: Any) -> None:
@@ -81,6 +81,15 @@ async def test_a_last_record_that_the_head_does_not_name_is_not_trusted(in_memor
         writes = WriteSet()
         writes.put(HEAD.name, HEAD_KEY, encode_value(head))
         await store.commit(writes)
-        found = intact_part(store, None)
+        found = intact_part(store)
     assert found.last == head.index - 1
     assert "the head names" in found.damage
+
+
+async def test_of_a_store_without_any_record_nothing_is_intact() -> None:
+    head = Head(incarnation=bytes(16), hash=bytes([1]) * 32)
+    made = MemoryStore([HEAD.name, JOURNAL.name])
+    writes = WriteSet()
+    writes.put(HEAD.name, HEAD_KEY, encode_value(head))
+    await made.commit(writes)
+    assert intact_part(made).last == 0

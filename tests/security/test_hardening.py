@@ -133,6 +133,7 @@ async def test_a_server_without_accounts_is_found_out(tmp_path: Path) -> None:
         assert "without a key" in (await dangers_at_the_door(config_of(tmp_path), server.url))[0]
 
 
+@pytest.mark.real
 async def test_no_server_at_all_is_said_and_one_of_several_may_be_away(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     with pytest.raises(BusUnavailable):

@@ -1,6 +1,6 @@
 """The whole matrix: every user x every subject x every verb on a real server, against rules written independently.
 
-The figures of docs/reliability.md come from `pytest tests/security/test_permission_matrix.py -s`.
+The figures of docs/reliability.md come from `pytest tests/security/test_permission_matrix.py -s -m 'slow or not slow'`.
 """
 
 import time

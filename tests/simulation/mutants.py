@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import cbor2
+import msgspec
 from msgspec.structs import replace
 
 from messages.message import Kind, Message, Spec
@@ -15,14 +16,14 @@ from overseer.memory.bus.stream import MemoryStream
 from overseer.memory.store import MemoryDisk
 from overseer.ports.bus import OutcomeUnknown
 from overseer.runner import intake as intake_module
-from overseer.runner import opening, taking
+from overseer.runner import journal, opening, taking
 from overseer.runner.engine import Engine, Told
 from overseer.runner.intake import Reader
-from overseer.runner.journal import HEAD_KEY, append
 from overseer.runner.outbox import Outbox
 from overseer.runner.runner import Runner
 from overseer.runner.schema import HEAD, OUTBOX_NODE, OUTCOMES, WATERMARKS
 from overseer.runner.timers import Timers
+from overseer.tables import Table
 
 __all__ = ["MUTANTS", "Mutant", "mutant", "patched"]
 
@@ -32,7 +33,8 @@ MUTANTS: dict[str, Mutant] = {}
 
 @contextmanager
 def patched(owner: object, name: str, value: object) -> Iterator[None]:
-    """`owner.name` is `value` for a while."""
+    """`owner.name` is `value` for a while. It must be there: a guard that was renamed is not broken by a mutant of old."""
+    assert hasattr(owner, name), name
     own = name in vars(owner)
     before = vars(owner)[name] if own else None
     setattr(owner, name, value)
@@ -128,7 +130,7 @@ def position_not_committed() -> AbstractContextManager[None]:
         finish(self, batch)
         count[0] += 1
         if count[0] % 2:
-            batch.writes.rows[HEAD.name].pop(HEAD_KEY)
+            batch.writes.rows[HEAD.name].pop(journal.HEAD_KEY)
 
     return patched(Engine, "finish", forgetful)
 
@@ -136,22 +138,21 @@ def position_not_committed() -> AbstractContextManager[None]:
 @mutant
 def outgoing_bytes_not_stored() -> AbstractContextManager[None]:
     """What is to be told is kept in memory alone."""
-    finish = Engine.finish
-
-    def forgetful(self: Engine, batch: Any) -> None:
-        finish(self, batch)
-        batch.writes.rows.pop(OUTBOX_NODE.name, None)
-
-    return patched(Engine, "finish", forgetful)
+    return _never_written(OUTBOX_NODE)
 
 
 @mutant
 def outcomes_not_stored() -> AbstractContextManager[None]:
+    """What callers were told is kept in memory alone."""
+    return _never_written(OUTCOMES)
+
+
+def _never_written(table: Table[Any]) -> AbstractContextManager[None]:
     finish = Engine.finish
 
     def forgetful(self: Engine, batch: Any) -> None:
         finish(self, batch)
-        batch.writes.rows.pop(OUTCOMES.name, None)
+        batch.writes.rows.pop(table.name, None)
 
     return patched(Engine, "finish", forgetful)
 
@@ -159,12 +160,11 @@ def outcomes_not_stored() -> AbstractContextManager[None]:
 @mutant
 def broken_hash_chain() -> AbstractContextManager[None]:
     """A record names zeros as the hash of the one before."""
+    append = journal.append
 
     def unchained(overlay: Any, head: Any, **given: Any) -> int:
         head.hash = bytes(32)
         return append(overlay, head, **given)
-
-    from overseer.runner import journal
 
     return patched(journal, "append", unchained)
 
@@ -385,8 +385,6 @@ def anybody_may_command() -> AbstractContextManager[None]:
 @mutant
 def any_form_is_read() -> AbstractContextManager[None]:
     """CBOR is taken in every form."""
-    import msgspec
-
     decode = intake_module.decode
 
     def lax(spec: Spec, body: bytes, *, version: int | None = None) -> Message:

@@ -1,6 +1,6 @@
 """Mutants of the subsystems: rules of disputes, of the cascade and of the chain, each broken in one place."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from subsystems.chain_api import best, blacklist, finality, imports, leaves, poo
 from subsystems.chain_api.chain import Chain, Draft
 from subsystems.chain_api.config import ChainConfig
 from subsystems.dispute_conclusion import decisions
-from subsystems.votes_db import counting, evolution, gossip, importing, reactions, rules, sessions
+from subsystems.votes_db import counting, evolution, form, gossip, importing, pruning, reactions, rules, sessions
 from subsystems.votes_db import subsystem as votes_subsystem
 
 # ------------------------------------------------------------------------------------------------ votes
@@ -131,8 +131,6 @@ def one_session_pruned_too_many() -> AbstractContextManager[None]:
     step = votes_subsystem.prune_step
 
     def eager(view: Any, rows_max: int) -> Any:
-        from subsystems.votes_db import pruning
-
         window = pruning.window
         with patched(pruning, "window", lambda v: (kept := window(v)) and kept._replace(oldest=kept.oldest + 1)):
             return step(view, rows_max)
@@ -161,8 +159,6 @@ def evolve_depends_on_what_happened_before() -> AbstractContextManager[None]:
 @mutant
 def no_second_receipt() -> AbstractContextManager[None]:
     """A receipt that does not hash to the candidate is taken."""
-    from subsystems.votes_db import form
-
     return patched(form, "_malformed_receipt", lambda receipt, claimed: None)
 
 
@@ -172,7 +168,8 @@ def no_second_receipt() -> AbstractContextManager[None]:
 @mutant
 def one_including_block_forgotten() -> AbstractContextManager[None]:
     """Of several forks that include a candidate only the first is asked for."""
-    return _limited("_ask", 1)
+    ask = decisions._ask
+    return patched(decisions, "_ask", lambda view, key, blocks, *given: ask(view, key, blocks[:1], *given))
 
 
 @mutant
@@ -202,11 +199,6 @@ def verdict_for_is_final() -> AbstractContextManager[None]:
         return [] if row.valid else on_resolution(view, message, *given)
 
     return patched(decisions, "on_resolution", stubborn)
-
-
-def _limited(name: str, count: int) -> AbstractContextManager[None]:
-    function: Callable[..., Any] = getattr(decisions, name)
-    return patched(decisions, name, lambda view, key, blocks, *given: function(view, key, blocks[:count], *given))
 
 
 # ------------------------------------------------------------------------------------------------ the chain

@@ -4,6 +4,7 @@ For the scenario and its checkers alone; the real runner with everything that go
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from random import Random
 
 from messages.codec import decode_value, encode
 from messages.message import Message
@@ -26,6 +27,13 @@ from overseer.verification import verify_check
 
 NET = "net"
 _NOW_MS = 1_700_000_000_000
+
+
+def play_quietly(scenario: Scenario, network: Network, traffic: Sequence[Submission] | None = None) -> "QuietNetwork":
+    """The scenario from beginning to end, or only `traffic` of it. Raises Violation."""
+    if traffic is None:
+        traffic = scenario.traffic(network, Random(network.seed))
+    return QuietNetwork(scenario, network, scenario.checkers(network, traffic)).play(traffic)
 
 
 class QuietProcess:
@@ -54,7 +62,6 @@ class QuietNetwork:
         self.checkers = checkers
         self.now_ms = _NOW_MS
         self.streams: dict[str, list[StoredMessage]] = {name: [] for name in (*network.nodes, NET)}
-        self.answers: list[Answer] = []
         self._waiting: dict[str, Submission] = {}
         subsystems: Mapping[str, Callable[[], Subsystem]] = scenario.subsystems()
         self.processes = [QuietProcess(node, make, network.seed) for node in network.nodes for make in subsystems.values()]
@@ -157,7 +164,6 @@ class QuietNetwork:
             code=outcome.code or outcome.status.value,
             reply=outcome.reply,
         )
-        self.answers.append(answer)
         for checker in self.checkers:
             checker.answered(answer)
 

@@ -1,11 +1,12 @@
 """The disputes' scenario and its judges, on a network without faults: thousands of inputs in seconds."""
 
+import functools
 from collections.abc import Sequence
 from random import Random
 
 import msgspec
 import pytest
-from quiet_network import QuietNetwork
+from quiet_network import QuietNetwork, play_quietly
 
 from messages.chain_api import BlacklistStatus, GovernanceReport, GovernanceStatus, IsBlacklisted
 from messages.message import Message
@@ -42,13 +43,6 @@ def network_of(seed: int, nodes: int = 1) -> Network:
     return Network(seed=seed, nodes=tuple(f"n{i + 1}" for i in range(nodes)), hours=1.0)
 
 
-def played(seed: int, variant: str = "", nodes: int = 1) -> tuple[QuietNetwork, Sequence[Checker]]:
-    played_by, network = Disputes(variant), network_of(seed, nodes)
-    traffic = played_by.traffic(network, Random(seed))
-    checkers = played_by.checkers(network, traffic)
-    return QuietNetwork(played_by, network, checkers).play(traffic), checkers
-
-
 def model(checkers: Sequence[Checker], name: str, node: str = "n1"):
     found = next(checker for checker in checkers if checker.name == name)
     assert isinstance(found, CourseChecker)
@@ -65,7 +59,7 @@ def test_the_same_seed_says_the_same_and_another_one_something_else() -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_every_promise_of_the_disputes_is_kept_where_nothing_goes_wrong(seed: int) -> None:
-    played(seed, nodes=1 + seed % 2)
+    play_quietly(scenario, network_of(seed, 1 + seed % 2))
 
 
 def test_the_seeds_meet_what_disputes_can_come_to() -> None:
@@ -73,7 +67,7 @@ def test_the_seeds_meet_what_disputes_can_come_to() -> None:
     statuses: set[DisputeStatus] = set()
     met: set[str] = set()
     for seed in range(12):
-        _, checkers = played(seed)
+        checkers = play_quietly(scenario, network_of(seed)).checkers
         votes, chain = model(checkers, "votes"), model(checkers, "chain")
         assert isinstance(votes, VotesAtRest)
         assert isinstance(chain, ChainAtRest)
@@ -98,16 +92,15 @@ def test_there_are_many_variants_and_each_has_its_scenario() -> None:
 @pytest.mark.parametrize("name", sorted(VARIANTS))
 def test_a_variant_does_what_it_says_and_no_promise_breaks(name: str) -> None:
     for seed in (0, 1):
-        network, _ = played(seed, name)
+        network = play_quietly(Disputes(name), network_of(seed))
         assert honest_rows(network, "votes_db") >= honest_votes_of(seed)
 
 
 @pytest.mark.parametrize("name", WITHOUT_EFFECT)
 def test_what_nobody_may_say_leaves_every_row_as_it_is(name: str) -> None:
-    with_it, _ = played(2, name)
-    without = played_plainly(2)
     traffic = Disputes(name).traffic(network_of(2), Random(2))
     assert any(s.sender == MALLORY for s in traffic)
+    with_it, without = play_quietly(Disputes(name), network_of(2), traffic), played_plainly(2)
     for subsystem in ("votes_db", "chain_api"):
         assert rows(with_it, subsystem) == rows(without, subsystem)
 
@@ -117,7 +110,7 @@ def test_what_nobody_may_say_leaves_every_row_as_it_is(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(VARIANTS))
 def test_a_variant_a_hundred_times(name: str) -> None:
     for seed in range(100):
-        network, _ = played(seed, name)
+        network = play_quietly(Disputes(name), network_of(seed))
         assert honest_rows(network, "votes_db") >= honest_votes_of(seed)
 
 
@@ -147,16 +140,10 @@ def honest_votes_of(seed: int) -> set[bytes]:
     return honest_rows(played_plainly(seed), "votes_db")
 
 
+@functools.cache
 def played_plainly(seed: int) -> QuietNetwork:
-    if seed not in _PLAIN:
-        network = network_of(seed)
-        plain = Disputes("awaited_usurpation")
-        traffic = [s for s in plain.traffic(network, Random(seed)) if s.sender != MALLORY]
-        _PLAIN[seed] = QuietNetwork(plain, network, plain.checkers(network, traffic)).play(traffic)
-    return _PLAIN[seed]
-
-
-_PLAIN: dict[int, QuietNetwork] = {}
+    plain = Disputes("awaited_usurpation")
+    return play_quietly(plain, network_of(seed), [s for s in plain.traffic(network_of(seed), Random(seed)) if s.sender != MALLORY])
 
 
 # ------------------------------------------------------------------------------------------------ the judges bite
@@ -194,7 +181,8 @@ class Lying:
     ],
 )
 def test_an_answer_that_is_not_true_is_noticed(kind: type[Message], change: dict[str, object]) -> None:
-    network, checkers = played(6)
+    network = play_quietly(scenario, network_of(6))
+    checkers = network.checkers
     lie: AtRest = Lying(network, kind, change)
     assert isinstance(network.ask("n1", GovernanceStatus()), GovernanceReport)
     assert isinstance(network.ask("n1", IsBlacklisted(hash=next(iter(model(checkers, "chain").blocks)))), BlacklistStatus)

@@ -11,10 +11,10 @@ import anyio
 import msgspec
 import pytest
 from counting import Counter
+from mutants import MUTANTS
 from tallying import Tallying
 
 from messages.message import Message
-from overseer.runner import runner
 from overseer.runner.engine import Batch, Engine
 from overseer.runner.intake import Intake
 from overseer.simulation.campaign import Report, campaign, cases
@@ -151,27 +151,14 @@ def test_tables_that_do_not_follow_from_the_journal_are_caught() -> None:
     assert "replay" in caught([1], _Broken())
 
 
-def test_telling_an_outcome_before_its_commit_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    commit = runner.Runner._commit
-
-    async def hasty(self: Any, batch: Batch, decide_s: float, taken: int) -> None:
-        for told in batch.told:
-            self._waiting.tell(told)
-        await commit(self, batch, decide_s, taken)
-
-    monkeypatch.setattr(runner.Runner, "_commit", hasty)
-    assert caught(range(1, 6)) == {"acknowledged"}
+def test_telling_an_outcome_before_its_commit_is_caught() -> None:
+    with MUTANTS["answer_before_the_commit"]():
+        assert caught(range(1, 6)) == {"acknowledged"}
 
 
-def test_publishing_before_the_commit_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    commit = runner.Runner._commit
-
-    async def hasty(self: Any, batch: Batch, decide_s: float, taken: int) -> None:
-        self._outboxes["node"].offer(batch.node)
-        await commit(self, batch, decide_s, taken)
-
-    monkeypatch.setattr(runner.Runner, "_commit", hasty)
-    assert caught(range(1, 6)) & {"publishing", "processes"}
+def test_publishing_before_the_commit_is_caught() -> None:
+    with MUTANTS["publish_before_the_commit"]():
+        assert caught(range(1, 6)) == {"publishing"}
 
 
 def test_forgetting_what_was_taken_before_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

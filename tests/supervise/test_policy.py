@@ -1,6 +1,6 @@
 """Restart policy and the account of failures: pure."""
 
-from overseer.supervise.policy import EXIT_FATAL, Failures, SupervisePolicy
+from overseer.supervise.policy import Failures, SupervisePolicy
 from overseer.supervise.status import TRANSITIONS, ChildState, Failure, GaveUp
 
 POLICY = SupervisePolicy(backoff_first_ms=100, backoff_max_ms=1_000, restarts_max=3, restarts_window_ms=10_000)
@@ -57,9 +57,9 @@ def test_the_first_failure_in_the_window_is_named_not_the_last() -> None:
     assert "Last failure: lock held" in text
 
 
-def test_an_exit_code_that_says_a_restart_cannot_help_is_too_many_at_once() -> None:
+def test_a_failure_that_a_restart_cannot_mend_is_too_many_at_once() -> None:
     failures = Failures(POLICY)
-    failures.add(0, failure("x", EXIT_FATAL))
+    failures.add(0, Failure(at_ms=0, cause="x", final=True))
     assert failures.too_many
 
 

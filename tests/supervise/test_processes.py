@@ -63,6 +63,7 @@ async def test_a_child_that_says_a_restart_cannot_help_is_not_restarted(tmp_path
     assert s.gave_up is not None
     assert s.gave_up.failures == 1
     assert s.gave_up.first.exit_code == EXIT_FATAL
+    assert s.gave_up.first.final
 
 
 async def test_a_program_that_does_not_exist_is_named() -> None:

@@ -64,6 +64,18 @@ async def test_a_task_that_always_fails_is_given_up_naming_the_first_error_of_a_
     assert s.gave_up.first.cause == "ValueError: run 1"
 
 
+async def test_a_task_whose_error_a_restart_cannot_mend_is_given_up_at_once() -> None:
+    async def serve(pulse: Pulse, stop: StopRequest) -> None:
+        raise ExceptionGroup("one", [PermissionError("the key")])
+
+    async with supervising(TaskChild(name="votes_db", serve=serve, final=(OSError,))) as s:
+        with anyio.fail_after(DEADLINE_S):
+            await s.ended.wait()
+    assert s.gave_up is not None
+    assert s.gave_up.failures == 1
+    assert s.gave_up.first.final
+
+
 async def test_a_task_that_hangs_is_cancelled_and_restarted() -> None:
     runs: list[int] = []
 

@@ -1,0 +1,5 @@
+"""What is deployed runs in a place of its own, which it must leave clean."""
+
+from tests.node.nodes import here
+
+__all__ = ["here"]
