@@ -16,7 +16,11 @@ from overseer.simulation.registry import find_scenario
 from overseer.simulation.run import Outcome, OwnMachinery, play
 from overseer.simulation.shrink import command, shrink
 
-__all__ = ["Broken", "Report", "campaign", "cases"]
+__all__ = ["FAULTS", "HOURS", "Broken", "Report", "campaign", "cases"]
+
+# Virtual hours of one seed in which things go wrong, and how many of them: six minutes, a fault every two seconds.
+HOURS = 0.1
+FAULTS = 160
 
 # Seeds given to a worker at once.
 _CHUNK = 5

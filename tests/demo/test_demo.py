@@ -12,7 +12,7 @@ from typer import Exit
 from overseer.cli import demo as demo_command
 from overseer.feeds.devchain import DevChain
 from overseer.feeds.story import Story
-from tests.node.nodes import MARK, Place, eventually
+from tests.node.nodes import MARK, SUBSYSTEMS, Place, eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
@@ -59,8 +59,8 @@ async def test_it_can_be_ended_in_every_phase(here: Place, number: signal.Signal
 
 
 def _stores(here: Place) -> bool:
-    """All three subsystems have begun."""
-    return len(list(here.temporary.glob("*/stores/*/CURRENT"))) == 3
+    """All subsystems have begun."""
+    return len(list(here.temporary.glob("*/stores/*/CURRENT"))) == len(SUBSYSTEMS)
 
 
 class _Twisted(DevChain):

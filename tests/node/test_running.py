@@ -17,7 +17,7 @@ from messages.votes_db import RegisterVote
 from overseer.nats.accounts import inbox_prefix
 from overseer.nats.keys import KeyFolder
 from overseer.observe.http import fetch
-from tests.node.nodes import Node, Place, ballots, eventually, history, said_once, told, verified, votes_of
+from tests.node.nodes import SUBSYSTEMS, Node, Place, ballots, eventually, history, said_once, told, verified, votes_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
@@ -32,7 +32,7 @@ async def test_a_node_comes_up_serves_its_pages_and_ends_on_sigterm(here: Place)
         status = here.run("status", "--json")
         assert status.code == 0, status
         assert status.json["wrong"] == []
-        assert [row["state"] for row in status.json["subsystems"]] == ["ready"] * 3
+        assert [row["state"] for row in status.json["subsystems"]] == ["ready"] * len(SUBSYSTEMS)
         assert "node node" in here.run("status").out
         assert await node.stop() == 0
     assert here.run("status").code == 2

@@ -61,7 +61,8 @@ def story() -> Story:
 def subsystems() -> list[Subsystem]:
     """All there are, made for the story."""
     told = story()
-    return [ChainApi(ChainConfig(genesis=told.genesis, governance_authority=told.authority.public)), VotesDb(), DisputeConclusion(), Elections(ElectionsConfig(validate_unreviewed=True))]
+    chain = ChainConfig(genesis=told.genesis, governance_authority=told.authority.public)
+    return [ChainApi(chain), VotesDb(), DisputeConclusion(), Elections(ElectionsConfig(validate_unreviewed=True))]
 
 
 KEY = "recorded"
