@@ -21,7 +21,7 @@ from tests.node.nodes import Node, Place, ballots, eventually, history, said_onc
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
-USERS = {"provisioner", "overseer", "votes_db", "dispute_conclusion", "chain_api", "operator", "feed", "reader"}
+USERS = {"provisioner", "overseer", "votes_db", "dispute_conclusion", "chain_api", "elections", "operator", "feed", "reader"}
 
 
 def keys_of(place: Place) -> KeyFolder:
