@@ -47,7 +47,7 @@ QUICK = Sizes(
     ballots_s=2.0,
     bare_appends_s=1.0,
     kills=3,
-    recovered_events=20_000,
+    recovered_events=50_000,
 )
 
 

@@ -62,7 +62,8 @@ async def test_a_bench_measures_and_leaves_nothing_behind(name: str, tmp_path: P
     measures = [m async for m in run_benches([name], SMALLEST, told.append, folder=tmp_path)]
     assert {m.name for m in measures} == MEASURES[name]
     for measure in measures:
-        assert measure.value >= 0
+        # An idle node may take no time that can be measured; all else does something.
+        assert measure.value > 0 or name == "idle"
         assert measure.limit > 0
         assert measure.ratio == pytest.approx(measure.value / measure.limit)
         assert measure.ok == (measure.ratio <= measure.target if measure.at_most else measure.ratio >= measure.target)

@@ -1,5 +1,4 @@
-"""What a site keeps of a replicated election beside the election's own rows: its place in the log, what is prepared, outcomes
-by id, timers.
+"""What a site keeps of a replicated election beside its own rows: its place in the log, what is prepared, outcomes by id, timers.
 
 The rows of COMMANDS come from the log with the events, so they are wherever the election is: a writer that took over knows every command
 that was ever recorded, and whoever asks again gets the original outcome (B15).

@@ -1,1 +1,0 @@
-"""What the tests of sites share is in `site_world`."""
