@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from blake3 import blake3
 
+from messages.chain_api import OrphanDropped
 from messages.chain_events import ChainStarted, OrphanHeld
 from messages.codec import encode
 from messages.message import Message
@@ -18,6 +19,8 @@ __all__ = ["MischiefChecker"]
 _REFUSED = ("parked", "rejected")
 # What may wait until it can be judged: a dispute of a session to come, a block without its parent.
 _HOLDING = ("votes_db.net.dispute", "chain_api.cmd.import_block")
+# That it waits, and what made room for it in a full pool.
+_HELD = (GossipHeld, OrphanHeld, OrphanDropped, ChainStarted)
 
 
 class MischiefChecker(Watcher):
@@ -41,7 +44,7 @@ class MischiefChecker(Watcher):
         evil = stored is not None and stored.subject.startswith(f"overseer.net.{EVIL_NODE}.")
         if evil or cause.sender == MALLORY or (cause.sender.startswith("req_") and cause.id.startswith("mallory-")):
             # What may be true tomorrow is held; the models see to it that it is not taken then.
-            held = record.input in _HOLDING and all(isinstance(event, GossipHeld | OrphanHeld | ChainStarted) for event in events)
+            held = record.input in _HOLDING and all(isinstance(event, _HELD) for event in events)
             self.expect(status in _REFUSED or held, f"{node} {subsystem} took {record.input} of {cause.sender}: {status}")
         if status == "parked":
             self.expect(record.result.code != "handler_failed", f"{node} {subsystem} failed over {record.input}: {events}")

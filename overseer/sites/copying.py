@@ -206,20 +206,16 @@ async def verified(view: View, key: str, copy: Copy) -> bool:
     if row is not None and row.archived:
         # Its events are gone; what is left is its head.
         return row.sequence == copy.applied.sequence
-    election, digest, count = key_hash(key), bytes(32), 0
-    while True:
-        start = (election, count + 1)
-        events: list[bytes] = []
-        for (_, number), data in view.scan(EVENTS, prefix=(election,), start=start):
-            if number != count + len(events) + 1 or number > copy.applied.sequence:
-                break
-            events.append(data)
-            if len(events) == _CHUNK:
-                break
-        digest, count = chained(digest, events), count + len(events)
-        if len(events) < _CHUNK:
-            return (count, digest) == (copy.applied.sequence, copy.applied.digest)
-        await anyio.lowlevel.checkpoint()
+    digest, count = bytes(32), 0
+    events: list[bytes] = []
+    for (_, number), data in view.scan(EVENTS, prefix=(key_hash(key),)):
+        if number != count + len(events) + 1 or number > copy.applied.sequence:
+            break
+        events.append(data)
+        if len(events) == _CHUNK:
+            digest, count, events = chained(digest, events), count + len(events), []
+            await anyio.lowlevel.checkpoint()
+    return (count + len(events), chained(digest, events)) == (copy.applied.sequence, copy.applied.digest)
 
 
 def install(ledger: Ledger, elections: Elections, key: str, copy: Copy, rows: WriteSet) -> None:
