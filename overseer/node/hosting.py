@@ -11,20 +11,19 @@ from messages.message import Kind
 from messages.subjects import net_filter, net_stream, node_stream, own_filter
 from overseer.checks import InlineVerifier, PoolVerifier, Verifier
 from overseer.config import Config, HttpConfig
-from overseer.failures import lone
 from overseer.nats.accounts import durable_name
 from overseer.nats.connection import Connection
 from overseer.nats.exchange import NatsExchange
 from overseer.nats.keys import KeyFolder, UnusableKey
 from overseer.nats.line import NatsLine
 from overseer.nats.tls import UnusableCertificate
-from overseer.node.bus import connect_as
 from overseer.node.folder import NodeFolder
+from overseer.node.waiting import connected_when_up, outlast_full_disk
 from overseer.observe.http import health_routes, serving
 from overseer.observe.logs import logger
 from overseer.observe.metrics import RunnerInstruments, RunnerMetrics, page
-from overseer.ports.bus import BusDenied, BusError, BusUnavailable
-from overseer.ports.store import StoreCorrupted, StoreFull, StoreIdentity, StoreLocked, WrongStore
+from overseer.ports.bus import BusDenied, BusError
+from overseer.ports.store import StoreCorrupted, StoreIdentity, StoreLocked, WrongStore
 from overseer.rocks.store import RocksStore
 from overseer.runner.errors import BadDeclaration, EvolveFailed, JournalBroken, SecondCopy
 from overseer.runner.observer import Observer, Step
@@ -54,8 +53,6 @@ UNMENDABLE = (
     UnusableCertificate,
     BusDenied,
 )
-# How often a full disk is looked at again: each look opens the store.
-ROOM_LOOK_MS = 1_000
 # How long a metrics page waits for the bus to tell the lag: well below what a scraper, or the overseer, waits for the page.
 LAG_MS = 500
 
@@ -105,22 +102,11 @@ async def serve_subsystem(
 
     A full disk is waited out, however long that takes: aloud, not ready, and from the store again when there is room.
     """
-    log, progress, said = logger(subsystem.declaration.name), 0, False
-    while True:
-        try:
-            await _serve(subsystem, config, url=url, run_id=run_id, pulse=pulse, stop=stop, http=http, kill_at=kill_at)
-            return
-        except Exception as error:
-            full = lone(error)
-            if not isinstance(full, StoreFull) or stop.requested:
-                raise
-            if not said:
-                log.error("store_full", error=str(full))
-            said, progress = True, progress + 1
-            pulse.beat(Beat(progress=progress, note=str(full)))
-            with anyio.move_on_after(ROOM_LOOK_MS / 1000):
-                await stop.wait()
-                return
+
+    async def serve() -> None:
+        await _serve(subsystem, config, url=url, run_id=run_id, pulse=pulse, stop=stop, http=http, kill_at=kill_at)
+
+    await outlast_full_disk(subsystem.declaration.name, serve, pulse, stop)
 
 
 async def _serve(
@@ -150,7 +136,7 @@ async def _serve(
         stack.callback(store.close)
         verifier: Verifier = PoolVerifier(config.verification.workers) if config.verification.workers else InlineVerifier()
         stack.push_async_callback(verifier.close)
-        connection = await stack.enter_async_context(await _connect(config, url, declaration.name, pulse, stop))
+        connection = await stack.enter_async_context(await connected_when_up(config, url, declaration.name, pulse, stop))
         exchange = NatsExchange(connection, metadata={"node": config.node})
         stack.push_async_callback(exchange.close)
         lines = lines_of(connection, config.node, declaration)
@@ -219,19 +205,6 @@ class _Gauges:
             for name, line in self._lines.items():
                 metrics.lag(name, await line.pending())
         return page(self._registry)
-
-
-async def _connect(config: Config, url: str, name: str, pulse: Pulse, stop: StopRequest) -> Connection:
-    """Connect; wait for a server that is not there yet, alive to the supervisor, until told to stop."""
-    progress = 0
-    while True:
-        try:
-            return await connect_as(config, url, name, wait_ms=pulse.period_ms)
-        except BusUnavailable as error:
-            if stop.requested:
-                raise
-            progress += 1
-            pulse.beat(Beat(progress=progress, note=str(error)))
 
 
 class _Watched:

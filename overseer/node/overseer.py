@@ -33,6 +33,7 @@ from overseer.ports.bus import BusError, Outgoing
 from overseer.settings import Loaded
 from overseer.sites.layout import check_stores
 from overseer.sites.process import serve_site
+from overseer.sites.watching import WrongTopology
 from overseer.subsystem import Subsystem
 from overseer.supervise.lag import Lag, LagState
 from overseer.supervise.policy import Failures
@@ -164,7 +165,7 @@ class Node:
             elections = build_elections(self._loaded)
             await serve_site(site, self._sites, elections, self._config, url=url, pulse=pulse, stop=stop)
 
-        return TaskChild(name=site_user(site), serve=serve)
+        return TaskChild(name=site_user(site), serve=serve, final=(*UNMENDABLE, WrongTopology))
 
     def _elsewhere(self, name: str, manage: Connection) -> ElsewhereChild:
         stream = node_stream(self._config.node)

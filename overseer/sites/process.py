@@ -8,7 +8,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from messages.subjects import node_stream, own_filter
 from overseer.config import Config, HttpConfig
-from overseer.failures import lone
 from overseer.nats.accounts import durable_name
 from overseer.nats.connection import Connection
 from overseer.nats.election_log import NatsElectionLog
@@ -18,13 +17,12 @@ from overseer.nats.site_facts import NatsFacts
 from overseer.nats.site_mail import NatsSiteMail
 from overseer.nats.sites import site_user
 from overseer.nats.topology_board import NatsTopologyBoard
-from overseer.node.bus import connect_as
 from overseer.node.folder import NodeFolder
+from overseer.node.waiting import connected_when_up, outlast_full_disk
 from overseer.observe.http import health_routes, serving
 from overseer.observe.logs import logger
 from overseer.observe.metrics import page
-from overseer.ports.bus import BusUnavailable
-from overseer.ports.store import StoreFull, StoreIdentity
+from overseer.ports.store import StoreIdentity
 from overseer.rocks.store import RocksStore
 from overseer.sites.layout import Sites
 from overseer.sites.site import Site, SitePorts
@@ -37,9 +35,6 @@ from overseer.system.entropy import SystemEntropy
 from subsystems.elections.subsystem import Elections
 
 __all__ = ["SiteKill", "serve_site"]
-
-# How often a full disk is looked at again: each look opens the store.
-ROOM_LOOK_MS = 1_000
 
 # Called when the log took an append of this site's, before anything follows from it: the crash tests end the process there.
 SiteKill = Callable[[], None]
@@ -98,22 +93,11 @@ async def serve_site(
 
     A full disk is waited out: aloud, not ready, and from the store again when there is room.
     """
-    log, progress, said = logger(site_user(name)), 0, False
-    while True:
-        try:
-            await _serve(name, sites, elections, config, url=url, pulse=pulse, stop=stop, http=http, kill=kill)
-            return
-        except Exception as error:
-            full = lone(error)
-            if not isinstance(full, StoreFull) or stop.requested:
-                raise
-            if not said:
-                log.error("store_full", error=str(full))
-            said, progress = True, progress + 1
-            pulse.beat(Beat(progress=progress, note=str(full)))
-            with anyio.move_on_after(ROOM_LOOK_MS / 1000):
-                await stop.wait()
-                return
+
+    async def serve() -> None:
+        await _serve(name, sites, elections, config, url=url, pulse=pulse, stop=stop, http=http, kill=kill)
+
+    await outlast_full_disk(site_user(name), serve, pulse, stop)
 
 
 async def _serve(
@@ -135,7 +119,7 @@ async def _serve(
         identity = StoreIdentity(node=config.node, subsystem=user, schema=SITE_SCHEMA)
         store = RocksStore.open(NodeFolder(config.data_dir).store(user), tables=table_names(elections), identity=identity)
         stack.callback(store.close)
-        connection = await stack.enter_async_context(await _connect(config, url, user, pulse, stop))
+        connection = await stack.enter_async_context(await connected_when_up(config, url, user, pulse, stop))
         registry = CollectorRegistry()
         told = _Told(user, registry, kill)
         ports = _ports(connection, store, config.node, name)
@@ -180,16 +164,3 @@ def _ports(connection: Connection, store: RocksStore, node: str, name: str) -> S
         entropy=SystemEntropy(),
         line=NatsLine(connection, stream=stream, sender=user, own_filter=own_filter(node, user), durable=durable_name(node, user, stream)),
     )
-
-
-async def _connect(config: Config, url: str, user: str, pulse: Pulse, stop: StopRequest) -> Connection:
-    """Connect; wait for a server that is not there yet, alive to the supervisor, until told to stop."""
-    progress = 0
-    while True:
-        try:
-            return await connect_as(config, url, user, wait_ms=pulse.period_ms)
-        except BusUnavailable as error:
-            if stop.requested:
-                raise
-            progress += 1
-            pulse.beat(Beat(progress=progress, note=str(error)))
