@@ -6,6 +6,7 @@ from replicated_world import KEY, LIMITS, VoterWorld, decided, eight, five, vote
 from messages.codec import encode_value
 from messages.election_pairs import (
     BatchLogged,
+    EpochEnded,
     EpochStarted,
     Gap,
     Head,
@@ -186,6 +187,21 @@ def test_a_move_in_good_order_is_recorded_and_cuts_nothing_off() -> None:
     assert isinstance(heard[0], Record)
     assert ("Released", "moved") in [(type(e).__name__, getattr(e, "reason", "")) for name, e in world.effects if name == old]
     assert sorted(votes(world)) == ["ann", "bob", "eve"]
+
+
+def test_a_writer_that_gave_a_batch_up_and_leaves_does_so_in_an_epoch_in_which_that_batch_is_not() -> None:
+    """Found by the simulation (seed 3850): its last entry had the place of the void batch, which a lost log then brought to life."""
+    world = VoterWorld(12, five())
+    answered(world, "ann", "c1")
+    for name in followers(world)[:3]:
+        world.crash(name)
+    assert isinstance(answered(world, "bob", "c2"), TooFewCopies)
+    void = world.member_at(world.home).follower.copy.prepared[0].entry
+    moved_away(world, world.home)
+    world.run(500)
+    (ended,) = (entry for entry in world.entries if isinstance(entry, EpochEnded))
+    assert ended.number == void.number
+    assert ended.epoch > void.epoch
 
 
 def test_a_barrier_that_only_its_writer_saw_in_a_log_that_was_lost_stops_nothing() -> None:

@@ -7,7 +7,7 @@
                                   then begins an epoch of its own making
 
 A batch that was given up may still be prepared somewhere. It stays out of the log because nobody appends it: the next thing this
-writer appends is the barrier of a new epoch, which takes its number; and whoever recovers begins with a barrier too. So a command that was
+writer appends is the barrier (or the end) of a new epoch, which takes its number; and whoever recovers begins with a barrier too. So a command that was
 refused with `too_few_copies` was not recorded, and asking again with the same id has one effect (B14, B15). The one exception is a
 log that is lost before that barrier: then what is prepared is believed (see recovery), with the ids of its commands.
 
@@ -302,7 +302,9 @@ class Writer:
     def _end(self, now_ms: int) -> list[Effect]:
         assert self._leaving is not None
         to, topology = self._leaving
-        self._begin(EpochEnded(**self._place(self.epoch), to=to, by_topology=topology), Phase.APPENDING, [], now_ms)
+        # The number of a batch that was given up is taken in another epoch only: it may be prepared somewhere.
+        epoch = self._follower.copy.epoch + 1 if self.degraded else self.epoch
+        self._begin(EpochEnded(**self._place(epoch), to=to, by_topology=topology), Phase.APPENDING, [], now_ms)
         assert self._flight is not None
         return [Append(self._flight.entry, self._follower.copy.stream, self._flight.expected), self._alarm()]
 
