@@ -39,12 +39,10 @@ from overseer.supervise.stopping import StopRequest
 from tests.crash.damage_checks import paid, rows_hash, verdicts
 from tests.crash.damage_faults import NODE_KINDS, STORE_KINDS, Damage, damage
 from tests.crash.report import leaves, show
-from tests.node.nodes import Ballots, Node, Place, ballots, history, said_once, told, votes_of
+from tests.node.nodes import DISPUTE_PATH, Ballots, Node, Place, ballots, history, said_once, told, votes_of
 
 __all__ = ["Figures", "Sample", "inject", "prepared", "settings_of"]
 
-# Those that have something to do here, and checkpoints therefore.
-AT_WORK = ("chain_api", "votes_db", "dispute_conclusion")
 BUNDLES = 30
 VALIDATORS = 6
 SETTINGS: dict[str, object] = {
@@ -115,7 +113,7 @@ async def prepared(folder: Path) -> Sample:
     checkpoints: dict[str, dict[str, bytes]] = {}
     copy = folder / "looked at"
     shutil.copytree(place.data, copy)
-    for name in AT_WORK:
+    for name in DISPUTE_PATH:
         rows[name], checkpoints[name] = _looked_at(copy, name)
         assert checkpoints[name], f"{name} has no checkpoint"
     shutil.rmtree(copy)
@@ -255,7 +253,7 @@ async def inject(sample: Sample, folder: Path, number: int, seed: int, figures: 
     """One injection, told by its number and the seed."""
     name = f"{seed}/{number}"
     if random.Random(name).random() < STORE_SHARE:
-        subsystem = random.Random(f"{name} store").choice(AT_WORK)
+        subsystem = random.Random(f"{name} store").choice(DISPUTE_PATH)
         inside, kinds = Path("stores") / subsystem, STORE_KINDS
     else:
         subsystem, inside, kinds = "", Path(), NODE_KINDS

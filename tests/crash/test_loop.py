@@ -6,7 +6,7 @@ from overseer.runner.observer import Step
 from tests.crash.loop import crash_loop
 from tests.crash.report import Report
 from tests.crash.steps import step_kills
-from tests.node.nodes import SUBSYSTEMS, Place
+from tests.node.nodes import DISPUTE_PATH, Place
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
@@ -37,4 +37,4 @@ async def test_each_subsystem_killed_thrice_at_each_step_of_the_runner_under_tra
 ) -> None:
     report = await step_kills(here, step, rounds=3, seconds=120)
     nothing_is_lost_or_doubled(report)
-    assert report.kills == {f"{name} {step.value}": 3 for name in SUBSYSTEMS}
+    assert report.kills == {f"{name} {step.value}": 3 for name in DISPUTE_PATH}

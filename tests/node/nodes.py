@@ -40,7 +40,9 @@ DEADLINE_S = 60.0
 ANSWER_MS = 3_000
 # Children inherit it: by it a test finds every process it has started, however it went.
 MARK = "OVERSEER_TEST_MARK"
-SUBSYSTEMS = ("chain_api", "votes_db", "dispute_conclusion", "elections")
+# Those that blocks and votes keep at work, and all there are.
+DISPUTE_PATH = ("chain_api", "votes_db", "dispute_conclusion")
+SUBSYSTEMS = (*DISPUTE_PATH, "elections")
 
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None

@@ -14,7 +14,21 @@ from overseer.demo.playing import find_out, play
 from overseer.feeds.devchain import DevChain, Shape
 from overseer.node.client import Client, Refused
 from overseer.runner.observer import Step
-from tests.node.nodes import SUBSYSTEMS, Ballots, Node, Place, answered, ballots, eventually, history, said_once, told, verified, votes_of
+from tests.node.nodes import (
+    DISPUTE_PATH,
+    SUBSYSTEMS,
+    Ballots,
+    Node,
+    Place,
+    answered,
+    ballots,
+    eventually,
+    history,
+    said_once,
+    told,
+    verified,
+    votes_of,
+)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
@@ -158,7 +172,7 @@ SMALL = Shape(
     blocks_after=2,
 )
 # A step of a subsystem, and at which of its batches.
-KILLS = [(name, step, 3 if name == "dispute_conclusion" else 6) for name in SUBSYSTEMS for step in Step]
+KILLS = [(name, step, 3 if name == "dispute_conclusion" else 6) for name in DISPUTE_PATH for step in Step]
 QUICK_KILLS = [("votes_db", Step.COMMITTED, 6), ("dispute_conclusion", Step.PUBLISHED, 3)]
 
 
