@@ -15,7 +15,21 @@ from overseer.node.client import Client
 from overseer.node.folder import NodeFolder
 from overseer.node.hosting import open_store
 from overseer.tables import WriteSet
-from tests.node.nodes import Ballots, Node, Place, answered, ballots, copied, eventually, history, said_once, told, verified, votes_of
+from tests.node.nodes import (
+    SUBSYSTEMS,
+    Ballots,
+    Node,
+    Place,
+    answered,
+    ballots,
+    copied,
+    eventually,
+    history,
+    said_once,
+    told,
+    verified,
+    votes_of,
+)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
@@ -191,7 +205,7 @@ async def test_a_node_runs_through_many_times_its_streams_limit(here: Place) -> 
                     break
                 await anyio.sleep(0.1)
         assert node.events("child_failed") == []
-        assert [s.state for s in report.subsystems] == ["ready"] * 3
+        assert [s.state for s in report.subsystems] == ["ready"] * len(SUBSYSTEMS)
         assert node.events("trimmed")
         assert await node.stop() == 0
     # Started again on what the trimming left, it goes on.

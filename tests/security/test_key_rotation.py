@@ -17,7 +17,7 @@ from overseer.nats.server import EmbeddedServer
 from overseer.node.bus import RELOAD_SIGNAL
 from overseer.ports.bus import BusDenied
 from tests.cli.conftest import Command
-from tests.node.nodes import Node, Place, ballots, eventually, history, said_once, told, verified, votes_of
+from tests.node.nodes import SUBSYSTEMS, Node, Place, ballots, eventually, history, said_once, told, verified, votes_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
@@ -66,7 +66,7 @@ async def test_all_keys_are_rotated_under_load_and_nothing_is_lost(here: Place) 
         said_once(await history(client))
         await eventually(lambda: here.run("status").code == 0, "all is well", log=node.text)
         # Nobody was restarted for it: everybody came back by itself.
-        assert len(node.events("child_started")) == 3
+        assert len(node.events("child_started")) == len(SUBSYSTEMS)
         assert len(node.events("nats_started")) == 1
         assert here.run("keys", "check").code == 0
         # A server that is started anew takes the new ones as well.
