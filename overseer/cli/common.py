@@ -141,17 +141,24 @@ def print_json(value: object) -> None:
     sys.stdout.flush()
 
 
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
 def run_async(work: Callable[[], Awaitable[T]]) -> T:
     """Run `work` in an event loop of its own. Of a group of errors the one that tells the cause comes out."""
 
     async def main() -> T:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
         return await work()
 
+    # Modules are loaded on the way to the loop: an interrupt in the middle of an import would come out as any error, or not at all.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
         return anyio.run(main)
     except BaseExceptionGroup as group:
         raise _cause(group) from group
     finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
         # Who watched signals meanwhile left the system's default behind.
         heed_sigterm()
 
