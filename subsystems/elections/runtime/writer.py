@@ -7,9 +7,10 @@
                                   then begins an epoch of its own making
 
 A batch that was given up may still be prepared somewhere. It stays out of the log because nobody appends it: the next thing this
-writer appends is the barrier (or the end) of a new epoch, which takes its number; and whoever recovers begins with a barrier too. So a command that was
-refused with `too_few_copies` was not recorded, and asking again with the same id has one effect (B14, B15). The one exception is a
-log that is lost before that barrier: then what is prepared is believed (see recovery), with the ids of its commands.
+writer appends is the barrier (or the end) of a new epoch, which takes its number; and whoever recovers begins with a barrier too.
+So a command that was refused with `too_few_copies` was not recorded, and asking again with the same id has one effect (B14, B15).
+The one exception is a log that is lost before that barrier: then what is prepared is believed (see recovery), with the ids of its
+commands.
 
 Once an append has gone out it is never given up: it is repeated, with the same expectation, until the log shows the entry or another one.
 """
