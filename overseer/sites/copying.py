@@ -13,12 +13,13 @@ import msgspec
 from messages.codec import decode, encode
 from messages.election_pairs import SnapshotAsked, SnapshotMissing, SnapshotPage, SnapshotRow
 from overseer.limits import SiteLimits
+from overseer.memory.rows import MemoryRows
 from overseer.ports.bus import BusUnavailable, Response
 from overseer.ports.clock import Clock
 from overseer.ports.sites import SiteMail
 from overseer.sites.ledger import Ledger
 from overseer.sites.tables import election_tables
-from overseer.tables import Overlay, View, WriteSet
+from overseer.tables import View, WriteSet
 from subsystems.elections.rows import ELECTIONS, EVENTS, key_hash
 from subsystems.elections.runtime.entry import chained, dump_entry, load_entry
 from subsystems.elections.runtime.rows import COPIES, PREPARED, CopyRow, load_copy
@@ -181,23 +182,10 @@ async def _fetched(key: str, pages: list[SnapshotPage], elections: Elections) ->
     last = pages[-1]
     prepared = [load_entry(data) for data in last.prepared]
     copy = Copy.stored(last.stream, last.applied, last.log_sequence, last.told, prepared)
-    return Fetched(copy, rows, sound and await verified(View(_over_nothing(rows)), key, copy))
-
-
-class _Nothing:
-    """No rows."""
-
-    def get(self, table: str, key: bytes) -> bytes | None:
-        return None
-
-    def scan(self, table: str, start: bytes, end: bytes | None, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        return iter(())
-
-
-def _over_nothing(rows: WriteSet) -> Overlay:
-    overlay = Overlay(_Nothing())
-    overlay.merge(rows)
-    return overlay
+    fetched = MemoryRows([*tables, ELECTIONS.name])
+    if sound:
+        fetched.apply(rows)
+    return Fetched(copy, rows, sound and await verified(View(fetched), key, copy))
 
 
 async def verified(view: View, key: str, copy: Copy) -> bool:
@@ -206,16 +194,20 @@ async def verified(view: View, key: str, copy: Copy) -> bool:
     if row is not None and row.archived:
         # Its events are gone; what is left is its head.
         return row.sequence == copy.applied.sequence
-    digest, count = bytes(32), 0
-    events: list[bytes] = []
-    for (_, number), data in view.scan(EVENTS, prefix=(key_hash(key),)):
-        if number != count + len(events) + 1 or number > copy.applied.sequence:
-            break
-        events.append(data)
-        if len(events) == _CHUNK:
-            digest, count, events = chained(digest, events), count + len(events), []
-            await anyio.lowlevel.checkpoint()
-    return (count + len(events), chained(digest, events)) == (copy.applied.sequence, copy.applied.digest)
+    election, digest, count = key_hash(key), bytes(32), 0
+    while True:
+        # Begun anew behind each pause: a scan of rows that others change is not carried over one.
+        events: list[bytes] = []
+        for (_, number), data in view.scan(EVENTS, prefix=(election,), start=(election, count + 1)):
+            if number != count + len(events) + 1 or number > copy.applied.sequence:
+                break
+            events.append(data)
+            if len(events) == _CHUNK:
+                break
+        digest, count = chained(digest, events), count + len(events)
+        if len(events) < _CHUNK:
+            return (count, digest) == (copy.applied.sequence, copy.applied.digest)
+        await anyio.lowlevel.checkpoint()
 
 
 def install(ledger: Ledger, elections: Elections, key: str, copy: Copy, rows: WriteSet) -> None:
