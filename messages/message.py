@@ -117,6 +117,14 @@ class Catalog:
     def find(self, kind: Kind, owner: str, name: str) -> Spec | None:
         return self._specs.get((kind, owner, name))
 
+    def by_key(self, key: str) -> Spec | None:
+        """The message of the key `owner.kind.name`."""
+        try:
+            owner, kind, name = key.split(".")
+            return self.find(Kind(kind), owner, name)
+        except ValueError:
+            return None
+
     def by_name(self, name: str) -> list[Spec]:
         """All messages of that name, or of that `owner.name`, or of that full key."""
         return [s for s in self if name in (s.name, f"{s.owner}.{s.name}", s.key)]

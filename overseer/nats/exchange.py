@@ -19,7 +19,7 @@ from overseer.nats.wire import parse_headers, parse_status, wire_text
 from overseer.ports.bus import BusError, EndpointSpec, Handler, MessageTooLarge, Outgoing, Request, Response
 from overseer.ports.envelope import BUSY, HANDLER_FAILED, RESPONSE_TOO_LARGE, check_envelope
 
-__all__ = ["NatsExchange"]
+__all__ = ["NatsExchange", "caller_account", "finish", "send_response", "track"]
 
 _QUEUE = "q"
 _ERROR_TEXT = "Nats-Service-Error"
@@ -167,8 +167,8 @@ class NatsExchange:
         for listening in self._listening:
             await self._connection.unlisten(listening)
         self._listening.clear()
-        await _finish(self._answering, self._drain_s)
-        await _finish(self._telling, self._drain_s)
+        await finish(self._answering, self._drain_s)
+        await finish(self._telling, self._drain_s)
 
     # --- serving ---------------------------------------------------------------------------------------------------------
 
@@ -184,11 +184,11 @@ class NatsExchange:
         if len(self._answering) >= self._in_flight_max or self._by_caller[caller] >= self._per_caller_max:
             endpoint.errors += 1
             endpoint.last_error = _error_line(BUSY)
-            _track(self._telling, self._respond(to, Response(b"", {}, BUSY)))
+            track(self._telling, send_response(self._connection, to, Response(b"", {}, BUSY)))
             return
         request = Request(wire_text(subject), parse_headers(headers), body, caller)
         self._by_caller[caller] += 1
-        _track(self._answering, self._answer(endpoint, request, to)).add_done_callback(lambda _: self._answered(caller))
+        track(self._answering, self._answer(endpoint, request, to)).add_done_callback(lambda _: self._answered(caller))
 
     def _answered(self, caller: str) -> None:
         self._by_caller[caller] -= 1
@@ -212,23 +212,25 @@ class NatsExchange:
             endpoint.errors += 1
             if response.error != HANDLER_FAILED:
                 endpoint.last_error = _error_line(response.error)
-        await self._respond(to, response)
-
-    async def _respond(self, to: str, response: Response) -> None:
-        headers = dict(response.headers)
-        if response.error is not None:
-            code, text = response.error
-            headers[_ERROR_CODE], headers[_ERROR_TEXT] = code, text[:_ERROR_TEXT_MAX]
-        try:
-            await self._connection.publish(to, response.body, headers=headers or None)
-        except BusError:
-            # The caller's own time-out tells it; a session that ended took the caller's reply path with it.
-            return
+        await send_response(self._connection, to, response)
 
     def _discovered(self, service: _Service, verb: str, _subject: bytes, reply: bytes, _headers: bytes, _body: bytes) -> None:
         if reply:
             told = Response(json.dumps(service.describe(verb)).encode())
-            _track(self._telling, self._respond(wire_text(reply), told))
+            track(self._telling, send_response(self._connection, wire_text(reply), told))
+
+
+async def send_response(connection: Connection, to: str, response: Response) -> None:
+    """Answer a request, as far as the caller can still be reached."""
+    headers = dict(response.headers)
+    if response.error is not None:
+        code, text = response.error
+        headers[_ERROR_CODE], headers[_ERROR_TEXT] = code, text[:_ERROR_TEXT_MAX]
+    try:
+        await connection.publish(to, response.body, headers=headers or None)
+    except BusError:
+        # The caller's own time-out tells it; a session that ended took the caller's reply path with it.
+        return
 
 
 def caller_account(headers: bytes) -> str:
@@ -247,14 +249,16 @@ def _error_line(error: tuple[str, str]) -> str:
     return f"{error[0]}: {error[1]}"[:500]
 
 
-def _track(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+def track(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Do it beside; in `tasks` while it lasts."""
     task = asyncio.get_running_loop().create_task(work)
     tasks.add(task)
     task.add_done_callback(tasks.discard)
     return task
 
 
-async def _finish(tasks: set[asyncio.Task[None]], wait_s: float) -> None:
+async def finish(tasks: set[asyncio.Task[None]], wait_s: float) -> None:
+    """Wait for them so long, then end them."""
     if not tasks:
         return
     _, late = await asyncio.wait(set(tasks), timeout=wait_s)

@@ -7,25 +7,23 @@ Who sent a message is told by the server, by the account that it crossed from: a
 """
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, cast
+from typing import cast
 
 from messages.codec import CodecError, decode, encode
 from messages.election_pairs import PairMessage
 from messages.message import CATALOG, Kind
 from overseer.nats.accounts import account_name
 from overseer.nats.connection import Connection, Listening
-from overseer.nats.exchange import NatsExchange, caller_account
+from overseer.nats.exchange import NatsExchange, caller_account, finish, send_response, track
 from overseer.nats.sites import mail_filter, pair_filter, site_user
-from overseer.nats.wire import parse_status, wire_text
-from overseer.ports.bus import BusError, BusUnavailable, EndpointSpec, Handler, Response
+from overseer.nats.wire import wire_text
+from overseer.ports.bus import BusUnavailable, EndpointSpec, Handler, Response
 from overseer.ports.envelope import BUSY, HANDLER_FAILED
 from overseer.ports.sites import Answer, Hear
 
 __all__ = ["NatsSiteMail"]
 
-_ERROR_TEXT = "Nats-Service-Error"
-_ERROR_CODE = "Nats-Service-Error-Code"
+_DRAIN_S = 5.0
 
 
 class NatsSiteMail:
@@ -57,10 +55,7 @@ class NatsSiteMail:
             return
 
     async def ask(self, to: str, message: PairMessage, timeout_ms: int) -> Response:
-        reply = await self._connection.request(self._subject(to, message), encode(message), timeout_ms=timeout_ms)
-        _, _, headers = parse_status(reply.raw_headers)
-        code = headers.get(_ERROR_CODE)
-        return Response(reply.body, reply.headers, None if code is None else (code, headers.get(_ERROR_TEXT, "")))
+        return await self._exchange.request(self._subject(to, message), encode(message), {}, timeout_ms)
 
     async def serve(self, hear: Hear, answer: Answer, handle: Handler) -> None:
         def take(subject: bytes, reply: bytes, headers: bytes, body: bytes) -> None:
@@ -70,9 +65,9 @@ class NatsSiteMail:
             elif not reply:
                 hear(message)
             elif len(self._answering) >= self._answering_max:
-                self._track(self._respond(wire_text(reply), Response(b"", {}, BUSY)))
+                track(self._answering, send_response(self._connection, wire_text(reply), Response(b"", {}, BUSY)))
             else:
-                self._track(self._answer(answer, message, wire_text(reply)))
+                track(self._answering, self._answer(answer, message, wire_text(reply)))
 
         self._listening = await self._connection.listen(pair_filter(self._node, self._site), take)
         mail = EndpointSpec("mail", mail_filter(self._node, self._site))
@@ -83,8 +78,7 @@ class NatsSiteMail:
             await self._connection.unlisten(self._listening)
             self._listening = None
         await self._exchange.close()
-        if self._answering:
-            await asyncio.wait(set(self._answering), timeout=5)
+        await finish(self._answering, _DRAIN_S)
 
     def _subject(self, to: str, message: PairMessage) -> str:
         return f"overseer.{self._node}.{site_user(to)}.pair.{message.election}.{message.spec.name}"
@@ -107,19 +101,4 @@ class NatsSiteMail:
             response = await answer(message)
         except Exception:
             response = Response(b"", {}, HANDLER_FAILED)
-        await self._respond(reply, response)
-
-    async def _respond(self, reply: str, response: Response) -> None:
-        headers = dict(response.headers)
-        if response.error is not None:
-            headers[_ERROR_CODE], headers[_ERROR_TEXT] = response.error
-        try:
-            await self._connection.publish(reply, response.body, headers=headers or None)
-        except BusError:
-            # Whoever asked hears nothing, and asks again.
-            return
-
-    def _track(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._answering.add(task)
-        task.add_done_callback(self._answering.discard)
+        await send_response(self._connection, reply, response)

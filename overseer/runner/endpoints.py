@@ -29,8 +29,7 @@ from overseer.observe.trace import span
 from overseer.ports.bus import BusError, EndpointSpec, Exchange, Handler, Outgoing, Request, Response, StreamFull
 from overseer.ports.entropy import Entropy
 from overseer.runner.engine import Told
-from overseer.runner.intake import COMMAND_ID_CHARS_MAX
-from overseer.runner.responses import outcome_plain, outcome_response, read_request, refuse, respond, wants_json
+from overseer.runner.responses import outcome_plain, outcome_response, read_command_id, read_request, refuse, respond, wants_json
 from overseer.runner.wire import correlation_of
 from overseer.subsystem import Declaration
 
@@ -182,9 +181,7 @@ class Endpoints:
                 return refuse(Busy(reason=busy), as_json)
             try:
                 body = encode(read_request(spec, request))
-                command_id = request.headers.get(HEADER_COMMAND_ID) or self._entropy.draw(16).hex()
-                if len(command_id) > COMMAND_ID_CHARS_MAX or not command_id.isprintable() or command_id != command_id.strip():
-                    raise CodecError("bad_command_id", f"at most {COMMAND_ID_CHARS_MAX} printable characters")
+                command_id = read_command_id(request) or self._entropy.draw(16).hex()
             except CodecError as error:
                 return refuse(InvalidRequest(reason=error.reason, detail=error.detail), as_json)
             message = self._outgoing(spec, request, body, command_id)

@@ -12,7 +12,7 @@ import msgspec
 from blake3 import blake3
 
 from messages.codec import CodecError, decode, decode_value, encode, encode_value
-from messages.message import Kind, Message, Rejection
+from messages.message import CATALOG, Kind, Message, Rejection
 from messages.overseer import CommandOutcome, IncarnationStarted, OutcomeStatus, Parked, Position
 from messages.subjects import HEADER_CALLER, HEADER_CORRELATION, HEADER_TRACEPARENT
 from messages.tracing import trace_of
@@ -148,7 +148,7 @@ class Engine:
 
     def fire(self, batch: Batch, timer: TimerRow, now_ms: int, verify: Verify, *, last_try: bool) -> None:
         """A due timer as an input of its own. Raises Retry when it failed (unless `last_try`: then it is parked)."""
-        spec = journal.find_spec(timer.message)
+        spec = CATALOG.by_key(timer.message)
         if spec is None:
             raise BadDeclaration(self.name, f"a timer of the unknown type {timer.message} is set; a newer release wrote it")
         overlay = Overlay(batch.writes)

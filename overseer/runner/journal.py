@@ -6,23 +6,14 @@ import cbor2
 from blake3 import blake3
 
 from messages.codec import decode, decode_value, encode
-from messages.message import CATALOG, Kind, Message, Spec
+from messages.message import CATALOG, Message
 from overseer.runner.errors import JournalBroken
 from overseer.runner.schema import BLOBS, HEAD, JOURNAL, Cause, EventRow, Head, Record, Result, TimerRow
 from overseer.tables import Overlay, Rows
 
-__all__ = ["HEAD_KEY", "append", "event_of", "find_spec", "pack_event", "read_head", "records"]
+__all__ = ["HEAD_KEY", "append", "event_of", "pack_event", "read_head", "records"]
 
 HEAD_KEY = HEAD.pack(("head",))
-
-
-def find_spec(key: str) -> Spec | None:
-    """The registered spec of `owner.kind.name`, or None."""
-    try:
-        owner, kind, name = key.split(".")
-        return CATALOG.find(Kind(kind), owner, name)
-    except ValueError:
-        return None
 
 
 def pack_event(overlay: Overlay, index: int, event: Message, blob_bytes_min: int) -> EventRow:
@@ -37,7 +28,7 @@ def pack_event(overlay: Overlay, index: int, event: Message, blob_bytes_min: int
 
 def event_of(rows: Rows, row: EventRow, index: int) -> Message:
     """The recorded event, upcast to today's version. Raises JournalBroken."""
-    spec = find_spec(row.key)
+    spec = CATALOG.by_key(row.key)
     if spec is None:
         raise JournalBroken(index, f"unknown event {row.key}; a newer release wrote it")
     body = row.body

@@ -2,14 +2,15 @@
 
 import json
 
-from messages.codec import decode, decode_value, encode
+from messages.codec import CodecError, decode, decode_value, encode
 from messages.message import CATALOG, Kind, Message, Rejection, Spec
 from messages.overseer import Busy, CommandOutcome, OutcomeStatus, Timeout
 from messages.subjects import CONTENT_CBOR, CONTENT_JSON, HEADER_COMMAND_ID, HEADER_CONTENT_TYPE
 from messages.text import from_json, to_json
 from overseer.ports.bus import Request, Response
+from overseer.runner.intake import COMMAND_ID_CHARS_MAX
 
-__all__ = ["outcome_plain", "outcome_response", "read_request", "refuse", "respond", "wants_json"]
+__all__ = ["outcome_plain", "outcome_response", "read_command_id", "read_request", "refuse", "respond", "wants_json"]
 
 
 def wants_json(request: Request) -> bool:
@@ -24,6 +25,14 @@ def read_request(spec: Spec, request: Request) -> Message:
     if wants_json(request):
         return from_json(spec, request.body or b"{}")
     return decode(spec, request.body)
+
+
+def read_command_id(request: Request) -> str:
+    """The caller's own id of a command; "" without one. Raises CodecError."""
+    found = request.headers.get(HEADER_COMMAND_ID, "")
+    if len(found) > COMMAND_ID_CHARS_MAX or not found.isprintable() or found != found.strip():
+        raise CodecError("bad_command_id", f"at most {COMMAND_ID_CHARS_MAX} printable characters")
+    return found
 
 
 def content_headers(as_json: bool) -> dict[str, str]:

@@ -12,7 +12,7 @@ import anyio
 from messages.codec import decode
 from messages.election_pairs import BatchLogged, LogEntry, SnapshotAsked
 from messages.elections import ElectionArchived, ElectionEvent
-from messages.message import CATALOG, Kind
+from messages.message import CATALOG
 from overseer.ports.bus import BusError, BusUnavailable, WrongLastSequence
 from overseer.ports.sites import Logged, StreamReplaced
 from overseer.ports.store import StoreError
@@ -316,8 +316,7 @@ def _events(entry: BatchLogged) -> list[ElectionEvent]:
     events: list[ElectionEvent] = []
     for record in entry.records:
         for logged in record.events:
-            owner, kind, name = logged.message.split(".")
-            spec = CATALOG.find(Kind(kind), owner, name)
+            spec = CATALOG.by_key(logged.message)
             if spec is None:
                 raise TypeError(f"{logged.message} is of a newer release")
             event = decode(spec, logged.body, version=logged.version)

@@ -22,13 +22,12 @@ from messages.election_pairs import (
 from messages.elections import OfElection
 from messages.message import CATALOG, Kind, Message, Rejection, Spec
 from messages.overseer import Busy, CommandOutcome, InvalidRequest, OutcomeStatus, Timeout
-from messages.subjects import CONTENT_CBOR, HEADER_COMMAND_ID, HEADER_CONTENT_TYPE
+from messages.subjects import CONTENT_CBOR, HEADER_CONTENT_TYPE
 from overseer.limits import Limits
 from overseer.ports.bus import BusUnavailable, Request, Response
 from overseer.ports.entropy import Entropy
 from overseer.runner.endpoints import Admission
-from overseer.runner.intake import COMMAND_ID_CHARS_MAX
-from overseer.runner.responses import outcome_response, read_request, refuse, respond, wants_json
+from overseer.runner.responses import outcome_response, read_command_id, read_request, refuse, respond, wants_json
 from overseer.sites.deciding import HANDLER_FAILED, Asked, command_of
 from overseer.sites.hosted import Hosted
 from overseer.sites.hosting import Hosting
@@ -90,7 +89,7 @@ class Mailroom:
             message = read_request(spec, request)
             if (message.election if isinstance(message, OfElection) else ALL) != key:
                 raise CodecError("wrong_key", "the body is for another election than the subject")
-            command_id = _command_id(request) or self._entropy.draw(16).hex()
+            command_id = read_command_id(request) or self._entropy.draw(16).hex()
             required = _required(request)
         except CodecError as error:
             return refuse(InvalidRequest(reason=error.reason, detail=error.detail), as_json)
@@ -125,9 +124,8 @@ class Mailroom:
 
     async def answer(self, sent: Forwarded) -> Response:
         """A command or query that another site sent on. The answer is CBOR."""
-        owner, kind, name = sent.command.split(".")
-        spec = CATALOG.find(Kind(kind), owner, name) if kind in (Kind.COMMAND, Kind.QUERY) else None
-        if spec is None or (spec.name not in self._commands and spec.name not in self._queries):
+        spec = CATALOG.by_key(sent.command)
+        if spec is None or spec not in (self._commands.get(spec.name), self._queries.get(spec.name)):
             return refuse(InvalidRequest(reason="unknown_message", detail=sent.command[:80]), False)
         message = decode(spec, sent.body, version=sent.version)
         if spec.kind is Kind.QUERY:
@@ -256,13 +254,6 @@ class Mailroom:
 
     def _context(self) -> Context:
         return Context(now_ms=self._around.clock.now_ms(), sender="", verify=verify_check)
-
-
-def _command_id(request: Request) -> str:
-    found = request.headers.get(HEADER_COMMAND_ID, "")
-    if len(found) > COMMAND_ID_CHARS_MAX or not found.isprintable() or found != found.strip():
-        raise CodecError("bad_command_id", f"at most {COMMAND_ID_CHARS_MAX} printable characters")
-    return found
 
 
 def _required(request: Request) -> int:

@@ -4,7 +4,7 @@ import heapq
 
 from messages.codec import decode
 from messages.elections import OfElection
-from messages.message import CATALOG, Kind
+from messages.message import CATALOG
 from overseer.sites.deciding import timer_command
 from overseer.sites.hosting import Hosting
 from overseer.sites.surroundings import Surroundings
@@ -72,8 +72,7 @@ class Timetable:
 
 
 def _message(row: TimerRow) -> OfElection:
-    owner, kind, name = row.message.split(".")
-    spec = CATALOG.find(Kind(kind), owner, name)
+    spec = CATALOG.by_key(row.message)
     if spec is None:
         raise TypeError(f"{row.message} is of a newer release")
     message = decode(spec, row.body, version=row.version)

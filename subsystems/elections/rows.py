@@ -7,7 +7,7 @@ from blake3 import blake3
 
 from messages.codec import decode, decode_value, encode, encode_value
 from messages.elections import ElectionEvent
-from messages.message import CATALOG, Kind
+from messages.message import CATALOG
 from overseer.tables import HASH, TEXT, U8, U64, Table, View
 
 __all__ = [
@@ -69,8 +69,7 @@ def stored_event(data: bytes) -> StoredEvent:
 def load_event(data: bytes) -> ElectionEvent:
     """The event, brought up to the present version of its type."""
     stored = stored_event(data)
-    owner, kind, name = stored.message.split(".")
-    spec = CATALOG.find(Kind(kind), owner, name)
+    spec = CATALOG.by_key(stored.message)
     if spec is None:
         raise TypeError(f"{stored.message} is of a newer release")
     return cast(ElectionEvent, decode(spec, stored.body, version=stored.version))

@@ -1,12 +1,15 @@
 """What a site keeps of an election beside the election's own rows: its place, what is prepared, outcomes, timers."""
 
-from messages.election_pairs import BatchLogged, EpochStarted, IdReused, LogEntry, LoggedEvent, LoggedTimer, Record
+import pytest
+
+from messages.election_pairs import BatchLogged, EpochStarted, Head, IdReused, LogEntry, LoggedEvent, LoggedTimer, Record
 from overseer.memory.rows import MemoryRows
-from overseer.tables import Overlay, Tables
-from subsystems.elections.rows import key_hash
-from subsystems.elections.runtime.entry import BEGIN, behind, head_after
+from overseer.sites.copying import verified
+from overseer.tables import Overlay, Tables, View
+from subsystems.elections.rows import ELECTIONS, EVENTS, key_hash
+from subsystems.elections.runtime.entry import BEGIN, behind, chained, head_after
 from subsystems.elections.runtime.rows import COMMANDS, COPIES, PREPARED, TIMERS, apply_place, load_copy, settled, store_prepared
-from subsystems.elections.runtime.steps import BLANK, Apply, Settled
+from subsystems.elections.runtime.steps import BLANK, Apply, Copy, Settled
 
 KEY, OTHER = "mayor-2026", "poll"
 
@@ -79,3 +82,37 @@ def test_timers_are_set_replaced_and_gone_by_the_records_and_what_was_told_never
     assert load_copy(rows, KEY).told == 4
     apply_place(rows, Apply(third, "log-1", 3, ()))
     assert rows.get(TIMERS, (key_hash(KEY), "close")) is None
+
+
+# ------------------------------------------------------------------------------------------------ the chain over a copy
+
+
+def copy_of(events: list[bytes], applied: int, rows: dict[int, bytes]) -> tuple[View, Copy]:
+    """A copy that says it has applied the first of `events`, over these rows."""
+    kept = Tables(Overlay(MemoryRows([ELECTIONS.name, EVENTS.name])))
+    for number, data in rows.items():
+        kept.put(EVENTS, (key_hash(KEY), number), data)
+    return kept, Copy("log", Head(1, 2, applied, chained(bytes(32), events[:applied])), 7)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("count", [0, 1, 2_000, 4_500])
+async def test_a_copy_is_sound_when_the_chain_over_its_events_ends_where_it_says(count: int) -> None:
+    events = [f"event {number}".encode() for number in range(1, count + 2)]
+    rows = dict(enumerate(events, 1))
+    view, copy = copy_of(events, count, rows)
+    assert await verified(view, KEY, copy), "events behind what it has applied are nobody's business"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("damaged", [1, 2_000, 2_001, 4_500])
+@pytest.mark.parametrize("how", ["changed", "gone"])
+async def test_a_copy_with_an_event_changed_or_gone_is_not_sound(damaged: int, how: str) -> None:
+    events = [f"event {number}".encode() for number in range(1, 4_501)]
+    rows = dict(enumerate(events, 1))
+    if how == "gone":
+        del rows[damaged]
+    else:
+        rows[damaged] += b"!"
+    view, copy = copy_of(events, 4_500, rows)
+    assert not await verified(view, KEY, copy)

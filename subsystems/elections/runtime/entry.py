@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from messages.codec import decode, decode_value, encode, encode_value
 from messages.election_pairs import BatchLogged, Head, LogEntry, LogRestarted
-from messages.message import CATALOG, Kind
+from messages.message import CATALOG
 
 __all__ = ["BEGIN", "EntryPlace", "behind", "chained", "connects", "contradicts", "dump_entry", "head_after", "load_entry", "place_before"]
 
@@ -57,8 +57,7 @@ def dump_entry(entry: LogEntry) -> bytes:
 def load_entry(data: bytes) -> LogEntry:
     """The entry, brought up to the present version of its type. Raises CodecError, TypeError (of a newer release)."""
     key, version, body = decode_value(tuple[str, int, bytes], data)
-    owner, _, name = key.split(".")
-    spec = CATALOG.find(Kind.EVENT, owner, name)
+    spec = CATALOG.by_key(key)
     if spec is None or not issubclass(spec.body, LogEntry):
         raise TypeError(f"{key} is no log entry of this release")
     return cast(LogEntry, decode(spec, body, version=version))
