@@ -1,6 +1,7 @@
 """Style as a test: who may import whom, what the pure folders must not touch, sizes and names (CONTRIBUTING.md)."""
 
 import ast
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,6 +69,7 @@ def sources(*folders: str) -> list[str]:
     return sorted(str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*.py"))
 
 
+@functools.cache
 def tree(source: str) -> ast.Module:
     return ast.parse((ROOT / source).read_text(), filename=source)
 

@@ -125,6 +125,7 @@ def test_a_reader_that_goes_away_is_no_error(here: Place) -> None:
     assert process.wait(30) == 141
 
 
+@pytest.mark.slow
 def test_what_make_makes_is_what_send_takes(here: Place) -> None:
     """As far as that goes without a node: the body is read, and only then the node is missed."""
     for what, command in (("bundle", "register_vote"), ("block", "import_block")):

@@ -81,6 +81,7 @@ def own_signals() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("own_signals")
+@pytest.mark.slow
 def test_a_difference_is_named_and_is_an_error(here: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(demo_command, "DevChain", _Twisted)
     monkeypatch.setattr("tempfile.tempdir", str(here.temporary))

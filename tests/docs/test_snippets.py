@@ -166,6 +166,7 @@ def spec_of(subject: str) -> Spec:
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_the_example_subsystem_passes_its_tests() -> None:
     # In a process of its own: what it registers must not join the contract that other tests read.
     run = [sys.executable, *PYTEST, "docs/examples"]

@@ -22,6 +22,7 @@ def here(tmp_path: Path) -> Iterator[Place]:
         yield made
 
 
+@pytest.mark.slow
 async def test_the_commands_of_the_readme_do_what_they_say(here: Place) -> None:
     (block,) = (block for block in blocks(ROOT / "README.md", "sh") if "overseer run" in block)
     first, *lines = [line.split("   #")[0].strip() for line in block.splitlines()]

@@ -170,6 +170,7 @@ def story(seed: int, *, sites: int, amnesia: bool = False, log_loss: bool = Fals
 
 
 @pytest.mark.parametrize("sites", [5, 8])
+@pytest.mark.slow
 def test_commands_are_linearizable_whatever_happens_to_sites_and_network(sites: int) -> None:
     moved = 0
     for seed in range(SEEDS):
@@ -183,6 +184,7 @@ def test_B16_nothing_acknowledged_is_lost_with_disks_one_at_a_time() -> None:
         story(10_000 + seed, sites=5, amnesia=True)
 
 
+@pytest.mark.slow
 def test_what_was_acknowledged_survives_the_loss_of_the_whole_log() -> None:
     lost = 0
     for seed in range(SEEDS):

@@ -51,6 +51,7 @@ async def test_an_election_from_its_opening_to_its_result_by_the_command_line(he
     verified(here)
 
 
+@pytest.mark.slow
 async def test_ballots_cast_while_the_subsystem_is_killed_count_once_each_as_acknowledged(here: Place) -> None:
     acknowledged: dict[str, int] = {}
     voters = [f"voter {n}" for n in range(120)]

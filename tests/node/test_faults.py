@@ -66,6 +66,7 @@ async def everything(client: Client, made: Ballots) -> None:
 # ------------------------------------------------------------------------------------------------ processes
 
 
+@pytest.mark.slow
 async def test_a_stopped_subsystem_is_noticed_named_killed_and_restarted(here: Place) -> None:
     here.settings |= {**QUICK, "supervise.stall_ms": 1_500}
     async with Node.up(here) as node:
@@ -88,6 +89,7 @@ def rotten(here: Place) -> None:
         file.write_bytes(data)
 
 
+@pytest.mark.slow
 async def test_a_store_that_rots_is_named_and_the_node_ends_with_an_error(here: Place) -> None:
     here.settings |= QUICK
     made = ballots(2, 10)
@@ -106,6 +108,7 @@ async def test_a_store_that_rots_is_named_and_the_node_ends_with_an_error(here: 
     assert "Traceback" not in node.text()
 
 
+@pytest.mark.slow
 async def test_a_subsystem_that_cannot_start_is_given_up_naming_the_first_failure(here: Place) -> None:
     here.settings |= {**QUICK, "supervise.restarts_max": 2}
     async with Node.up(here):
@@ -123,6 +126,7 @@ async def test_a_subsystem_that_cannot_start_is_given_up_naming_the_first_failur
 # ------------------------------------------------------------------------------------------------ what is gone
 
 
+@pytest.mark.slow
 async def test_a_deleted_store_is_rebuilt_from_the_stream_and_nothing_doubles(here: Place) -> None:
     made = ballots(6, 10)
     async with Node.up(here) as node:
@@ -137,6 +141,7 @@ async def test_a_deleted_store_is_rebuilt_from_the_stream_and_nothing_doubles(he
     verified(here)
 
 
+@pytest.mark.slow
 async def test_a_deleted_stream_is_repaired_from_the_stores_and_it_is_said(here: Place) -> None:
     made = ballots(6, 10)
     async with Node.up(here) as node:
@@ -252,6 +257,7 @@ def flip(value: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("table", ["journal", "outbox_node"])
+@pytest.mark.slow
 async def test_verify_finds_a_flipped_bit_of_the_runners_tables(stopped: Place, table: str) -> None:
     await changed(stopped, table, flip)
     done = stopped.run("verify", "votes_db", "--json")
@@ -260,6 +266,7 @@ async def test_verify_finds_a_flipped_bit_of_the_runners_tables(stopped: Place, 
     assert done.json[0]["faults"]
 
 
+@pytest.mark.slow
 async def test_verify_finds_rot_in_the_largest_file(stopped: Place) -> None:
     files = (stopped.data / "stores" / "votes_db").glob("*.sst")
     largest = max(files, key=lambda file: file.stat().st_size)

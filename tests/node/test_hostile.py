@@ -31,6 +31,7 @@ async def put(connection: Connection, body: bytes, headers: dict[str, str]) -> i
     return json.loads(reply.body)["seq"]
 
 
+@pytest.mark.slow
 async def test_hostile_bodies_and_headers_become_dead_letters_with_reasons_and_the_line_goes_on(here: Place) -> None:
     made = ballots(2, 10)
     good = encode(made.bundles[0])
@@ -74,6 +75,7 @@ async def test_hostile_bodies_and_headers_become_dead_letters_with_reasons_and_t
     verified(here)
 
 
+@pytest.mark.slow
 async def test_empty_messages_of_an_operator_do_not_hold_the_line_up(here: Place) -> None:
     """The server takes the delivery of one, over an import, for the end of the pull."""
     made = ballots(6, 10)
@@ -189,6 +191,7 @@ async def outcomes_of(here: Place, sequences: set[int]) -> dict[str, int]:
     return counts
 
 
+@pytest.mark.slow
 async def test_five_hundred_fuzzed_messages_of_an_operator_are_all_accounted_for(here: Place) -> None:
     await stands_up_to(here, seed=1, count=500)
 

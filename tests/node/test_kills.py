@@ -119,6 +119,7 @@ async def import_with_kills(here: Place, made: Ballots, victims: tuple[str, ...]
     verified(here)
 
 
+@pytest.mark.slow
 async def test_every_process_killed_once_in_the_import_of_a_thousand_votes(here: Place) -> None:
     await import_with_kills(here, ballots(50, 20), PROCESSES)
 
@@ -151,6 +152,7 @@ async def overseer_killed(here: Place, made: Ballots) -> None:
     verified(here)
 
 
+@pytest.mark.slow
 async def test_the_overseer_killed_in_the_import(here: Place) -> None:
     await overseer_killed(here, ballots(50, 20))
 

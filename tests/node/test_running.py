@@ -79,6 +79,7 @@ async def test_votes_made_and_sent_by_the_command_line_come_back_stored(here: Pl
     verified(here)
 
 
+@pytest.mark.slow
 async def test_as_it_comes_make_fits_the_chain_that_run_feeds(here: Place) -> None:
     here.settings |= {"feed.source": "dev", "feed.interval_ms": 100}
     async with Node.up(here):
@@ -172,6 +173,7 @@ async def test_it_ends_on_a_signal_in_every_phase_of_its_start(here: Place, numb
     assert "Traceback" not in node.text()
 
 
+@pytest.mark.slow
 async def test_a_subsystem_started_by_hand_works_against_a_provisioned_server(here: Place, tmp_path: Path) -> None:
     """What a container does: a server of one's own, provisioned, and each subsystem a process of its own."""
     from overseer.nats.server import EmbeddedServer

@@ -105,6 +105,7 @@ def test_a_seed_has_a_hundred_faults_at_its_usual_size_and_keeps_every_promise()
     assert outcome.records > 50
 
 
+@pytest.mark.slow
 def test_every_kind_of_fault_is_drawn_and_has_an_effect() -> None:
     report = Report(scenario=TALLYING, first_seed=100)
     campaign(cases(TALLYING, range(100, 116), nodes=2, hours=0.1, faults=200), report, shrink_s=0)

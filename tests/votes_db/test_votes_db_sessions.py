@@ -117,6 +117,7 @@ def trusting(check: Check) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_D19_pruning_a_hundred_thousand_votes_is_bounded_by_step_and_goes_on_after_an_interruption() -> None:
     step = 5_000
     config = VotesDbConfig(window=1, prune_rows_per_step=step)

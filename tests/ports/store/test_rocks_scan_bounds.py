@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.real]
 VOTES = Table("votes", key=(U32, HASH, U32), value=bytes)
 
 
+@pytest.mark.slow
 async def test_a_scan_under_a_prefix_never_runs_into_the_next_while_memory_is_reused(tmp_path: Path) -> None:
     seeded = random.Random(7)
     store = RocksStore.open(tmp_path / "store", tables=["votes"], identity=StoreIdentity("n", "s"))

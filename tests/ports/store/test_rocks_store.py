@@ -383,6 +383,7 @@ anyio.run(main, sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_a_process_with_a_store_of_fifteen_tables_and_sixty_megabytes_stays_small(tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-c", MEMORY, str(tmp_path / "s")],
