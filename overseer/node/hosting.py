@@ -7,10 +7,10 @@ from contextlib import AsyncExitStack, suppress
 import anyio
 from prometheus_client import CollectorRegistry
 
-from messages.message import Kind
 from messages.subjects import net_filter, net_stream, node_stream, own_filter
 from overseer.checks import InlineVerifier, PoolVerifier, Verifier
 from overseer.config import Config, HttpConfig
+from overseer.graph import net_filters, networked
 from overseer.nats.accounts import durable_name
 from overseer.nats.connection import Connection
 from overseer.nats.exchange import NatsExchange
@@ -80,9 +80,8 @@ def lines_of(connection: Connection, node: str, declaration: Declaration) -> dic
             durable=durable_name(node, name, node_stream(node)),
         )
     }
-    consumes = any(m.spec.kind is Kind.NETWORK for m in declaration.consumes)
-    if consumes or any(m.spec.kind is Kind.NETWORK for m in declaration.sends):
-        durable = durable_name(node, name, net_stream()) if consumes else ""
+    if networked(declaration):
+        durable = durable_name(node, name, net_stream()) if net_filters(declaration) else ""
         lines["net"] = NatsLine(connection, stream=net_stream(), sender=name, own_filter=net_filter(node, name), durable=durable)
     return lines
 

@@ -26,7 +26,7 @@ from messages.message import CATALOG, Kind, Message, Rejection, Spec
 from messages.overseer import CommandOutcome
 from messages.subjects import HEADER_COMMAND_ID, HEADER_SCHEMA, SubjectError, build, net_stream, node_stream, parse, request_subject
 from overseer.checks import InlineVerifier, Verifier
-from overseer.graph import filters, net_filters
+from overseer.graph import filters, net_filters, networked
 from overseer.limits import Limits
 from overseer.memory.bus import LineFaults, MemoryLine
 from overseer.ports.bus import Line, Outgoing, Response, StoredMessage
@@ -111,8 +111,7 @@ class VirtualOverseer:
     @property
     def streams(self) -> list[str]:
         """The streams it takes part in, the node's first."""
-        declared = (*self.subsystem.declaration.consumes, *self.subsystem.declaration.sends)
-        return [node_stream(self.node), *([net_stream()] if any(m.spec.kind is Kind.NETWORK for m in declared) else [])]
+        return [node_stream(self.node), *([net_stream()] if networked(self.subsystem.declaration) else [])]
 
     async def __aenter__(self) -> Self:
         await self.world.provide(self.node, self.subsystem.declaration, self._extra)

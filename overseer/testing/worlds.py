@@ -17,9 +17,8 @@ from typing import Any, Protocol, Self, cast
 import anyio
 import msgspec
 
-from messages.message import Kind
 from messages.subjects import net_filter, net_stream, node_stream, own_filter
-from overseer.graph import filters, net_filters
+from overseer.graph import filters, net_filters, networked
 from overseer.memory.bus import MemoryBroker
 from overseer.memory.clock import MemoryClock
 from overseer.memory.entropy import SeededEntropy
@@ -149,10 +148,6 @@ def _tables(declaration: Declaration) -> list[str]:
     return [table.name for table in (*SYSTEM_TABLES, *declaration.tables)]
 
 
-def _wants_net(declaration: Declaration) -> bool:
-    return any(message.spec.kind is Kind.NETWORK for message in (*declaration.consumes, *declaration.sends))
-
-
 # ------------------------------------------------------------------------------------------------ memory
 
 
@@ -209,7 +204,7 @@ class MemoryWorld:
         self.broker.add_consumer(
             stream, durable_name(node, declaration.name, stream), sorted({*filters(declaration, node), *extra_filters})
         )
-        if _wants_net(declaration):
+        if networked(declaration):
             self._create(net_stream(), "overseer.net.>")
             self.broker.add_consumer(net_stream(), durable_name(node, declaration.name, net_stream()), net_filters(declaration))
 
@@ -221,7 +216,7 @@ class MemoryWorld:
     async def session(self, node: str, declaration: Declaration) -> AsyncGenerator[Session, None]:
         name = declaration.name
         wanted = {"node": (node_stream(node), own_filter(node, name))}
-        if _wants_net(declaration):
+        if networked(declaration):
             wanted["net"] = (net_stream(), net_filter(node, name))
         lines: dict[str, Line] = {
             key: self.broker.line(stream, sender=name, own_filter=own, durable=durable_name(node, name, stream))
@@ -375,7 +370,7 @@ class RealWorld:
         def wanted(declared: Declaration, of: str) -> list[str]:
             return sorted({*filters(declared, of), *extra_filters})
 
-        for stream in node_streams(node, TEST_BUS_LIMITS)[: 2 if _wants_net(declaration) else 1]:
+        for stream in node_streams(node, TEST_BUS_LIMITS)[: 2 if networked(declaration) else 1]:
             if stream.name not in self._streams:
                 # Deleting single messages is no danger here, and truncating needs free hands.
                 body = {key: value for key, value in stream.config.items() if value is not None and key != "republish"}
@@ -395,7 +390,7 @@ class RealWorld:
     async def session(self, node: str, declaration: Declaration) -> AsyncGenerator[Session, None]:
         name = declaration.name
         wanted = {"node": (node_stream(node), own_filter(node, name))}
-        if _wants_net(declaration):
+        if networked(declaration):
             wanted["net"] = (net_stream(), net_filter(node, name))
         connection = await self._connect(f"{node}/{name}")
         exchange = NatsExchange(connection, drain_ms=0)
