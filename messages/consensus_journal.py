@@ -1,0 +1,161 @@
+"""What `consensus_manager` records of an attempt. Nothing of it is published, and secrets are in it only sealed.
+
+Results of expensive checks are recorded with what was checked, so that applying an event computes nothing.
+"""
+
+import enum
+
+from messages.consensus_manager import Attempt, Bitmap, ComplaintReason, Deal, G1Bytes, G2Bytes, Member, Phase, ScalarBytes
+from messages.message import Message, event
+from messages.primitives import U32, Hash32, Signature64
+
+__all__ = [
+    "AnswerTaken",
+    "AttemptEvent",
+    "AttemptFailed",
+    "AttemptOpened",
+    "ClosingHeard",
+    "ComplaintTaken",
+    "ConfirmTaken",
+    "DealTaken",
+    "DealerConvicted",
+    "Fault",
+    "GroupCompleted",
+    "KeyFormed",
+    "ShareChecked",
+    "ShareHeld",
+    "Spoken",
+]
+
+
+class Fault(enum.StrEnum):
+    """Why a dealer is not qualified."""
+
+    SILENT = "silent"
+    MALFORMED = "malformed"
+    EQUIVOCATED = "equivocated"
+    UNANSWERED = "unanswered"
+    WRONG_ANSWER = "wrong_answer"
+    # More complaints than there can be faulty members: one of them is right.
+    TOO_MANY_COMPLAINTS = "too_many_complaints"
+
+
+class AttemptEvent(Message, frozen=True, kw_only=True):
+    """The parent of every event of an attempt."""
+
+    session: Hash32
+
+
+@event(by="consensus_manager")
+class AttemptOpened(AttemptEvent, frozen=True, kw_only=True):
+    """An attempt is followed from here on. `place`: this node's among the members."""
+
+    attempt: Attempt
+    epoch: U32
+    seed: Hash32
+    members: list[Member]
+    place: U32 | None
+
+
+@event(by="consensus_manager")
+class DealTaken(AttemptEvent, frozen=True, kw_only=True):
+    """A dealer's first deal, in time. `digest` is BLAKE3 of its signed bytes; `fault` when it is malformed."""
+
+    deal: Deal
+    digest: Hash32
+    fault: Fault | None
+
+
+@event(by="consensus_manager")
+class DealerConvicted(AttemptEvent, frozen=True, kw_only=True):
+    """There are two deals of this dealer (E08)."""
+
+    dealer: U32
+
+
+@event(by="consensus_manager")
+class ShareChecked(AttemptEvent, frozen=True, kw_only=True):
+    """This node's box of the deal was opened. `reason`: what is wrong with it."""
+
+    dealer: U32
+    reason: ComplaintReason | None
+
+
+@event(by="consensus_manager")
+class ComplaintTaken(AttemptEvent, frozen=True, kw_only=True):
+    dealer: U32
+    complainer: U32
+
+
+@event(by="consensus_manager")
+class AnswerTaken(AttemptEvent, frozen=True, kw_only=True):
+    """The dealer's first answer to a complaint; `holds`: the share fits the commitments."""
+
+    dealer: U32
+    complainer: U32
+    share: ScalarBytes
+    holds: bool
+
+
+@event(by="consensus_manager")
+class ClosingHeard(AttemptEvent, frozen=True, kw_only=True):
+    """A member's `phase_closed`, or a validator's `stalled` (with its signature). `closes`: it was the last one needed."""
+
+    phase: Phase
+    sender: U32
+    stalled: Signature64 | None
+    closes: bool
+
+
+@event(by="consensus_manager")
+class KeyFormed(AttemptEvent, frozen=True, kw_only=True):
+    """The last phase closed with enough qualified dealers. `commitments` are the sums of theirs, the key first.
+
+    `absent`: members of earlier attempts at the same election who dealt nothing, as the stream tells up to here.
+    """
+
+    qualified: Bitmap
+    commitments: list[G1Bytes]
+    transcript: Hash32
+    absent: list[U32]
+
+
+@event(by="consensus_manager")
+class AttemptFailed(AttemptEvent, frozen=True, kw_only=True):
+    """The last phase closed with too few qualified dealers."""
+
+    qualified: Bitmap
+
+
+@event(by="consensus_manager")
+class ConfirmTaken(AttemptEvent, frozen=True, kw_only=True):
+    sender: U32
+    approval: Signature64
+    partial: G2Bytes
+
+
+@event(by="consensus_manager")
+class GroupCompleted(AttemptEvent, frozen=True, kw_only=True):
+    """Enough members confirmed. `transaction` is the body of `group_transaction`: the same bytes at every node."""
+
+    transaction: bytes
+
+
+@event(by="consensus_manager")
+class ShareHeld(AttemptEvent, frozen=True, kw_only=True):
+    """This node has its share of the key; it is sealed here."""
+
+    sealed: bytes
+
+
+@event(by="consensus_manager")
+class Spoken(AttemptEvent, frozen=True, kw_only=True):
+    """This node says something, once: the body of the network message `name`. `about` makes it one of its kind.
+
+    With a deal, `sealed` is the seed that it comes from.
+    """
+
+    name: str
+    about: str
+    body: bytes
+    sealed: bytes | None = None

@@ -1,0 +1,1 @@
+"""Consensus groups: a DKG every interval, handover, restore (docs/consensus.md)."""
