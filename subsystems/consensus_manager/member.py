@@ -51,15 +51,21 @@ OwnEvent = ShareChecked | ShareHeld | Spoken
 
 
 class Speaker:
-    """A member of an attempt at one moment. `head` is the number of its best block."""
+    """A member of an attempt at one moment. `head` is the number of its best block.
 
-    def __init__(self, terms: Terms, progress: Progress, mine: Mine, deals: Deals, *, head: int, wallet: Wallet) -> None:
+    `caught_up`: it has read the stream to where that was when the node started. Before, it may not know what it said itself.
+    """
+
+    def __init__(
+        self, terms: Terms, progress: Progress, mine: Mine, deals: Deals, *, head: int, wallet: Wallet, caught_up: bool = True
+    ) -> None:
         self.terms = terms
         self.progress = progress
         self.mine = mine
         self._deals = deals
         self._head = head
         self._wallet = wallet
+        self._caught_up = caught_up
 
     def due(self, entropy: bytes) -> list[OwnEvent]:
         """All that is to be recorded and said now, in order. `entropy`: fresh, used for the deal alone."""
@@ -83,7 +89,7 @@ class Speaker:
         """
         if self.progress.phase is not Phase.DEAL or self._passed(Phase.DEAL) or self.mine.has_said("deal"):
             return
-        if self.progress.deal_of(self.mine.place) is not None:
+        if not self._caught_up or self.progress.deal_of(self.mine.place) is not None:
             return
         seed = Secret(entropy[:ENTROPY_BYTES])
         sealed = self._wallet.seal(seed, self._label(b"seed"))

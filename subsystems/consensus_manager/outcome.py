@@ -1,12 +1,12 @@
 """What the closing of the last phase decides: who is qualified, the group's key, the transcript. A function of the stream alone (E23)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from blake3 import blake3
 
 from messages.codec import encode_value
 from messages.consensus_journal import AttemptFailed, Fault, KeyFormed
-from messages.consensus_manager import Approval, GroupTransaction, Member
+from messages.consensus_manager import Approval, GroupTransaction, Member, Phase
 from messages.consensus_signing import Statement
 from subsystems.consensus_manager.crypto.curve import sum_points
 from subsystems.consensus_manager.crypto.dealing import decode_commitments
@@ -14,7 +14,7 @@ from subsystems.consensus_manager.crypto.threshold import combine
 from subsystems.consensus_manager.progress import Deals, KeyNote, Progress
 from subsystems.consensus_manager.terms import Terms
 
-__all__ = ["bitmap", "close", "faults", "group_transaction", "places", "statement", "statement_of", "transcript_of"]
+__all__ = ["absent_among", "bitmap", "close", "faults", "group_transaction", "places", "statement", "statement_of", "transcript_of"]
 
 _TRANSCRIPT = "overseer consensus v1 transcript"
 
@@ -51,6 +51,19 @@ def faults(terms: Terms, progress: Progress) -> dict[int, Fault]:
         if count > terms.faulty_most:
             found[dealer] = Fault.TOO_MANY_COMPLAINTS
     return found | dict.fromkeys(progress.convicted, Fault.EQUIVOCATED)
+
+
+def absent_among(earlier: Iterable[tuple[Terms, Progress]], terms: Terms) -> list[int]:
+    """The validators who dealt nothing in earlier attempts at the same election, as the stream tells up to here.
+
+    By their index in these terms' session; those who left it are passed over. Only attempts whose first phase is over tell anything.
+    """
+    found: set[bytes] = set()
+    for other, progress in earlier:
+        if progress.phase is not Phase.DEAL:
+            dealt = {note.dealer for note in progress.deals}
+            found |= {member.identity.signing for place, member in enumerate(other.members) if place not in dealt}
+    return [index for index, signing in enumerate(terms.validators) if signing in found]
 
 
 def transcript_of(progress: Progress) -> bytes:

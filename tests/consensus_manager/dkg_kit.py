@@ -1,15 +1,16 @@
 """Identities, terms and honest members for tests of the DKG, all derived from a number."""
 
 from collections.abc import Sequence
+from functools import cache
 from hashlib import blake2b
 
-from messages.consensus_manager import Attempt, Member
+from messages.consensus_manager import Attempt, Identity, Member
 from overseer.verification import verify_check
 from subsystems.consensus_manager.crypto.secret import Secret
 from subsystems.consensus_manager.terms import Terms, terms_of
 from subsystems.consensus_manager.wallet import Wallet
 
-__all__ = ["ATTEMPT", "CHAIN", "drawn", "members_of", "terms_for", "verify_check", "wallet"]
+__all__ = ["ATTEMPT", "CHAIN", "drawn", "identity", "members_of", "terms_for", "verify_check", "wallet"]
 
 
 def drawn(*parts: object) -> bytes:
@@ -21,13 +22,19 @@ CHAIN = drawn("chain")
 ATTEMPT = Attempt(100, 130, 0, 0)
 
 
+@cache
 def wallet(number: int) -> Wallet:
     """The secrets of validator `number`."""
     return Wallet(signing=Secret(drawn("signing", number)), box=Secret(drawn("box", number)), sealing=Secret(drawn("sealing", number)))
 
 
+@cache
+def identity(number: int) -> Identity:
+    return wallet(number).identity
+
+
 def members_of(numbers: Sequence[int]) -> list[Member]:
-    return [Member(number, wallet(number).identity) for number in numbers]
+    return [Member(number, identity(number)) for number in numbers]
 
 
 def terms_for(
@@ -46,6 +53,6 @@ def terms_for(
         attempt=attempt,
         block=drawn(block),
         members=members_of(range(size)),
-        validators=[wallet(number).identity.signing for number in range(count)],
+        validators=[identity(number).signing for number in range(count)],
         min_confirmations=min_confirmations,
     )

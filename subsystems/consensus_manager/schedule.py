@@ -1,0 +1,51 @@
+"""When elections are due and attempts begin: functions of the head and of the block that accepted the serving group (E01 to E03, E22)."""
+
+from messages.consensus_manager import Attempt
+from subsystems.consensus_manager.parameters import Parameters
+
+__all__ = ["acceptable_until", "attempt_at", "attempts_alive", "beginning_at", "begins", "due_height", "number_of"]
+
+
+def due_height(epoch_start: int, parameters: Parameters) -> int:
+    """H."""
+    return epoch_start + parameters.interval
+
+
+def begins(attempt: Attempt) -> int:
+    """The height of the block that begins the attempt; its hash is the seed."""
+    return attempt.due + attempt.delay
+
+
+def attempt_at(head: int, epoch_start: int, parameters: Parameters) -> Attempt | None:
+    """The youngest attempt at this head, begun with it or before; None: no election is due. D is counted from the head (R5)."""
+    due = due_height(epoch_start, parameters)
+    if head < due:
+        return None
+    timeout = parameters.election_timeout
+    return Attempt(epoch_start, due, (head - due) // timeout * timeout, 0)
+
+
+def beginning_at(number: int, epoch_start: int, parameters: Parameters) -> Attempt | None:
+    """The attempt that exactly this block begins."""
+    attempt = attempt_at(number, epoch_start, parameters)
+    return attempt if attempt is not None and begins(attempt) == number else None
+
+
+def attempts_alive(head: int, epoch_start: int, parameters: Parameters) -> list[Attempt]:
+    """The attempts that are not superseded at this head, oldest first: K at most. Rounds beyond the first come from the stream."""
+    youngest = attempt_at(head, epoch_start, parameters)
+    if youngest is None:
+        return []
+    timeout = parameters.election_timeout
+    oldest = max(0, youngest.delay - (parameters.attempts_alive - 1) * timeout)
+    return [Attempt(epoch_start, youngest.due, delay, 0) for delay in range(oldest, youngest.delay + 1, timeout)]
+
+
+def acceptable_until(attempt: Attempt, parameters: Parameters) -> int:
+    """The last height at which a block may accept the attempt's group (E10, E11)."""
+    return begins(attempt) + parameters.election_timeout * parameters.attempts_alive
+
+
+def number_of(attempt: Attempt, parameters: Parameters) -> int:
+    """How many attempts at this election were before it, later rounds counted."""
+    return attempt.delay // parameters.election_timeout + attempt.round
