@@ -66,8 +66,8 @@ MEMBERS_MAX = 256
 STALLS_MAX = 256
 # A share (32 bytes), encrypted and authenticated.
 BOX_BYTES = 48
-# A Schnorr proof: a point and a scalar.
-PROOF_BYTES = 80
+# A Schnorr proof: challenge and response, two scalars.
+PROOF_BYTES = 64
 
 # A compressed point of BLS12-381; whether it is one, in the subgroup, and not the identity is checked where it is used (E20).
 G1Bytes = Annotated[bytes, msgspec.Meta(min_length=48, max_length=48)]

@@ -44,7 +44,7 @@ from subsystems.consensus_manager.outcome import close, group_transaction, state
 from subsystems.consensus_manager.progress import Deals, Progress, heard
 from subsystems.consensus_manager.terms import Terms
 
-__all__ = ["Absent", "checks_of", "digest_of", "is_share_signature", "take"]
+__all__ = ["Absent", "checks_of", "is_share_signature", "take"]
 
 # Who dealt nothing in the earlier attempts at this election, as the stream tells so far: validators by index.
 Absent = Callable[[], Sequence[int]]
@@ -54,16 +54,11 @@ Events = list[AttemptEvent]
 _PHASES = tuple(Phase)
 
 
-def digest_of(deal: Deal) -> bytes:
-    """What a deal is known by."""
-    return blake3(signed_bytes(deal)).digest()
-
-
 def checks_of(terms: Terms, message: OfAttempt) -> Iterator[Check]:
     """The signatures under a message of this attempt. None for a sender that is nobody."""
-    keys = terms.validators if isinstance(message, Stalled) else [member.identity.signing for member in terms.members]
-    if message.sender < len(keys):
-        yield Check("ed25519", keys[message.sender], signed_bytes(message), message.signature)
+    key = _key_of(terms, message)
+    if key is not None:
+        yield Check("ed25519", key, signed_bytes(message), message.signature)
     if isinstance(message, Equivocation):
         for deal in (message.first, message.second):
             yield from checks_of(terms, deal)
@@ -73,14 +68,18 @@ def take(
     terms: Terms, progress: Progress, deals: Deals, message: OfAttempt, verify: Verify, absent: Absent = tuple[int]
 ) -> Events | NotTaken:
     """What follows from a message at its place in the stream: events, none for one that is merely told, or why it has no effect."""
-    reason = _stranger(terms, message, verify)
+    if message.session == terms.session and isinstance(message, PhaseClosed | Stalled) and _is_over(progress, message.phase):
+        # Most say so of a phase that is closed already: their signatures need not be looked at.
+        return []
+    payload = signed_bytes(message)
+    reason = _stranger(terms, message, payload, verify)
     if reason is not None:
         return _not_taken(message, reason)
     match message:
         case Opened():
             return []
         case Deal():
-            taken = _deal(terms, progress, message)
+            taken = _deal(terms, progress, message, blake3(payload).digest())
         case Equivocation():
             taken = _equivocation(terms, progress, message, verify)
         case Complaint():
@@ -104,15 +103,21 @@ def _not_taken(message: OfAttempt, reason: NotTakenReason) -> NotTaken:
     return NotTaken(session=message.session, sender=message.sender, reason=reason)
 
 
-def _stranger(terms: Terms, message: OfAttempt, verify: Verify) -> NotTakenReason | None:
+def _stranger(terms: Terms, message: OfAttempt, payload: bytes, verify: Verify) -> NotTakenReason | None:
     """Whether it is not of this attempt, or not by one who may speak in it (E21)."""
     if message.session != terms.session:
         return NotTakenReason.FOREIGN_SESSION
-    if message.sender >= (len(terms.validators) if isinstance(message, Stalled) else terms.size):
+    key = _key_of(terms, message)
+    if key is None:
         return NotTakenReason.NO_MEMBER
-    if not verify(next(checks_of(terms, message))):
-        return NotTakenReason.BAD_SIGNATURE
-    return None
+    return None if verify(Check("ed25519", key, payload, message.signature)) else NotTakenReason.BAD_SIGNATURE
+
+
+def _key_of(terms: Terms, message: OfAttempt) -> bytes | None:
+    """The key that the message is to be signed with; None: its sender is nobody."""
+    if isinstance(message, Stalled):
+        return terms.validators[message.sender] if message.sender < len(terms.validators) else None
+    return terms.members[message.sender].identity.signing if message.sender < terms.size else None
 
 
 def _concluded(terms: Terms, progress: Progress, deals: Deals, taken: Events, absent: Absent) -> Events:
@@ -130,8 +135,8 @@ def _concluded(terms: Terms, progress: Progress, deals: Deals, taken: Events, ab
     return taken
 
 
-def _deal(terms: Terms, progress: Progress, message: Deal) -> Events | NotTakenReason:
-    digest, before = digest_of(message), progress.deal_of(message.sender)
+def _deal(terms: Terms, progress: Progress, message: Deal, digest: bytes) -> Events | NotTakenReason:
+    before = progress.deal_of(message.sender)
     if before is not None and before.digest == digest:
         return NotTakenReason.REPEATED
     if progress.phase is Phase.CONFIRM or (before is None and progress.phase is not Phase.DEAL):
@@ -153,9 +158,10 @@ def _equivocation(terms: Terms, progress: Progress, message: Equivocation, verif
     dealer = first.sender
     if progress.phase is Phase.CONFIRM:
         return NotTakenReason.OUT_OF_PHASE
-    if second.sender != dealer or digest_of(first) == digest_of(second):
+    payloads = signed_bytes(first), signed_bytes(second)
+    if second.sender != dealer or payloads[0] == payloads[1]:
         return NotTakenReason.GROUNDLESS
-    if _stranger(terms, first, verify) is not None or _stranger(terms, second, verify) is not None:
+    if any(_stranger(terms, deal, payload, verify) is not None for deal, payload in zip((first, second), payloads, strict=True)):
         return NotTakenReason.GROUNDLESS
     if dealer in progress.convicted:
         return NotTakenReason.REPEATED
@@ -187,14 +193,11 @@ def _justify(progress: Progress, deals: Deals, message: Justify) -> Events | Not
 
 
 def _is_over(progress: Progress, phase: Phase) -> bool:
-    """Most say so of a phase that is closed already."""
     return _PHASES.index(phase) < _PHASES.index(progress.phase)
 
 
 def _phase_closed(terms: Terms, progress: Progress, message: PhaseClosed) -> Events | NotTakenReason:
     """The (f + 1)-th member's closes it: one of them is not faulty, and its head is there."""
-    if _is_over(progress, message.phase):
-        return []
     if message.phase is not progress.phase or message.phase is Phase.CONFIRM:
         return NotTakenReason.OUT_OF_PHASE
     if message.sender in progress.closers:
@@ -206,7 +209,7 @@ def _phase_closed(terms: Terms, progress: Progress, message: PhaseClosed) -> Eve
 def _stalled(terms: Terms, progress: Progress, message: Stalled) -> Events | NotTakenReason:
     if message.attempt != terms.attempt:
         return NotTakenReason.GROUNDLESS
-    if _is_over(progress, message.phase) or progress.given_up:
+    if progress.given_up:
         return []
     if message.phase is not progress.phase:
         return NotTakenReason.OUT_OF_PHASE

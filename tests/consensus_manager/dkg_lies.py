@@ -161,7 +161,7 @@ def malformed_deal(how: int) -> Lie:
                 case 2:
                     changed = replace(message, boxes=message.boxes[:-1])
                 case 3:
-                    changed = replace(message, proof=message.proof[:48] + bytes(31) + b"\x01")
+                    changed = replace(message, proof=message.proof[:32] + bytes(31) + b"\x01")
                 case _:
                     changed = replace(message, commitments=[message.commitments[1], *message.commitments[1:]])
             message = node.say(changed)

@@ -147,8 +147,8 @@ def test_E20_a_deal_with_such_a_point_or_proof_is_not_sound() -> None:
     assert is_sound(drawn("a"), 0, good, dealt.proof)
     assert not is_sound(drawn("a"), 0, (*good[:2], IDENTITY), dealt.proof)
     assert not is_sound(drawn("a"), 0, (*good[:2], off_subgroup()), dealt.proof)
-    assert not is_sound(drawn("a"), 0, good, dealt.proof[:48] + ORDER.to_bytes(32, "big"))
-    assert not is_sound(drawn("a"), 0, good, IDENTITY + dealt.proof[48:])
+    assert not is_sound(drawn("a"), 0, good, dealt.proof[:32] + ORDER.to_bytes(32, "big"))
+    assert not is_sound(drawn("a"), 0, good, b"\xff" * 32 + dealt.proof[32:])
 
 
 # ------------------------------------------------------------------------------------------------ Feldman and Lagrange

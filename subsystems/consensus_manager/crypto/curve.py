@@ -7,7 +7,7 @@ The library's arithmetic is not in constant time: who can measure a node's time 
 """
 
 from collections.abc import Sequence
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import add
 
 from py_arkworks_bls12381 import G1Point, G2Point, Scalar
@@ -46,8 +46,9 @@ def decode_point(data: bytes) -> G1Point:
     return point
 
 
+@lru_cache(maxsize=512)
 def decode_signature(data: bytes) -> G2Point:
-    """A point of G2. Raises MalformedPoint."""
+    """A point of G2. Raises MalformedPoint. A partial signature is looked at twice: checked, and combined."""
     try:
         point = G2Point.from_compressed_bytes(data)
     except ValueError as error:

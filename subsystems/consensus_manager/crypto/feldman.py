@@ -15,7 +15,6 @@ from subsystems.consensus_manager.crypto.curve import (
     G1Point,
     MalformedPoint,
     Scalar,
-    decode_point,
     decode_scalar,
     derive_scalar,
     evaluate_points,
@@ -80,28 +79,26 @@ def interpolation_weights(members: Sequence[int]) -> list[Scalar]:
 
 
 def prove_knowledge(secret: Secret[Scalar], nonce: Secret[Scalar], *, context: bytes, public: G1Point) -> bytes:
-    """Schnorr's proof that who made it knows the secret behind `public`: a point and a scalar, 80 bytes.
+    """Schnorr's proof that who made it knows the secret behind `public`: challenge and response, 64 bytes.
 
     `context` names session and dealer, so that it proves nothing elsewhere. `nonce` is used for this one proof alone.
     """
-    commitment = GENERATOR * nonce.reveal()
-    challenge = _challenge(context, public.to_compressed_bytes(), commitment.to_compressed_bytes())
+    challenge = _challenge(context, public, GENERATOR * nonce.reveal())
     response = nonce.reveal() + challenge * secret.reveal()
-    return commitment.to_compressed_bytes() + response.to_be_bytes()
+    return challenge.to_be_bytes() + response.to_be_bytes()
 
 
 def shows_knowledge(proof: bytes, *, context: bytes, public: G1Point) -> bool:
     """Whether the proof is one, for this context and point."""
     try:
-        commitment, response = decode_point(proof[:48]), decode_scalar(proof[48:])
+        challenge, response = decode_scalar(proof[:32]), decode_scalar(proof[32:])
     except MalformedPoint:
         return False
-    challenge = _challenge(context, public.to_compressed_bytes(), proof[:48])
-    return GENERATOR * response == commitment + public * challenge
+    return _challenge(context, public, GENERATOR * response - public * challenge) == challenge
 
 
-def _challenge(context: bytes, public: bytes, commitment: bytes) -> Scalar:
-    hashed = blake3(context + public + commitment, derive_key_context=_CHALLENGE)
+def _challenge(context: bytes, public: G1Point, commitment: G1Point) -> Scalar:
+    hashed = blake3(context + public.to_compressed_bytes() + commitment.to_compressed_bytes(), derive_key_context=_CHALLENGE)
     return derive_scalar(hashed.digest(length=64))
 
 

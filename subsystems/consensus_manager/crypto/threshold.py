@@ -5,6 +5,7 @@ group's public key, so that a signature says nothing under another key. Any impl
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from py_arkworks_bls12381 import GT
 
@@ -27,6 +28,7 @@ _SCHEME = b"BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_AUG_"
 _MINUS_GENERATOR = -GENERATOR
 
 
+@lru_cache(maxsize=64)
 def hash_message(key: bytes, message: bytes) -> G2Point:
     """The point that is signed: the same for partial signatures and the group's."""
     return G2Point.hash_to_curve(key + message, _SCHEME)
