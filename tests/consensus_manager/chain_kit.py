@@ -76,14 +76,7 @@ class Story:
     def elect(self, delay: int = 0, *, lies: dict[int, list[Lie]] | None = None, blocks: int = 5, seed: int = 0) -> Network:
         """The DKG of an attempt at the election that is due; `lies` by place."""
         terms = self.terms(self.attempt(delay), self.serving_before(10**6))
-        return ElectionNetwork(terms, self, lies=lies or {}, seed=seed).run(blocks)
-
-    def next_round(self, given_up: Network) -> Network:
-        """The DKG of the round that follows a given-up one."""
-        before = given_up.terms
-        attempt = Attempt(before.attempt.epoch_start, before.attempt.due, before.attempt.delay, before.attempt.round + 1)
-        terms = self.terms(attempt, self.serving_before(10**6), stalls=given_up.progress.stalled)
-        return ElectionNetwork(terms, self).settle()
+        return ElectionNetwork(terms, lies=lies or {}, seed=seed).run(blocks)
 
     def judge(self, number: int, *transactions: GroupTransaction | bytes) -> list[Verdict]:
         """The verdicts of block `number`."""
@@ -108,9 +101,7 @@ class Story:
 class ElectionNetwork(Network):
     """The members of derived terms, with the identities that they have there."""
 
-    def __init__(
-        self, terms: Terms, story: Story, *, lies: dict[int, list[Lie]] | None = None, seed: int = 0, absent: Sequence[int] = ()
-    ) -> None:
+    def __init__(self, terms: Terms, *, lies: dict[int, list[Lie]] | None = None, seed: int = 0, absent: Sequence[int] = ()) -> None:
         super().__init__(terms=terms, lies=lies, seed=seed, followers=0)
         numbers = {identity(n).signing: n for n in range(64)}
         self.nodes = [

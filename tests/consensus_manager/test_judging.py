@@ -157,8 +157,8 @@ def test_E15_of_two_in_a_block_the_second_is_ignored_and_recorded(story: Story) 
 
 def test_E24_a_later_round_is_accepted_with_the_proof_of_the_stall_alone(story: Story) -> None:
     terms = story.terms(story.attempt(), story.serving_before(10**6))
-    given_up = ElectionNetwork(terms, story).give_up()
-    network = ElectionNetwork(story.terms(story.attempt(0, 1), story.serving_before(10**6), stalls=given_up.progress.stalled), story).run(5)
+    given_up = ElectionNetwork(terms).give_up()
+    network = ElectionNetwork(story.terms(story.attempt(0, 1), story.serving_before(10**6), stalls=given_up.progress.stalled)).run(5)
     transaction = network.transaction
     assert transaction is not None
     assert transaction.attempt == Attempt(100, 130, 0, 1)
@@ -265,7 +265,7 @@ def test_who_dealt_nothing_in_an_earlier_attempt_is_told_by_the_group_that_came_
     terms = story.terms(story.attempt(5), story.serving_before(10**6))
     absent = absent_among([(failed.terms, failed.progress)], terms)
     assert absent == sorted(failed.terms.members[place].validator for place in (1, 3))
-    network = ElectionNetwork(terms, story, absent=absent).run()
+    network = ElectionNetwork(terms, absent=absent).run()
     assert network.transaction is not None
     assert network.transaction.absent == absent
     held = dict(story.accept(139, network.transaction).penalties)
