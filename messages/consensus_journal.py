@@ -1,30 +1,43 @@
-"""What `consensus_manager` records of an attempt. Nothing of it is published, and secrets are in it only sealed.
+"""What `consensus_manager` records: of attempts and of the chain. Nothing of it is published, and secrets are in it only sealed.
 
 Results of expensive checks are recorded with what was checked, so that applying an event computes nothing.
 """
 
 import enum
 
-from messages.consensus_manager import Attempt, Bitmap, ComplaintReason, Deal, G1Bytes, G2Bytes, Member, Phase, ScalarBytes
-from messages.message import Message, event
-from messages.primitives import U32, Hash32, Signature64
+from messages.consensus_manager import Approval, Attempt, Bitmap, ComplaintReason, Deal, G1Bytes, G2Bytes, Member, Phase, ScalarBytes
+from messages.message import Message, Row, event, timer
+from messages.polkadot import Validator
+from messages.primitives import U32, BlockNumber, Hash32, SessionIndex, Signature64, TimeMs
+from messages.signals import BlockRef
 
 __all__ = [
     "AnswerTaken",
     "AttemptEvent",
     "AttemptFailed",
     "AttemptOpened",
+    "AttemptsForgotten",
+    "BlockSeen",
     "ClosingHeard",
     "ComplaintTaken",
     "ConfirmTaken",
     "DealTaken",
     "DealerConvicted",
     "Fault",
+    "GovernanceHeard",
+    "GroupAccepted",
     "GroupCompleted",
+    "GroupRefused",
+    "HeadMoved",
     "KeyFormed",
+    "MessageHeld",
+    "MessagesReleased",
+    "Penalty",
     "ShareChecked",
     "ShareHeld",
     "Spoken",
+    "StallDue",
+    "ValidatorsSeen",
 ]
 
 
@@ -54,6 +67,9 @@ class AttemptOpened(AttemptEvent, frozen=True, kw_only=True):
     epoch: U32
     seed: Hash32
     members: list[Member]
+    # Signing keys of the session's validators, by index.
+    validators: list[Hash32]
+    stalls: list[Approval]
     place: U32 | None
 
 
@@ -159,3 +175,99 @@ class Spoken(AttemptEvent, frozen=True, kw_only=True):
     about: str
     body: bytes
     sealed: bytes | None = None
+
+
+# ------------------------------------------------------------------------------------------------ the chain
+
+
+@event(by="consensus_manager")
+class BlockSeen(Message, frozen=True, kw_only=True):
+    """A block of the tree, on whatever fork. `target`: the height that its feed catches up to."""
+
+    hash: Hash32
+    parent: Hash32
+    number: BlockNumber
+    session: SessionIndex
+    round: U32
+    target: BlockNumber
+
+
+@event(by="consensus_manager")
+class ValidatorsSeen(Message, frozen=True, kw_only=True):
+    session: SessionIndex
+    validators: list[Validator]
+
+
+@event(by="consensus_manager")
+class HeadMoved(Message, frozen=True, kw_only=True):
+    """Blocks that left the best chain and that joined it (a page of both)."""
+
+    reverted: list[BlockRef]
+    applied: list[BlockRef]
+
+
+@event(by="consensus_manager")
+class GovernanceHeard(Message, frozen=True, kw_only=True):
+    entered: bool
+
+
+class Penalty(Row, frozen=True):
+    """How often the validator with this signing key failed since it last took part."""
+
+    signing: Hash32
+    count: U32
+
+
+@event(by="consensus_manager")
+class GroupAccepted(Message, frozen=True, kw_only=True):
+    """The block accepts the group: it begins `epoch` for its descendants. `penalties`: as they are behind it."""
+
+    block: Hash32
+    number: BlockNumber
+    transaction: Hash32
+    epoch: U32
+    session: Hash32
+    attempt: Attempt
+    key: G1Bytes
+    members: list[Member]
+    penalties: list[Penalty]
+
+
+@event(by="consensus_manager")
+class GroupRefused(Message, frozen=True, kw_only=True):
+    """`error`: the name of the rejection."""
+
+    block: Hash32
+    transaction: Hash32
+    error: str
+
+
+# ------------------------------------------------------------------------------------------------ what waits
+
+
+@event(by="consensus_manager")
+class MessageHeld(AttemptEvent, frozen=True, kw_only=True):
+    """A message of an attempt that is not known yet. `dropped`: no room; then nothing is said in that attempt."""
+
+    name: str
+    body: bytes
+    dropped: bool
+
+
+@event(by="consensus_manager")
+class MessagesReleased(AttemptEvent, frozen=True, kw_only=True):
+    """The attempt is known now: what was held for it is applied with this."""
+
+
+@event(by="consensus_manager")
+class AttemptsForgotten(Message, frozen=True, kw_only=True):
+    """Nothing can come of these any more."""
+
+    sessions: list[Hash32]
+
+
+@timer(by="consensus_manager")
+class StallDue(Message, frozen=True, kw_only=True):
+    """No block came since the timer was set, to fire at `at_ms`."""
+
+    at_ms: TimeMs

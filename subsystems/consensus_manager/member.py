@@ -195,14 +195,18 @@ class Speaker:
         return None if share_holds(share, commitments, self.mine.place) else ComplaintReason.WRONG_SHARE
 
     def _share(self) -> Secret[Scalar] | None:
-        """This member's share of the key: the sum of the qualified dealers' shares, from its boxes or shown in public."""
+        """This member's share of the key: the sum of the qualified dealers' shares, from its boxes or shown in public.
+
+        It fits the sum of their commitments, or there is none. So a member that was away while boxes were looked at needs not look.
+        """
         key = self.progress.key
         dealers = None if key is None else places(key.qualified, self.terms.size)
         if key is None or dealers is None:
             return None
+        wrong = {event.dealer for event in self.mine.bad}
         shares: list[Secret[Scalar]] = []
         for dealer in dealers:
-            share = self._opened_share(dealer) if dealer in self.mine.good else self._shown(dealer)
+            share = self._shown(dealer) if dealer in wrong else self._opened_share(dealer)
             if share is None:
                 return None
             shares.append(share)

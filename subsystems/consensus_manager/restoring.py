@@ -35,7 +35,6 @@ class Held(Struct, frozen=True, kw_only=True):
     attempt: Attempt
     formed: bool = False
     share: bool = False
-    failed: bool = False
 
 
 class Disk(Struct, frozen=True, kw_only=True):
@@ -87,11 +86,14 @@ def plan(
 
 
 def _goes_on(held: Held, of_group: Sequence[Held], alive: Sequence[Attempt], head: Head, parameters: Parameters) -> bool:
-    """The session of the serving group until its share is made (R4), and the attempts at the election that is due (R5, R6)."""
+    """The session of the serving group until its share is made (R4), and the attempts at the election that is due (R5, R6).
+
+    A failed one too: nothing is said in it, but without blocks its next round comes out of it.
+    """
     if held in of_group:
         return held.formed and not held.share
     first = Attempt(held.attempt.epoch_start, held.attempt.due, held.attempt.delay, 0)
-    return not held.failed and (first in alive or _is_acceptable(held, alive, head, parameters))
+    return first in alive or _is_acceptable(held, alive, head, parameters)
 
 
 def _is_acceptable(held: Held, alive: Sequence[Attempt], head: Head, parameters: Parameters) -> bool:

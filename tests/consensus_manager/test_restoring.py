@@ -1,6 +1,5 @@
 """What a node does when it starts: from its disk and its head alone. The restores with real kills come with the processes."""
 
-import pytest
 from chain_kit import Story
 from dkg_kit import drawn, identity, wallet
 from dkg_network import Network
@@ -128,14 +127,6 @@ def test_a_session_of_another_fork_is_left_and_the_attempt_followed_on_this_one(
     assert found.finish == ()
     assert found.follow == (ATTEMPT_0,)
     assert found.stop == (other.session,)
-
-
-@pytest.mark.parametrize("failed", [True, False])
-def test_a_failed_attempt_is_not_gone_on_with_and_not_begun_again(failed: bool) -> None:
-    held = Held(session=drawn("running"), attempt=ATTEMPT_0, failed=failed)
-    found = planned(131, Disk(signing=OUTSIDER, held=(held,)))
-    assert (found.finish == (held.session,)) is not failed
-    assert found.follow == ()
 
 
 def test_before_the_first_group_an_election_is_due_by_the_start_of_the_chain() -> None:

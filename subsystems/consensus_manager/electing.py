@@ -1,0 +1,174 @@
+"""Attempts as this node takes part in them: opening, hearing, and saying what is due.
+
+`act` is asked after every block and every message; it does what `restoring.plan` says. So a start, a restore and the ordinary course are
+one and the same.
+"""
+
+from collections.abc import Sequence
+
+from messages.codec import decode, encode
+from messages.consensus_journal import AttemptOpened, MessageHeld, MessagesReleased, Spoken
+from messages.consensus_manager import Approval, Attempt, NotTaken, OfAttempt
+from messages.consensus_signing import next_seed
+from messages.message import CATALOG, Kind, Message
+from subsystems.consensus_manager.draft import Branch, Draft
+from subsystems.consensus_manager.handover import Serving
+from subsystems.consensus_manager.member import Speaker, stalled
+from subsystems.consensus_manager.outcome import absent_among
+from subsystems.consensus_manager.progress import Progress
+from subsystems.consensus_manager.restoring import Disk, Head, Held, Plan, plan
+from subsystems.consensus_manager.schedule import begins
+from subsystems.consensus_manager.tables import ATTEMPTS, HELD, MINE, MUTED, PROGRESS
+from subsystems.consensus_manager.terms import Terms
+from subsystems.consensus_manager.transcript import take
+
+__all__ = ["act", "hear", "now_planned", "say_stalled"]
+
+
+def now_planned(draft: Draft, best: Branch, now: Serving) -> Plan:
+    """What there is to do at the present head."""
+    head = draft.head
+    signing = draft.signing
+    held = [
+        Held(
+            session=session,
+            attempt=row.attempt,
+            formed=(progress := draft.tables.get(PROGRESS, (session,))) is not None and progress.key is not None,
+            share=(mine := draft.tables.get(MINE, (session,))) is not None and mine.share is not None,
+        )
+        for session, row in draft.attempts()
+    ]
+    place = Head(number=head.number, round=head.round, target=head.target, governance=head.governance)
+
+    def is_session(session: bytes, attempt: Attempt) -> bool:
+        """Without drawing anew: behind the same acceptance, the same seed gives the same members."""
+        row = draft.tables.get(ATTEMPTS, (session,))
+        block = best.hash_at(begins(attempt))
+        if row is None or block is None:
+            return False
+        is_serving = now.group is not None and now.group.session == session
+        return is_serving or (row.epoch == now.epoch + 1 and row.seed == next_seed(block, attempt.round))
+
+    return plan(place, now, Disk(signing=signing, held=tuple(held)), draft.config.parameters, is_session)
+
+
+def act(draft: Draft) -> Plan:
+    """Open what lives, and say what is due in it."""
+    best = draft.best()
+    now = best.serving()
+    for attempt in now_planned(draft, best, now).follow:
+        terms = best.derive(now, attempt)
+        if terms is not None:
+            _open(draft, terms)
+    planned = now_planned(draft, best, now)
+    for session in planned.finish:
+        _next_round(draft, best, now, session)
+        _speak(draft, session)
+    return planned
+
+
+def _open(draft: Draft, terms: Terms, stalls: Sequence[Approval] = ()) -> None:
+    """Follow an attempt from here on; what was held for it comes first (E23). Opened once (E03)."""
+    if draft.tables.has(ATTEMPTS, (terms.session,)):
+        return
+    draft.record(
+        AttemptOpened(
+            session=terms.session,
+            attempt=terms.attempt,
+            epoch=terms.epoch,
+            seed=terms.seed,
+            members=list(terms.members),
+            validators=list(terms.validators),
+            stalls=list(stalls),
+            place=terms.place_of(draft.signing),
+        )
+    )
+    waiting = [row for _, row in draft.tables.scan(HELD) if row.session == terms.session]
+    for row in waiting:
+        message = _message(row.name, row.body)
+        if isinstance(message, OfAttempt):
+            _take(draft, terms, message)
+    if waiting:
+        draft.record(MessagesReleased(session=terms.session))
+
+
+def _next_round(draft: Draft, best: Branch, now: Serving, session: bytes) -> None:
+    """The round behind one that the validators gave up."""
+    terms, progress = draft.terms(session), draft.tables.get(PROGRESS, (session,))
+    if terms is None or progress is None or not progress.given_up:
+        return
+    attempt = Attempt(terms.attempt.epoch_start, terms.attempt.due, terms.attempt.delay, terms.attempt.round + 1)
+    following = best.derive(now, attempt, progress.stalled)
+    if following is not None:
+        _open(draft, following, progress.stalled)
+        _speak(draft, following.session)
+
+
+def _message(name: str, body: bytes) -> Message:
+    spec = CATALOG.find(Kind.NETWORK, "consensus_manager", name)
+    if spec is None:
+        raise LookupError(f"{name} is no network message of consensus_manager")
+    return decode(spec, body)
+
+
+def hear(draft: Draft, message: OfAttempt, body: bytes) -> NotTaken | None:
+    """A message at its place in the stream: applied, or held until its attempt is known."""
+    terms = draft.terms(message.session)
+    if terms is None:
+        full = sum(1 for _ in draft.tables.scan_packed(HELD)) >= draft.config.held_max
+        draft.record(MessageHeld(session=message.session, name=message.spec.name, body=b"" if full else body, dropped=full))
+        return None
+    return _take(draft, terms, message)
+
+
+def _take(draft: Draft, terms: Terms, message: OfAttempt) -> NotTaken | None:
+    progress = draft.tables.get(PROGRESS, (terms.session,))
+    if progress is None:
+        return None
+    taken = take(terms, progress, draft.deals(terms.session), message, draft.context.verify, lambda: _absent(draft, terms))
+    if isinstance(taken, NotTaken):
+        return taken
+    for event in taken:
+        draft.record(event)
+    return None
+
+
+def _absent(draft: Draft, terms: Terms) -> list[int]:
+    """Who dealt nothing in the earlier attempts at this election."""
+    own = terms.attempt
+    earlier: list[tuple[Terms, Progress]] = []
+    for session, row in draft.attempts():
+        before = (row.attempt.delay, row.attempt.round) < (own.delay, own.round)
+        if before and (row.attempt.epoch_start, row.attempt.due) == (own.epoch_start, own.due):
+            other, progress = draft.terms(session), draft.tables.get(PROGRESS, (session,))
+            if other is not None and progress is not None:
+                earlier.append((other, progress))
+    return absent_among(earlier, terms)
+
+
+def _speak(draft: Draft, session: bytes) -> None:
+    terms, mine = draft.terms(session), draft.tables.get(MINE, (session,))
+    progress = draft.tables.get(PROGRESS, (session,))
+    if terms is None or mine is None or progress is None or draft.tables.has(MUTED, (session,)):
+        return
+    wallet = draft.vault.wallet(session)
+    speaker = Speaker(terms, progress, mine, draft.deals(session), head=draft.head.number, wallet=wallet)
+    for event in speaker.due(draft.context.entropy):
+        draft.record(event)
+
+
+def say_stalled(draft: Draft, planned: Plan) -> None:
+    """No block came: this node, if it is a validator, says so of the youngest attempt, once for each of its phases."""
+    rows = [(row.attempt, session, row) for session, row in draft.attempts() if session in planned.finish]
+    if not rows:
+        return
+    _, session, row = max(rows, key=lambda item: (item[0].delay, item[0].round))
+    terms, progress = draft.terms(session), draft.tables.get(PROGRESS, (session,))
+    if terms is None or progress is None or progress.given_up or progress.phase in row.stalled:
+        return
+    signing = draft.signing
+    index = next((i for i, key in enumerate(terms.validators) if key == signing), None)
+    if index is None:
+        return
+    said = stalled(terms, progress, validator=index, wallet=draft.vault.wallet(session))
+    draft.record(Spoken(session=session, name=said.spec.name, about=progress.phase.value, body=encode(said)))

@@ -1,0 +1,150 @@
+"""How each recorded event changes the tables. Nothing here looks at anything but the event and the tables."""
+
+from msgspec.structs import replace
+
+from messages.consensus_journal import (
+    AttemptEvent,
+    AttemptOpened,
+    AttemptsForgotten,
+    BlockSeen,
+    DealTaken,
+    GovernanceHeard,
+    GroupAccepted,
+    GroupRefused,
+    HeadMoved,
+    MessageHeld,
+    MessagesReleased,
+    ShareChecked,
+    ShareHeld,
+    Spoken,
+    ValidatorsSeen,
+)
+from messages.consensus_manager import Phase, Stalled
+from messages.message import Message
+from overseer.tables import Tables
+from subsystems.consensus_manager.handover import Acceptance
+from subsystems.consensus_manager.progress import Mine, Progress, heard, own
+from subsystems.consensus_manager.tables import (
+    ACCEPTED,
+    ATTEMPTS,
+    BLOCKS,
+    CHAIN,
+    DEALS,
+    HEAD,
+    HELD,
+    MINE,
+    MUTED,
+    PROGRESS,
+    VALIDATORS,
+    AttemptRow,
+    BlockRow,
+    HeadRow,
+    HeldRow,
+)
+
+__all__ = ["evolve"]
+
+
+def evolve(tables: Tables, event: Message) -> None:
+    match event:
+        case BlockSeen():
+            row = BlockRow(parent=event.parent, number=event.number, session=event.session, round=event.round)
+            tables.put(BLOCKS, (event.hash,), row)
+            _put_head(tables, target=event.target)
+        case ValidatorsSeen():
+            tables.put(VALIDATORS, (event.session,), event.validators)
+        case HeadMoved():
+            _head_moved(tables, event)
+        case GovernanceHeard():
+            _put_head(tables, governance=event.entered)
+        case GroupAccepted():
+            _accepted(tables, event)
+        case GroupRefused():
+            pass
+        case AttemptsForgotten():
+            for session in event.sessions:
+                for table in (ATTEMPTS, PROGRESS, MINE, MUTED):
+                    tables.delete(table, (session,))
+                tables.delete_range(DEALS, (session,))
+        case AttemptEvent():
+            _of_attempt(tables, event)
+        case _:
+            raise TypeError(f"{event.spec.key} is no event of consensus_manager")
+
+
+def _put_head(tables: Tables, **changed: object) -> None:
+    row = tables.get(HEAD, (0,)) or HeadRow(hash=b"")
+    tables.put(HEAD, (0,), replace(row, **changed))
+
+
+def _head_moved(tables: Tables, event: HeadMoved) -> None:
+    for block in event.reverted:
+        tables.delete(CHAIN, (block.number,))
+    for block in event.applied:
+        tables.put(CHAIN, (block.number,), block.hash)
+    best = next(iter(tables.scan(CHAIN, reverse=True)), None)
+    if best is not None:
+        (number,), block = best
+        row = tables.get(BLOCKS, (block,))
+        _put_head(tables, hash=block, number=number, round=0 if row is None else row.round)
+
+
+def _accepted(tables: Tables, event: GroupAccepted) -> None:
+    acceptance = Acceptance(
+        block=event.block,
+        number=event.number,
+        epoch=event.epoch,
+        session=event.session,
+        attempt=event.attempt,
+        key=event.key,
+        members=tuple(event.members),
+        penalties=tuple((penalty.signing, penalty.count) for penalty in event.penalties),
+    )
+    tables.put(ACCEPTED, (event.block,), acceptance)
+
+
+def _of_attempt(tables: Tables, event: AttemptEvent) -> None:
+    key = (event.session,)
+    match event:
+        case AttemptOpened():
+            row = AttemptRow(
+                attempt=event.attempt,
+                epoch=event.epoch,
+                seed=event.seed,
+                members=event.members,
+                validators=event.validators,
+                stalls=event.stalls,
+            )
+            tables.put(ATTEMPTS, key, row)
+            tables.put(PROGRESS, key, Progress(session=event.session))
+            if event.place is not None:
+                tables.put(MINE, key, Mine(place=event.place))
+        case MessageHeld():
+            _held(tables, event)
+        case MessagesReleased():
+            for place, row in list(tables.scan(HELD)):
+                if row.session == event.session:
+                    tables.delete(HELD, place)
+        case Spoken(name=Stalled.spec.name):
+            row = tables.get(ATTEMPTS, key)
+            if row is not None:
+                tables.put(ATTEMPTS, key, replace(row, stalled=[*row.stalled, Phase(event.about)]))
+        case Spoken() | ShareChecked() | ShareHeld():
+            mine = tables.get(MINE, key)
+            if mine is not None:
+                tables.put(MINE, key, own(mine, event))
+        case _:
+            if isinstance(event, DealTaken):
+                tables.put(DEALS, (event.session, event.deal.sender), event.deal)
+            progress = tables.get(PROGRESS, key)
+            if progress is not None:
+                tables.put(PROGRESS, key, heard(progress, event))
+
+
+def _held(tables: Tables, event: MessageHeld) -> None:
+    if event.dropped:
+        tables.put(MUTED, (event.session,), b"")
+        return
+    row = tables.get(HEAD, (0,)) or HeadRow(hash=b"")
+    tables.put(HELD, (row.next_held,), HeldRow(session=event.session, name=event.name, body=event.body))
+    _put_head(tables, next_held=row.next_held + 1)

@@ -1,0 +1,194 @@
+"""The subsystem itself: which function answers which message, and what each event tells the world."""
+
+from collections.abc import Iterable
+
+from messages.chain_api import BlockImported, GroupJudged, GroupVerdict
+from messages.codec import decode, encode
+from messages.consensus_journal import (
+    AnswerTaken,
+    AttemptFailed,
+    AttemptOpened,
+    AttemptsForgotten,
+    BlockSeen,
+    ClosingHeard,
+    ComplaintTaken,
+    ConfirmTaken,
+    DealerConvicted,
+    DealTaken,
+    GovernanceHeard,
+    GroupAccepted,
+    GroupCompleted,
+    GroupRefused,
+    HeadMoved,
+    KeyFormed,
+    MessageHeld,
+    MessagesReleased,
+    ShareChecked,
+    ShareHeld,
+    Spoken,
+    StallDue,
+    ValidatorsSeen,
+)
+from messages.consensus_manager import (
+    Attempts,
+    Complaint,
+    Confirm,
+    Deal,
+    Epoch,
+    Equivocation,
+    Group,
+    GroupsOnDisk,
+    GroupTransaction,
+    Justify,
+    NotTaken,
+    OfAttempt,
+    Opened,
+    PhaseClosed,
+    Stalled,
+    UnknownGroup,
+)
+from messages.message import CATALOG, Kind, Message, Rejection
+from messages.signals import BestChain, BlockFinalized, GovernanceMode, SessionChange
+from overseer.subsystem import CancelTimer, Check, Context, Decision, Declaration, SetTimer
+from overseer.tables import Tables, View
+from subsystems.consensus_manager import answers, evolution, following
+from subsystems.consensus_manager.config import ConsensusConfig, Vault
+from subsystems.consensus_manager.draft import Draft, terms_of_row
+from subsystems.consensus_manager.electing import act, hear, say_stalled
+from subsystems.consensus_manager.restoring import Plan
+from subsystems.consensus_manager.tables import ATTEMPTS, TABLES
+from subsystems.consensus_manager.transcript import checks_of
+
+__all__ = ["ConsensusManager"]
+
+_STALL = "stall"
+
+DECLARATION = Declaration(
+    name="consensus_manager",
+    description="Elects consensus groups by DKGs, judges group transactions, and derives who serves",
+    consumes=(
+        BlockImported,
+        BestChain,
+        BlockFinalized,
+        SessionChange,
+        GovernanceMode,
+        Opened,
+        Deal,
+        Complaint,
+        Justify,
+        Equivocation,
+        PhaseClosed,
+        Stalled,
+        Confirm,
+    ),
+    sends=(GroupJudged, Opened, Deal, Complaint, Justify, Equivocation, PhaseClosed, Stalled, Confirm, GroupTransaction),
+    answers=(Epoch, Group, GroupsOnDisk, Attempts),
+    events=(
+        AnswerTaken,
+        AttemptFailed,
+        AttemptOpened,
+        AttemptsForgotten,
+        BlockSeen,
+        ClosingHeard,
+        ComplaintTaken,
+        ConfirmTaken,
+        DealTaken,
+        DealerConvicted,
+        GovernanceHeard,
+        GroupAccepted,
+        GroupCompleted,
+        GroupRefused,
+        HeadMoved,
+        KeyFormed,
+        MessageHeld,
+        MessagesReleased,
+        ShareChecked,
+        ShareHeld,
+        Spoken,
+        ValidatorsSeen,
+    ),
+    timers=(StallDue,),
+    rejections=(NotTaken, UnknownGroup),
+    tables=TABLES,
+)
+
+
+class ConsensusManager:
+    """Elections of consensus groups (docs/consensus.md). `vault` holds the node's secrets, outside of everything recorded."""
+
+    def __init__(self, config: ConsensusConfig, vault: Vault) -> None:
+        self.config = config
+        self._vault = vault
+
+    @property
+    def declaration(self) -> Declaration:
+        return DECLARATION
+
+    def decide(self, view: View, message: Message, context: Context) -> Decision | Rejection:
+        draft = Draft(view, self.config, self._vault, context)
+        match message:
+            case OfAttempt():
+                refused = hear(draft, message, encode(message))
+                if refused is not None:
+                    return refused
+                act(draft)
+                return Decision(events=draft.events)
+            case StallDue():
+                return self._stalled(draft, message)
+            case BlockImported():
+                following.on_block(draft, message)
+                return Decision(events=draft.events)
+            case BlockFinalized():
+                following.on_finalized(draft, message)
+                return Decision(events=draft.events)
+            case SessionChange():
+                following.on_session(draft, message)
+            case GovernanceMode():
+                following.on_governance(draft, message)
+            case BestChain():
+                following.on_best_chain(draft, message)
+                if not message.last:
+                    return Decision(events=draft.events)
+            case _:
+                return Decision()
+        return self._watching(draft, act(draft))
+
+    def _watching(self, draft: Draft, planned: Plan) -> Decision:
+        """The chain moved: from now on it is counted how long it does not."""
+        at_ms = draft.context.now_ms + self.config.parameters.stall_ms
+        timer = SetTimer(key=_STALL, at_ms=at_ms, message=StallDue(at_ms=at_ms)) if planned.watch else CancelTimer(key=_STALL)
+        return Decision(events=draft.events, timers=[timer])
+
+    def _stalled(self, draft: Draft, message: StallDue) -> Decision:
+        """The timer fired. Much too late means that this node was away, not that no block came: then it waits once more (R1)."""
+        planned = act(draft)
+        if draft.context.now_ms < message.at_ms + self.config.parameters.stall_ms:
+            say_stalled(draft, planned)
+        return self._watching(draft, planned)
+
+    def evolve(self, tables: Tables, event: Message) -> None:
+        evolution.evolve(tables, event)
+
+    def react(self, event: Message) -> Iterable[Message]:
+        """What this node says to the others, and its verdicts to the chain."""
+        match event:
+            case Spoken():
+                spec = CATALOG.find(Kind.NETWORK, DECLARATION.name, event.name)
+                return () if spec is None else (decode(spec, event.body),)
+            case GroupAccepted():
+                return (GroupJudged(block=event.block, transaction=event.transaction, verdict=GroupVerdict.ACCEPTED),)
+            case GroupRefused():
+                refused = GroupVerdict.REFUSED
+                return (GroupJudged(block=event.block, transaction=event.transaction, verdict=refused, error=event.error),)
+            case _:
+                return ()
+
+    def answer(self, view: View, query: Message, context: Context) -> Message | Rejection:
+        return answers.answer(Draft(view, self.config, self._vault, context), query)
+
+    def checks(self, view: View, message: Message) -> Iterable[Check]:
+        """The signatures of messages of attempts that are known."""
+        if not isinstance(message, OfAttempt):
+            return ()
+        row = view.get(ATTEMPTS, (message.session,))
+        return () if row is None else tuple(checks_of(terms_of_row(message.session, row, self.config), message))

@@ -1,0 +1,85 @@
+"""The tables of `consensus_manager`: the chain as far as elections need it, groups, and attempts."""
+
+from msgspec import Struct
+
+from messages.consensus_manager import Approval, Attempt, Deal, Member, Phase
+from messages.polkadot import Validator
+from overseer.tables import HASH, U8, U32, U64, Table
+from subsystems.consensus_manager.handover import Acceptance
+from subsystems.consensus_manager.progress import Mine, Progress
+
+__all__ = [
+    "ACCEPTED",
+    "ATTEMPTS",
+    "BLOCKS",
+    "CHAIN",
+    "DEALS",
+    "HEAD",
+    "HELD",
+    "MINE",
+    "MUTED",
+    "PROGRESS",
+    "TABLES",
+    "VALIDATORS",
+    "AttemptRow",
+    "BlockRow",
+    "HeadRow",
+    "HeldRow",
+]
+
+
+class HeadRow(Struct, frozen=True, kw_only=True):
+    """The best block. `next_held`: the next free place in `held`."""
+
+    hash: bytes
+    number: int = 0
+    round: int = 0
+    target: int = 0
+    governance: bool = False
+    next_held: int = 0
+
+
+class BlockRow(Struct, frozen=True, kw_only=True):
+    parent: bytes
+    number: int
+    session: int
+    round: int
+
+
+class AttemptRow(Struct, frozen=True, kw_only=True):
+    """The terms of an attempt. `stalled`: phases in which this node, a validator, said that no block comes."""
+
+    attempt: Attempt
+    epoch: int
+    seed: bytes
+    members: list[Member]
+    validators: list[bytes]
+    stalls: list[Approval] = []
+    stalled: list[Phase] = []
+
+
+class HeldRow(Struct, frozen=True, kw_only=True):
+    session: bytes
+    name: str
+    body: bytes
+
+
+# (0)
+HEAD = Table("head", key=(U8,), value=HeadRow)
+BLOCKS = Table("blocks", key=(HASH,), value=BlockRow)
+# The best chain: number -> hash.
+CHAIN = Table("chain", key=(U32,), value=bytes)
+VALIDATORS = Table("validators", key=(U32,), value=list[Validator])
+# By the accepting block.
+ACCEPTED = Table("accepted", key=(HASH,), value=Acceptance)
+# By session id, all of these.
+ATTEMPTS = Table("attempts", key=(HASH,), value=AttemptRow)
+PROGRESS = Table("progress", key=(HASH,), value=Progress)
+MINE = Table("mine", key=(HASH,), value=Mine)
+DEALS = Table("deals", key=(HASH, U32), value=Deal)
+# Attempts of which a message was not kept: this node says nothing in them.
+MUTED = Table("muted", key=(HASH,), value=bytes)
+# Messages of attempts that are not known yet, in their order.
+HELD = Table("held", key=(U64,), value=HeldRow)
+
+TABLES = (HEAD, BLOCKS, CHAIN, VALIDATORS, ACCEPTED, ATTEMPTS, PROGRESS, MINE, DEALS, MUTED, HELD)

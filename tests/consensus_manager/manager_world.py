@@ -1,0 +1,145 @@
+"""Several nodes' `consensus_manager` on one network stream and one chain, pure: who takes what next is drawn from a seed.
+
+The chain's author takes a group transaction from the stream into its next block. All messages pass the codec.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from random import Random
+
+from dkg_kit import CHAIN, drawn, identity, wallet
+
+from messages.chain_api import BlockImported, GroupJudged
+from messages.codec import encode
+from messages.consensus_manager import Attempts, AttemptsReport, Epoch, EpochReport, GroupTransaction, OfAttempt
+from messages.message import Kind, Message
+from messages.polkadot import Scheme, Validator
+from messages.signals import BestChain, BlockRef, SessionChange
+from overseer.testing.given import Given
+from subsystems.consensus_manager import ConsensusConfig, ConsensusManager, Enrolled
+from subsystems.consensus_manager.parameters import Parameters
+from subsystems.consensus_manager.wallet import Wallet
+
+__all__ = ["ManagerNode", "World", "block_hash"]
+
+
+def block_hash(number: int, fork: str = "") -> bytes:
+    return CHAIN if number == 0 else drawn("world block", number, fork)
+
+
+class KeptSecrets:
+    """The vault of a node under test."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def wallet(self, session: bytes) -> Wallet:
+        return wallet(self.number)
+
+
+class ManagerNode:
+    def __init__(self, number: int, config: ConsensusConfig, validators: Sequence[Validator]) -> None:
+        self.number = number
+        self.given = Given(ConsensusManager(config, KeptSecrets(number)))
+        self.position = 0
+        # What the node's own stream has for it, in order.
+        self.line: list[Message] = [SessionChange(index=0, validators=list(validators))]
+        self.judged: list[GroupJudged] = []
+        self.refused: list[Message] = []
+        self.away = False
+        # No block comes to it.
+        self.blind = False
+
+    def epoch(self) -> EpochReport:
+        report = self.given.ask(Epoch())
+        assert isinstance(report, EpochReport)
+        return report
+
+    def attempts(self) -> AttemptsReport:
+        report = self.given.ask(Attempts())
+        assert isinstance(report, AttemptsReport)
+        return report
+
+
+class World:
+    def __init__(self, count: int = 6, *, seed: int = 0, parameters: Parameters | None = None) -> None:
+        self.random = Random(seed)
+        self.parameters = parameters or Parameters(interval=10, min_confirmations=3)
+        config = ConsensusConfig(
+            chain=CHAIN,
+            parameters=self.parameters,
+            enrolled=tuple(Enrolled(signing=identity(n).signing, box=identity(n).box) for n in range(count)),
+        )
+        validators = [Validator(identity(n).signing, Scheme.ED25519) for n in range(count)]
+        self.nodes = [ManagerNode(n, config, validators) for n in range(count)]
+        self.log: list[Message] = []
+        self.blocks: list[BlockImported] = []
+        # Whether the author takes group transactions.
+        self.including = True
+
+    @property
+    def live(self) -> list[ManagerNode]:
+        return [node for node in self.nodes if not node.away]
+
+    def mine(self, count: int = 1) -> "World":
+        """So many blocks, each after all is quiet."""
+        for _ in range(count):
+            self.settle()
+            number = len(self.blocks) + 1
+            taken = {encode(m) for m in self.log if isinstance(m, GroupTransaction)} if self.including else set()
+            known = {body for block in self.blocks for body in block.group_transactions}
+            block = BlockImported(
+                hash=block_hash(number),
+                parent=block_hash(number - 1),
+                number=number,
+                session=0,
+                backed=[],
+                included=[],
+                blacklisted=False,
+                round=number,
+                group_transactions=sorted(taken - known)[:8],
+            )
+            self.blocks.append(block)
+            for node in self.nodes:
+                node.line += [block, BestChain(reverted=[], applied=[BlockRef(block.hash, number)])]
+        return self.settle()
+
+    def settle(self) -> "World":
+        while steps := [*self._steps()]:
+            self.random.choice(steps)()
+        return self
+
+    def _steps(self) -> Iterator[Callable[[], None]]:
+        for node in self.live:
+            if node.line and not node.blind:
+                yield lambda node=node: self._hand(node, node.line.pop(0))
+            if node.position < len(self.log):
+                yield lambda node=node: self._read(node)
+
+    def _read(self, node: ManagerNode) -> None:
+        message = self.log[node.position]
+        node.position += 1
+        if isinstance(message, OfAttempt):
+            self._hand(node, message)
+
+    def _hand(self, node: ManagerNode, message: Message) -> None:
+        self.follow(node, node.given.when(message, sender="chain_api"))
+
+    def follow(self, node: ManagerNode, then) -> None:
+        """What a node sends goes where it belongs."""
+        if then.rejection is not None:
+            node.refused.append(then.rejection)
+        for message in then.sent:
+            if message.spec.kind is Kind.NETWORK:
+                self.log.append(message)
+            else:
+                assert isinstance(message, GroupJudged)
+                node.judged.append(message)
+
+    def silence(self, ms: int | None = None) -> "World":
+        """No block for a while, and all timers that are due fire."""
+        for node in self.live:
+            node.given.now_ms += self.parameters.stall_ms if ms is None else ms
+            then = node.given.fire_one()
+            if then is not None:
+                self.follow(node, then)
+        return self.settle()

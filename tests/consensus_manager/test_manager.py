@@ -1,0 +1,254 @@
+"""`consensus_manager` as a subsystem: several nodes on one stream and one chain, messages in and out."""
+
+import pytest
+from dkg_kit import identity
+from manager_world import World, block_hash
+from msgspec.structs import replace
+
+from messages.chain_api import GroupVerdict
+from messages.codec import encode
+from messages.consensus_manager import (
+    Attempt,
+    AttemptState,
+    Group,
+    GroupReport,
+    GroupsOnDisk,
+    GroupsReport,
+    GroupTransaction,
+    OfAttempt,
+    Opened,
+    Stalled,
+    UnknownGroup,
+)
+from messages.signals import BestChain, BlockFinalized, BlockRef, GovernanceMode, GovernanceState
+from subsystems.consensus_manager.tables import ATTEMPTS, HELD
+
+
+def epochs(world: World) -> set[tuple[int, int]]:
+    return {(report.epoch, report.epoch_start) for report in (node.epoch() for node in world.live)}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_epochs_follow_one_another_and_all_nodes_agree(seed: int) -> None:
+    world = World(seed=seed).mine(9)
+    assert epochs(world) == {(0, 0)}
+    world.mine(36)
+    assert len(epochs(world)) == 1
+    ((epoch, _),) = epochs(world)
+    assert epoch >= 3
+    starts = [group.number for e in range(1, epoch + 1) if isinstance(group := world.nodes[0].given.ask(Group(epoch=e)), GroupReport)]
+    assert all(later - earlier >= 10 for earlier, later in zip([0, *starts], starts, strict=False))
+    assert {judged.verdict for node in world.nodes for judged in node.judged} == {GroupVerdict.ACCEPTED}
+    assert len({node.epoch().group.key for node in world.nodes}) == 1
+
+
+def test_the_state_follows_from_the_journal() -> None:
+    world = World(seed=4).mine(25)
+    for node in world.nodes:
+        again = node.given.replayed()
+        for table in node.given.subsystem.declaration.tables:
+            assert dict(again.rows.scan(table.name, b"", None)) == dict(node.given.rows.scan(table.name, b"", None)), table
+
+
+def test_members_hold_their_share_and_others_do_not() -> None:
+    world = World(seed=1).mine(15)
+    members = {member.identity.signing for member in world.nodes[0].epoch().group.members}
+    for node in world.nodes:
+        held = node.given.ask(GroupsOnDisk())
+        assert isinstance(held, GroupsReport)
+        assert (held.epochs == [1]) == (identity(node.number).signing in members)
+        report = node.given.ask(Group(epoch=1))
+        assert isinstance(report, GroupReport)
+        assert report.serving
+        assert isinstance(node.given.ask(Group(epoch=2)), UnknownGroup)
+
+
+def test_E04_who_is_not_chosen_says_nothing_in_the_attempt() -> None:
+    world = World(seed=2).mine(13)
+    (attempt,) = world.nodes[0].attempts().attempts
+    chosen = {node.number for node in world.nodes if node.attempts().attempts[0].place is not None}
+    assert len(chosen) == 4
+    assert attempt.state is AttemptState.COMPLETE
+    assert {m.session for m in world.log if isinstance(m, OfAttempt)} == {attempt.session}
+    assert len([m for m in world.log if isinstance(m, Opened)]) == 4
+
+
+def test_E03_a_block_that_is_told_twice_begins_its_attempt_once() -> None:
+    world = World(seed=2).mine(10)
+    before = len(world.log)
+    block = world.blocks[-1]
+    for node in world.nodes:
+        node.line += [block, BestChain(reverted=[], applied=[BlockRef(block.hash, block.number)])]
+    world.settle()
+    assert len(world.log) == before
+
+
+def test_E23_a_node_whose_blocks_come_behind_the_messages_finds_the_same() -> None:
+    world = World(seed=3).mine(9)
+    world.including = False
+    late = next(node for node in world.nodes if identity(node.number).signing not in first_members(3))
+    late.blind = True
+    world.mine(5)
+    assert late.epoch().epoch == 0
+    assert late.attempts().attempts == []
+    late.blind = False
+    world.settle()
+    other = next(node for node in world.nodes if node is not late and node.attempts().attempts[0].place is None)
+    assert late.attempts() == other.attempts()
+    world.including = True
+    world.mine(1)
+    assert epochs(world) == {(1, 15)}
+    session = late.epoch().group.attempt
+    assert session == Attempt(0, 10, 0, 0)
+
+
+def first_members(seed: int) -> set[bytes]:
+    """Who is chosen for the first election of a world."""
+    world = World(seed=seed).mine(10)
+    return {identity(node.number).signing for node in world.nodes if node.attempts().attempts[0].place is not None}
+
+
+def test_a_member_that_is_late_by_the_whole_dkg_deals_nothing_and_still_gets_its_share() -> None:
+    world = World(seed=3).mine(9)
+    late = next(node for node in world.nodes if identity(node.number).signing in first_members(3))
+    late.blind = True
+    world.including = False
+    world.mine(4)
+    late.blind = False
+    world.settle()
+    (attempt,) = late.attempts().attempts
+    assert (attempt.dealt, attempt.confirmed) == (3, 3)
+    world.including = True
+    world.mine(1)
+    assert epochs(world) == {(1, 14)}
+    held = late.given.ask(GroupsOnDisk())
+    assert isinstance(held, GroupsReport)
+    assert held.epochs == [1]
+
+
+def test_E18_when_the_accepting_block_leaves_the_best_chain_the_epoch_before_is_back() -> None:
+    world = World(seed=5).mine(15)
+    ((epoch, start),) = epochs(world)
+    assert epoch == 1
+    accepting = world.blocks[start - 1]
+    gone = [BlockRef(block.hash, block.number) for block in reversed(world.blocks) if block.number >= start]
+    for node in world.nodes:
+        node.line += [BestChain(reverted=gone, applied=[])]
+        # The same again, as after a union over two forks (E25).
+        node.line += [BestChain(reverted=[BlockRef(accepting.hash, accepting.number)], applied=[])]
+    world.settle()
+    assert epochs(world) == {(0, 0)}
+    back = [BlockRef(block.hash, block.number) for block in world.blocks if block.number >= start]
+    for node in world.nodes:
+        node.line += [BestChain(reverted=[], applied=back)]
+    world.settle()
+    assert epochs(world) == {(epoch, start)}
+
+
+def test_E24_R1_without_any_block_stalls_carry_the_election_through() -> None:
+    world = World(seed=6).mine(10)
+    assert not any(isinstance(m, GroupTransaction) for m in world.log)
+    for _ in range(4):
+        world.silence()
+    transactions = {encode(m) for m in world.log if isinstance(m, GroupTransaction)}
+    assert len(transactions) == 1
+    world.mine(1)
+    assert epochs(world) == {(1, 11)}
+
+
+def test_E24_a_round_that_gives_nothing_is_followed_by_one_with_other_members() -> None:
+    world = World(7, seed=7).mine(9)
+    probe = World(7, seed=7).mine(10)
+    # Two of the four members are gone for good; of seven validators five say so.
+    for number in [node.number for node in probe.nodes if node.attempts().attempts[0].place is not None][:2]:
+        world.nodes[number].away = True
+    world.mine(1)
+    for _ in range(30):
+        if any(isinstance(m, GroupTransaction) for m in world.log):
+            break
+        world.silence()
+    transaction = next(m for m in world.log if isinstance(m, GroupTransaction))
+    assert transaction.attempt.round > 0
+    assert len(transaction.stalls) >= 5
+    world.mine(1)
+    assert epochs(world) == {(1, 11)}
+
+
+def test_R1_a_timer_that_fires_much_too_late_waits_once_more() -> None:
+    world = World(seed=6).mine(10)
+    world.silence(ms=60 * 60 * 1000)
+    assert not any(isinstance(m, Stalled) for m in world.log)
+    world.silence()
+    assert any(isinstance(m, Stalled) for m in world.log)
+
+
+def test_R2_a_node_that_is_behind_begins_nothing() -> None:
+    world = World(seed=1)
+    blocks = World(seed=1).mine(12).blocks
+    node = world.nodes[0]
+    for block in blocks:
+        behind = replace(block, group_transactions=[], sync=True, target_height=100)
+        node.line += [behind, BestChain(reverted=[], applied=[BlockRef(block.hash, block.number)])]
+    world.settle()
+    assert world.log == []
+    assert node.attempts().attempts == []
+
+
+def test_in_governance_mode_no_attempt_begins_and_those_that_run_fall_silent() -> None:
+    world = World(seed=8).mine(9)
+    for node in world.nodes:
+        node.line.append(GovernanceMode(state=GovernanceState.ENTERED, entry=1, frozen_at=5))
+    world.mine(3)
+    assert world.log == []
+    for node in world.nodes:
+        node.line.append(GovernanceMode(state=GovernanceState.LEFT, entry=1, frozen_at=5))
+    world.mine(8)
+    assert {m.attempt for m in world.log if isinstance(m, Opened)} >= {Attempt(0, 10, 5, 0)}
+    assert epochs(world) != {(0, 0)}
+
+
+def test_a_forged_group_transaction_is_refused_by_every_node_and_the_chain_is_told_why() -> None:
+    world = World(seed=9)
+    world.including = False
+    world.mine(14)
+    right = next(m for m in world.log if isinstance(m, GroupTransaction))
+    forged = encode(replace(right, members=right.members[::-1]))
+    block = replace(
+        world.blocks[-1], number=15, parent=block_hash(14), hash=block_hash(15), group_transactions=[forged, encode(right), b"junk"]
+    )
+    for node in world.nodes:
+        node.line += [block, BestChain(reverted=[], applied=[BlockRef(block.hash, 15)])]
+    world.settle()
+    for node in world.nodes:
+        assert [judged.error for judged in node.judged] == ["group_mismatch", None, "duplicate_group"]
+    assert epochs(world) == {(1, 15)}
+
+
+def test_what_is_held_for_an_unknown_attempt_is_bounded_and_then_nothing_is_said_in_it() -> None:
+    world = World(seed=3).mine(9)
+    late = next(node for node in world.nodes if identity(node.number).signing in first_members(3))
+    late.given.subsystem.config = replace(late.given.subsystem.config, held_max=2)
+    late.blind = True
+    world.mine(3)
+    assert len(list(late.given.view.scan(HELD))) == 2
+    said = len(world.log)
+    late.blind = False
+    world.settle()
+    (attempt,) = late.attempts().attempts
+    place = attempt.place
+    assert place is not None
+    assert not any(m.sender == place for m in world.log[said:] if isinstance(m, OfAttempt))
+    assert list(late.given.view.scan(HELD)) == []
+
+
+def test_attempts_that_a_final_block_decided_are_forgotten_but_for_the_serving_groups() -> None:
+    world = World(seed=1).mine(30)
+    node = world.nodes[0]
+    rows = len(list(node.given.view.scan(ATTEMPTS)))
+    for each in world.nodes:
+        each.line.append(BlockFinalized(hash=world.blocks[-1].hash, number=30))
+    world.settle()
+    left = [row for _, row in node.given.view.scan(ATTEMPTS)]
+    assert len(left) <= rows
+    assert {row.epoch for row in left} >= {node.epoch().epoch}
+    assert min(row.epoch for row in left) >= node.epoch().epoch
