@@ -182,7 +182,10 @@ class Spoken(AttemptEvent, frozen=True, kw_only=True):
 
 @event(by="consensus_manager")
 class BlockSeen(Message, frozen=True, kw_only=True):
-    """A block of the tree, on whatever fork. `target`: the height that its feed catches up to."""
+    """A block of the tree, on whatever fork; its group transactions are judged when it joins the best chain.
+
+    `target`: the height that its feed catches up to.
+    """
 
     hash: Hash32
     parent: Hash32
@@ -190,6 +193,7 @@ class BlockSeen(Message, frozen=True, kw_only=True):
     session: SessionIndex
     round: U32
     target: BlockNumber
+    group_transactions: list[bytes]
 
 
 @event(by="consensus_manager")
@@ -247,11 +251,16 @@ class GroupRefused(Message, frozen=True, kw_only=True):
 
 @event(by="consensus_manager")
 class MessageHeld(AttemptEvent, frozen=True, kw_only=True):
-    """A message of an attempt that is not known yet. `dropped`: no room; then nothing is said in that attempt."""
+    """A message of an attempt that is not known yet, from `node`. `dropped`: no room; then nothing is said in that attempt.
 
+    `height`: that of the head, for forgetting it.
+    """
+
+    node: str
     name: str
     body: bytes
     dropped: bool
+    height: BlockNumber
 
 
 @event(by="consensus_manager")

@@ -47,6 +47,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     sender: str
     # The NATS account of whoever asked (awaited commands), else "".
     caller: str = ""
+    # The node that a network message is from, as its subject says; else "".
+    node: str = ""
     # Sequence in the node's stream; 0 for a timer.
     position: int = 0
     # Fresh random bytes for this message; what is drawn from it must be recorded in an event to be used.
@@ -94,6 +96,8 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
     timers: tuple[type[Message], ...] = ()
     rejections: tuple[type[Rejection], ...] = ()
     tables: tuple[Table[Any], ...]
+    # Whether its own network messages come to it as well, at their place among those of other nodes.
+    hears_itself: bool = False
     # Raise when `evolve` would build other tables from the same journal: they are then rebuilt before intake.
     evolve_version: int = 1
 

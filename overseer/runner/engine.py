@@ -268,6 +268,8 @@ class Engine:
         key = message.spec.key
         cause = self._cause(intake, stream, seen)
         context = self._context(now_ms, intake.address.sender, stored.headers.get(HEADER_CALLER, ""), stored.sequence, verify)
+        if intake.address.kind is Kind.NETWORK:
+            context = msgspec.structs.replace(context, node=intake.address.node)
         decision = self._decide(overlay, message, context)
         if isinstance(decision, Rejection):
             if type(decision) not in self._rejections:

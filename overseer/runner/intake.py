@@ -89,7 +89,8 @@ class Reader:
             address, spec = _route(stored.subject)
         except SubjectError as error:
             return Intake(delivery, refusal=Refusal("bad_subject", str(error)))
-        if address.kind is Kind.PARKED or (address.kind is Kind.NETWORK and address.node == self._node):
+        echo = address.kind is Kind.NETWORK and address.node == self._node and not self._declaration.hears_itself
+        if address.kind is Kind.PARKED or echo:
             # Our own echo on the network's line; and a dead letter must never beget another.
             return Intake(delivery, address)
         try:

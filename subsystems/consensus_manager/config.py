@@ -25,12 +25,17 @@ class ConsensusConfig(Struct, frozen=True, kw_only=True):
     chain: bytes
     parameters: Parameters = field(default_factory=Parameters)
     enrolled: tuple[Enrolled, ...] = ()
-    # Messages of attempts that are not known yet: a whole DKG of 43 members is about 400.
-    held_max: int = 4_096
+    # Messages of attempts that are not known yet, of each node: in one attempt a member has about as many to say as there are members.
+    held_per_node_max: int = 256
 
 
 class Vault(Protocol):
     """The node's secrets, kept outside of journal and store."""
+
+    @property
+    def signing(self) -> bytes:
+        """The public key that this node signs with."""
+        ...
 
     def wallet(self, session: bytes) -> Wallet:
         """The wallet for an attempt; its sealing key is made when first asked for, and is gone once it was erased."""

@@ -40,7 +40,7 @@ class Draft:
     @property
     def signing(self) -> bytes:
         """This node's identity."""
-        return self.vault.wallet(bytes(32)).identity.signing
+        return self.vault.signing
 
     def best(self) -> "Branch":
         """The best chain."""

@@ -40,16 +40,19 @@ def now_planned(draft: Draft, best: Branch, now: Serving) -> Plan:
     ]
     place = Head(number=head.number, round=head.round, target=head.target, governance=head.governance)
 
-    def is_session(session: bytes, attempt: Attempt) -> bool:
-        """Without drawing anew: behind the same acceptance, the same seed gives the same members."""
-        row = draft.tables.get(ATTEMPTS, (session,))
-        block = best.hash_at(begins(attempt))
-        if row is None or block is None:
-            return False
-        is_serving = now.group is not None and now.group.session == session
-        return is_serving or (row.epoch == now.epoch + 1 and row.seed == next_seed(block, attempt.round))
+    return plan(
+        place, now, Disk(signing=signing, held=tuple(held)), draft.config.parameters, lambda session, _: is_of(draft, best, now, session)
+    )
 
-    return plan(place, now, Disk(signing=signing, held=tuple(held)), draft.config.parameters, is_session)
+
+def is_of(draft: Draft, best: Branch, now: Serving, session: bytes) -> bool:
+    """Whether a session is one of this chain, without drawing anew: behind the same acceptance, the same seed gives the same members."""
+    row = draft.tables.get(ATTEMPTS, (session,))
+    block = None if row is None else best.hash_at(begins(row.attempt))
+    if row is None or block is None:
+        return False
+    is_serving = now.group is not None and now.group.session == session
+    return is_serving or (row.epoch == now.epoch + 1 and row.seed == next_seed(block, row.attempt.round))
 
 
 def act(draft: Draft) -> Plan:
@@ -98,6 +101,8 @@ def _next_round(draft: Draft, best: Branch, now: Serving, session: bytes) -> Non
     if terms is None or progress is None or not progress.given_up:
         return
     attempt = Attempt(terms.attempt.epoch_start, terms.attempt.due, terms.attempt.delay, terms.attempt.round + 1)
+    if any(row.attempt == attempt and is_of(draft, best, now, other) for other, row in draft.attempts()):
+        return
     following = best.derive(now, attempt, progress.stalled)
     if following is not None:
         _open(draft, following, progress.stalled)
@@ -111,14 +116,24 @@ def _message(name: str, body: bytes) -> Message:
     return decode(spec, body)
 
 
-def hear(draft: Draft, message: OfAttempt, body: bytes) -> NotTaken | None:
+def hear(draft: Draft, message: OfAttempt) -> NotTaken | None:
     """A message at its place in the stream: applied, or held until its attempt is known."""
     terms = draft.terms(message.session)
-    if terms is None:
-        full = sum(1 for _ in draft.tables.scan_packed(HELD)) >= draft.config.held_max
-        draft.record(MessageHeld(session=message.session, name=message.spec.name, body=b"" if full else body, dropped=full))
-        return None
-    return _take(draft, terms, message)
+    if terms is not None:
+        return _take(draft, terms, message)
+    node = draft.context.node
+    # Each node has room of its own: who fills it keeps out nobody but itself.
+    full = sum(row.node == node for _, row in draft.tables.scan(HELD)) >= draft.config.held_per_node_max
+    held = MessageHeld(
+        session=message.session,
+        node=node,
+        name=message.spec.name,
+        body=b"" if full else encode(message),
+        dropped=full,
+        height=draft.head.number,
+    )
+    draft.record(held)
+    return None
 
 
 def _take(draft: Draft, terms: Terms, message: OfAttempt) -> NotTaken | None:

@@ -32,6 +32,7 @@ from subsystems.consensus_manager.tables import (
     DEALS,
     HEAD,
     HELD,
+    JUDGED,
     MINE,
     MUTED,
     PROGRESS,
@@ -48,7 +49,13 @@ __all__ = ["evolve"]
 def evolve(tables: Tables, event: Message) -> None:
     match event:
         case BlockSeen():
-            row = BlockRow(parent=event.parent, number=event.number, session=event.session, round=event.round)
+            row = BlockRow(
+                parent=event.parent,
+                number=event.number,
+                session=event.session,
+                round=event.round,
+                group_transactions=event.group_transactions,
+            )
             tables.put(BLOCKS, (event.hash,), row)
             _put_head(tables, target=event.target)
         case ValidatorsSeen():
@@ -60,12 +67,10 @@ def evolve(tables: Tables, event: Message) -> None:
         case GroupAccepted():
             _accepted(tables, event)
         case GroupRefused():
-            pass
+            tables.put(JUDGED, (event.block, event.transaction), b"")
         case AttemptsForgotten():
             for session in event.sessions:
-                for table in (ATTEMPTS, PROGRESS, MINE, MUTED):
-                    tables.delete(table, (session,))
-                tables.delete_range(DEALS, (session,))
+                _forget(tables, session)
         case AttemptEvent():
             _of_attempt(tables, event)
         case _:
@@ -101,6 +106,20 @@ def _accepted(tables: Tables, event: GroupAccepted) -> None:
         penalties=tuple((penalty.signing, penalty.count) for penalty in event.penalties),
     )
     tables.put(ACCEPTED, (event.block,), acceptance)
+    tables.put(JUDGED, (event.block, event.transaction), b"")
+
+
+def _forget(tables: Tables, session: bytes) -> None:
+    for table in (ATTEMPTS, PROGRESS, MINE, MUTED):
+        tables.delete(table, (session,))
+    tables.delete_range(DEALS, (session,))
+    _release(tables, session)
+
+
+def _release(tables: Tables, session: bytes) -> None:
+    for place, row in list(tables.scan(HELD)):
+        if row.session == session:
+            tables.delete(HELD, place)
 
 
 def _of_attempt(tables: Tables, event: AttemptEvent) -> None:
@@ -122,9 +141,7 @@ def _of_attempt(tables: Tables, event: AttemptEvent) -> None:
         case MessageHeld():
             _held(tables, event)
         case MessagesReleased():
-            for place, row in list(tables.scan(HELD)):
-                if row.session == event.session:
-                    tables.delete(HELD, place)
+            _release(tables, event.session)
         case Spoken(name=Stalled.spec.name):
             row = tables.get(ATTEMPTS, key)
             if row is not None:
@@ -143,8 +160,9 @@ def _of_attempt(tables: Tables, event: AttemptEvent) -> None:
 
 def _held(tables: Tables, event: MessageHeld) -> None:
     if event.dropped:
-        tables.put(MUTED, (event.session,), b"")
+        tables.put(MUTED, (event.session,), event.height)
         return
     row = tables.get(HEAD, (0,)) or HeadRow(hash=b"")
-    tables.put(HELD, (row.next_held,), HeldRow(session=event.session, name=event.name, body=event.body))
+    held = HeldRow(session=event.session, node=event.node, name=event.name, body=event.body, height=event.height)
+    tables.put(HELD, (row.next_held,), held)
     _put_head(tables, next_held=row.next_held + 1)

@@ -15,7 +15,7 @@ from messages.signals import BestChain, BlockFinalized, GovernanceMode, Governan
 from subsystems.consensus_manager.draft import Draft
 from subsystems.consensus_manager.handover import acceptance_of
 from subsystems.consensus_manager.judging import Ground, judge_block
-from subsystems.consensus_manager.tables import ACCEPTED
+from subsystems.consensus_manager.tables import ACCEPTED, ATTEMPTS, BLOCKS, HELD, JUDGED, MUTED, BlockRow
 
 __all__ = ["on_best_chain", "on_block", "on_finalized", "on_governance", "on_session"]
 
@@ -29,7 +29,7 @@ def on_governance(draft: Draft, message: GovernanceMode) -> None:
 
 
 def on_block(draft: Draft, message: BlockImported) -> None:
-    """Every block is judged on its own chain, whether or not that is the best one: it may become so."""
+    """Noted; it is judged when it joins the best chain, as only then its session's validators are sure to be known."""
     seen = BlockSeen(
         hash=message.hash,
         parent=message.parent,
@@ -37,21 +37,36 @@ def on_block(draft: Draft, message: BlockImported) -> None:
         session=message.session,
         round=message.round,
         target=message.target_height if message.sync else 0,
+        group_transactions=message.group_transactions,
     )
     draft.record(seen)
-    if not message.group_transactions:
-        return
-    behind = draft.branch(message.parent, message.number - 1)
+
+
+def on_best_chain(draft: Draft, message: BestChain) -> None:
+    """A page of a reorganisation: what joins the best chain is judged, the lowest first."""
+    draft.record(HeadMoved(reverted=message.reverted, applied=message.applied))
+    for ref in message.applied:
+        row = draft.tables.get(BLOCKS, (ref.hash,))
+        if row is not None and row.group_transactions:
+            _judge(draft, ref.hash, row)
+    _forget_strangers(draft)
+
+
+def _judge(draft: Draft, block: bytes, row: BlockRow) -> None:
+    """The verdicts on a block's group transactions, each recorded once however often the block comes back."""
+    behind = draft.branch(row.parent, row.number - 1)
     now = behind.serving()
-    ground = Ground(number=message.number, epoch_start=now.epoch_start, parameters=draft.config.parameters, derive=behind.deriving())
-    for verdict in judge_block(message.group_transactions, ground, draft.context.verify):
-        if verdict.error is not None:
-            draft.record(GroupRefused(block=message.hash, transaction=verdict.name, error=verdict.error.code))
+    ground = Ground(number=row.number, epoch_start=now.epoch_start, parameters=draft.config.parameters, derive=behind.deriving())
+    for verdict in judge_block(row.group_transactions, ground, draft.context.verify):
+        if draft.tables.has(JUDGED, (block, verdict.name)):
             continue
-        group = acceptance_of(verdict, block=message.hash, number=message.number, before=now)
+        if verdict.error is not None:
+            draft.record(GroupRefused(block=block, transaction=verdict.name, error=verdict.error.code))
+            continue
+        group = acceptance_of(verdict, block=block, number=row.number, before=now)
         accepted = GroupAccepted(
-            block=message.hash,
-            number=message.number,
+            block=block,
+            number=row.number,
             transaction=verdict.name,
             epoch=group.epoch,
             session=group.session,
@@ -63,9 +78,15 @@ def on_block(draft: Draft, message: BlockImported) -> None:
         draft.record(accepted)
 
 
-def on_best_chain(draft: Draft, message: BestChain) -> None:
-    """A page of a reorganisation; the head is where it ends."""
-    draft.record(HeadMoved(reverted=message.reverted, applied=message.applied))
+def _forget_strangers(draft: Draft) -> None:
+    """What was held for attempts that never came to be known, for as long as one may be accepted."""
+    parameters = draft.config.parameters
+    oldest = draft.head.number - parameters.election_timeout * parameters.attempts_alive
+    held = {row.session for _, row in draft.tables.scan(HELD) if row.height < oldest}
+    held |= {session for (session,), height in draft.tables.scan(MUTED) if height < oldest}
+    over = sorted(session for session in held if not draft.tables.has(ATTEMPTS, (session,)))
+    if over:
+        draft.record(AttemptsForgotten(sessions=over))
 
 
 def on_finalized(draft: Draft, message: BlockFinalized) -> None:

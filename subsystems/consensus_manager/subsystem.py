@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from messages.chain_api import BlockImported, GroupJudged, GroupVerdict
-from messages.codec import decode, encode
+from messages.codec import decode
 from messages.consensus_journal import (
     AnswerTaken,
     AttemptFailed,
@@ -110,6 +110,7 @@ DECLARATION = Declaration(
     timers=(StallDue,),
     rejections=(NotTaken, UnknownGroup),
     tables=TABLES,
+    hears_itself=True,
 )
 
 
@@ -128,7 +129,7 @@ class ConsensusManager:
         draft = Draft(view, self.config, self._vault, context)
         match message:
             case OfAttempt():
-                refused = hear(draft, message, encode(message))
+                refused = hear(draft, message)
                 if refused is not None:
                     return refused
                 act(draft)

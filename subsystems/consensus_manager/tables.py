@@ -16,6 +16,7 @@ __all__ = [
     "DEALS",
     "HEAD",
     "HELD",
+    "JUDGED",
     "MINE",
     "MUTED",
     "PROGRESS",
@@ -44,6 +45,7 @@ class BlockRow(Struct, frozen=True, kw_only=True):
     number: int
     session: int
     round: int
+    group_transactions: list[bytes] = []
 
 
 class AttemptRow(Struct, frozen=True, kw_only=True):
@@ -59,9 +61,13 @@ class AttemptRow(Struct, frozen=True, kw_only=True):
 
 
 class HeldRow(Struct, frozen=True, kw_only=True):
+    """`height`: where the head was."""
+
     session: bytes
+    node: str
     name: str
     body: bytes
+    height: int
 
 
 # (0)
@@ -72,14 +78,16 @@ CHAIN = Table("chain", key=(U32,), value=bytes)
 VALIDATORS = Table("validators", key=(U32,), value=list[Validator])
 # By the accepting block.
 ACCEPTED = Table("accepted", key=(HASH,), value=Acceptance)
+# (block, transaction): which were judged.
+JUDGED = Table("judged", key=(HASH, HASH), value=bytes)
 # By session id, all of these.
 ATTEMPTS = Table("attempts", key=(HASH,), value=AttemptRow)
 PROGRESS = Table("progress", key=(HASH,), value=Progress)
 MINE = Table("mine", key=(HASH,), value=Mine)
 DEALS = Table("deals", key=(HASH, U32), value=Deal)
-# Attempts of which a message was not kept: this node says nothing in them.
-MUTED = Table("muted", key=(HASH,), value=bytes)
+# Attempts of which a message was not kept: this node says nothing in them. The height of the head then.
+MUTED = Table("muted", key=(HASH,), value=int)
 # Messages of attempts that are not known yet, in their order.
 HELD = Table("held", key=(U64,), value=HeldRow)
 
-TABLES = (HEAD, BLOCKS, CHAIN, VALIDATORS, ACCEPTED, ATTEMPTS, PROGRESS, MINE, DEALS, MUTED, HELD)
+TABLES = (HEAD, BLOCKS, CHAIN, VALIDATORS, ACCEPTED, JUDGED, ATTEMPTS, PROGRESS, MINE, DEALS, MUTED, HELD)

@@ -32,6 +32,10 @@ class KeptSecrets:
     def __init__(self, number: int) -> None:
         self.number = number
 
+    @property
+    def signing(self) -> bytes:
+        return identity(self.number).signing
+
     def wallet(self, session: bytes) -> Wallet:
         return wallet(self.number)
 
@@ -122,7 +126,8 @@ class World:
             self._hand(node, message)
 
     def _hand(self, node: ManagerNode, message: Message) -> None:
-        self.follow(node, node.given.when(message, sender="chain_api"))
+        sender = "consensus_manager" if message.spec.kind is Kind.NETWORK else "chain_api"
+        self.follow(node, node.given.when(message, sender=sender))
 
     def follow(self, node: ManagerNode, then) -> None:
         """What a node sends goes where it belongs."""

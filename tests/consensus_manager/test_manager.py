@@ -227,7 +227,7 @@ def test_a_forged_group_transaction_is_refused_by_every_node_and_the_chain_is_to
 def test_what_is_held_for_an_unknown_attempt_is_bounded_and_then_nothing_is_said_in_it() -> None:
     world = World(seed=3).mine(9)
     late = next(node for node in world.nodes if identity(node.number).signing in first_members(3))
-    late.given.subsystem.config = replace(late.given.subsystem.config, held_max=2)
+    late.given.subsystem.config = replace(late.given.subsystem.config, held_per_node_max=2)
     late.blind = True
     world.mine(3)
     assert len(list(late.given.view.scan(HELD))) == 2
