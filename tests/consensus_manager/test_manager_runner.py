@@ -12,6 +12,7 @@ from messages.codec import encode, encode_value
 from messages.consensus_manager import Deal, Epoch, EpochReport, GroupTransaction, Opened
 from messages.polkadot import Scheme, Validator
 from messages.signals import BestChain, BlockRef, SessionChange
+from overseer.runner.observer import Step
 from overseer.testing.virtual import VirtualOverseer
 from overseer.testing.worlds import MemoryWorld
 from subsystems.consensus_manager import ConsensusConfig, ConsensusManager, Enrolled
@@ -28,6 +29,7 @@ class Nodes:
     def __init__(self, nodes: Sequence[VirtualOverseer]) -> None:
         self.nodes = nodes
         self.number = 0
+        self.killed = 0
 
     async def mine(self, *transactions: bytes) -> None:
         self.number += 1
@@ -47,11 +49,18 @@ class Nodes:
             await node.signal(BestChain(reverted=[], applied=[BlockRef(block.hash, block.number)]))
 
     async def settled(self) -> None:
-        """What one says the others hear, who say something then: until nobody says anything."""
-        said = -1
-        while said != (said := sum([len(await node.sent()) for node in self.nodes])):
+        """What one says the others hear, who say something then: until nobody says anything. Who was killed is started again."""
+        said, died = -1, True
+        while died or said != (said := sum([len(await node.sent()) for node in self.nodes])):
+            died = False
             for node in self.nodes:
-                await node.settled()
+                try:
+                    await node.settled()
+                except AssertionError:
+                    assert not node.running, node.witness.troubles
+                    died = True
+                    self.killed += 1
+                    await node.start()
 
     async def transaction(self) -> bytes | None:
         found = {encode(m) for node in self.nodes for m in await node.sent(GroupTransaction)}
@@ -110,6 +119,25 @@ async def test_R8_all_members_killed_behind_every_block_complete_the_attempt_and
             await node.start()
 
     await elected(nodes, kill_all)
+    assert await nodes.epochs() == {(1, 9)}
+    for node in nodes.nodes:
+        assert len({deal.signature for deal in await node.sent(Deal)}) == 1
+        assert (await node.verify()).ok
+
+
+@pytest.mark.parametrize("times", [1, 2, 4])
+@pytest.mark.parametrize("step", list(Step))
+async def test_R8_every_node_killed_at_any_step_of_the_runner_with_every_block_changes_nothing(
+    nodes: Nodes, step: Step, times: int
+) -> None:
+    async def deadly() -> None:
+        for node in nodes.nodes:
+            if not node.running:
+                await node.start()
+            node.kill_at(step, times)
+
+    await elected(nodes, deadly)
+    assert nodes.killed
     assert await nodes.epochs() == {(1, 9)}
     for node in nodes.nodes:
         assert len({deal.signature for deal in await node.sent(Deal)}) == 1

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from counting import Gossiper, Heard, Shout, Whisper
+from msgspec.structs import replace
 
 from messages.overseer import Parked
 from messages.subjects import net_stream
@@ -88,3 +89,22 @@ async def test_a_restored_store_does_not_start_incarnation_after_incarnation_for
     await gossiper.inject(Shout(amount=2))
     await gossiper.settled()
     assert [m.amount for m in await gossiper.sent(Whisper)] == [1, 2]
+
+
+class Listener(Gossiper):
+    """Hears itself as well."""
+
+    declaration = replace(Gossiper.declaration, hears_itself=True)
+
+
+async def test_who_declares_it_hears_itself_too_in_the_order_of_the_stream_and_once(virtual_overseer: Any) -> None:
+    one = await virtual_overseer(Listener(), node="one")
+    two = await virtual_overseer(Listener(), node="two")
+    for amount in (1, 2, 3):
+        await one.inject(Shout(amount=amount))
+        await one.restart()
+    await one.settled()
+    await two.settled()
+    assert heard(one) == heard(two) == [1, 2, 3]
+    for gossiper in (one, two):
+        assert (await gossiper.verify()).ok
