@@ -8,7 +8,7 @@ import enum
 from messages.consensus_manager import Approval, Attempt, Bitmap, ComplaintReason, Deal, G1Bytes, G2Bytes, Member, Phase, ScalarBytes
 from messages.message import Message, Row, event, timer
 from messages.polkadot import Validator
-from messages.primitives import U32, BlockNumber, Hash32, SessionIndex, Signature64, TimeMs
+from messages.primitives import U32, U64, BlockNumber, Hash32, SessionIndex, Signature64, TimeMs
 from messages.signals import BlockRef
 
 __all__ = [
@@ -65,7 +65,8 @@ class AttemptOpened(AttemptEvent, frozen=True, kw_only=True):
 
     attempt: Attempt
     epoch: U32
-    seed: Hash32
+    # The hash of block H + D.
+    begins_with: Hash32
     members: list[Member]
     # Signing keys of the session's validators, by index.
     validators: list[Hash32]
@@ -115,8 +116,12 @@ class AnswerTaken(AttemptEvent, frozen=True, kw_only=True):
 
 @event(by="consensus_manager")
 class ClosingHeard(AttemptEvent, frozen=True, kw_only=True):
-    """A member's `phase_closed`, or a validator's `stalled` (with its signature). `closes`: it was the last one needed."""
+    """A member's `phase_closed`, or a validator's `stalled` (with its signature). `closes`: it was the last one needed.
 
+    `position`: its place in the network's stream.
+    """
+
+    position: U64
     phase: Phase
     sender: U32
     stalled: Signature64 | None
@@ -257,6 +262,7 @@ class MessageHeld(AttemptEvent, frozen=True, kw_only=True):
     """
 
     node: str
+    position: U64
     name: str
     body: bytes
     dropped: bool

@@ -114,7 +114,7 @@ class _Node:
         assert spec is not None
         message = decode(spec, body)
         assert isinstance(message, OfAttempt)
-        taken = take(self.terms, self.progress, self.deals, message, verify_check)
+        taken = take(self.terms, self.progress, self.deals, message, verify_check, position=0)
         assert isinstance(taken, list)
         for event in taken:
             if isinstance(event, DealTaken):

@@ -27,6 +27,8 @@ class ConsensusConfig(Struct, frozen=True, kw_only=True):
     enrolled: tuple[Enrolled, ...] = ()
     # Messages of attempts that are not known yet, of each node: in one attempt a member has about as many to say as there are members.
     held_per_node_max: int = 256
+    # How many blocks they are kept for. A node that is further behind takes part in nothing that was said then.
+    held_blocks: int = 1_000
 
 
 class Vault(Protocol):

@@ -89,7 +89,7 @@ def terms_of_row(session: bytes, row: AttemptRow, config: ConsensusConfig) -> Te
         chain=config.chain,
         epoch=row.epoch,
         attempt=row.attempt,
-        seed=row.seed,
+        block=row.block,
         members=tuple(row.members),
         validators=tuple(row.validators),
         min_confirmations=config.parameters.confirmations,

@@ -6,10 +6,11 @@ one and the same.
 
 from collections.abc import Sequence
 
+from blake3 import blake3
+
 from messages.codec import decode, encode
 from messages.consensus_journal import AttemptOpened, MessageHeld, MessagesReleased, Spoken
 from messages.consensus_manager import Approval, Attempt, NotTaken, OfAttempt
-from messages.consensus_signing import next_seed
 from messages.message import CATALOG, Kind, Message
 from subsystems.consensus_manager.draft import Branch, Draft
 from subsystems.consensus_manager.handover import Serving
@@ -17,8 +18,8 @@ from subsystems.consensus_manager.member import Speaker, stalled
 from subsystems.consensus_manager.outcome import absent_among
 from subsystems.consensus_manager.progress import Progress
 from subsystems.consensus_manager.restoring import Disk, Head, Held, Plan, plan
-from subsystems.consensus_manager.schedule import begins
-from subsystems.consensus_manager.tables import ATTEMPTS, HELD, MINE, MUTED, PROGRESS
+from subsystems.consensus_manager.schedule import attempts_before, begins
+from subsystems.consensus_manager.tables import ATTEMPTS, HELD, HELD_BY, MINE, MUTED, PROGRESS
 from subsystems.consensus_manager.terms import Terms
 from subsystems.consensus_manager.transcript import take
 
@@ -46,13 +47,13 @@ def now_planned(draft: Draft, best: Branch, now: Serving) -> Plan:
 
 
 def is_of(draft: Draft, best: Branch, now: Serving, session: bytes) -> bool:
-    """Whether a session is one of this chain, without drawing anew: behind the same acceptance, the same seed gives the same members."""
+    """Whether a session is one of this chain, without drawing anew: behind the same acceptance, the same block gives the same members."""
     row = draft.tables.get(ATTEMPTS, (session,))
     block = None if row is None else best.hash_at(begins(row.attempt))
     if row is None or block is None:
         return False
     is_serving = now.group is not None and now.group.session == session
-    return is_serving or (row.epoch == now.epoch + 1 and row.seed == next_seed(block, row.attempt.round))
+    return is_serving or (row.epoch == now.epoch + 1 and row.block == block)
 
 
 def act(draft: Draft) -> Plan:
@@ -79,7 +80,7 @@ def _open(draft: Draft, terms: Terms, stalls: Sequence[Approval] = ()) -> None:
             session=terms.session,
             attempt=terms.attempt,
             epoch=terms.epoch,
-            seed=terms.seed,
+            begins_with=terms.block,
             members=list(terms.members),
             validators=list(terms.validators),
             stalls=list(stalls),
@@ -90,7 +91,7 @@ def _open(draft: Draft, terms: Terms, stalls: Sequence[Approval] = ()) -> None:
     for row in waiting:
         message = _message(row.name, row.body)
         if isinstance(message, OfAttempt):
-            _take(draft, terms, message)
+            _take(draft, terms, message, row.position)
     if waiting:
         draft.record(MessagesReleased(session=terms.session))
 
@@ -120,13 +121,14 @@ def hear(draft: Draft, message: OfAttempt) -> NotTaken | None:
     """A message at its place in the stream: applied, or held until its attempt is known."""
     terms = draft.terms(message.session)
     if terms is not None:
-        return _take(draft, terms, message)
+        return _take(draft, terms, message, draft.context.position)
     node = draft.context.node
     # Each node has room of its own: who fills it keeps out nobody but itself.
-    full = sum(row.node == node for _, row in draft.tables.scan(HELD)) >= draft.config.held_per_node_max
+    full = (draft.tables.get(HELD_BY, (node,)) or 0) >= draft.config.held_per_node_max
     held = MessageHeld(
         session=message.session,
         node=node,
+        position=draft.context.position,
         name=message.spec.name,
         body=b"" if full else encode(message),
         dropped=full,
@@ -136,11 +138,19 @@ def hear(draft: Draft, message: OfAttempt) -> NotTaken | None:
     return None
 
 
-def _take(draft: Draft, terms: Terms, message: OfAttempt) -> NotTaken | None:
+def _take(draft: Draft, terms: Terms, message: OfAttempt, position: int) -> NotTaken | None:
     progress = draft.tables.get(PROGRESS, (terms.session,))
     if progress is None:
         return None
-    taken = take(terms, progress, draft.deals(terms.session), message, draft.context.verify, lambda: _absent(draft, terms))
+    taken = take(
+        terms,
+        progress,
+        draft.deals(terms.session),
+        message,
+        draft.context.verify,
+        position=position,
+        absent=lambda: _absent(draft, terms, position),
+    )
     if isinstance(taken, NotTaken):
         return taken
     for event in taken:
@@ -148,17 +158,17 @@ def _take(draft: Draft, terms: Terms, message: OfAttempt) -> NotTaken | None:
     return None
 
 
-def _absent(draft: Draft, terms: Terms) -> list[int]:
-    """Who dealt nothing in the earlier attempts at this election."""
-    own = terms.attempt
+def _absent(draft: Draft, terms: Terms, position: int) -> list[int]:
+    """Who dealt nothing in the attempts before this one: of its own chain, and only those that whoever follows it follows too."""
+    chain = draft.branch(terms.block, begins(terms.attempt))
+    before = attempts_before(terms.attempt, draft.config.parameters)
     earlier: list[tuple[Terms, Progress]] = []
     for session, row in draft.attempts():
-        before = (row.attempt.delay, row.attempt.round) < (own.delay, own.round)
-        if before and (row.attempt.epoch_start, row.attempt.due) == (own.epoch_start, own.due):
+        if row.attempt in before and row.epoch == terms.epoch and chain.hash_at(begins(row.attempt)) == row.block:
             other, progress = draft.terms(session), draft.tables.get(PROGRESS, (session,))
             if other is not None and progress is not None:
                 earlier.append((other, progress))
-    return absent_among(earlier, terms)
+    return absent_among(earlier, terms, position)
 
 
 def _speak(draft: Draft, session: bytes) -> None:
@@ -168,7 +178,8 @@ def _speak(draft: Draft, session: bytes) -> None:
         return
     wallet = draft.vault.wallet(session)
     speaker = Speaker(terms, progress, mine, draft.deals(session), head=draft.head.number, wallet=wallet)
-    for event in speaker.due(draft.context.entropy):
+    # One input may open several attempts: each has entropy of its own.
+    for event in speaker.due(blake3(draft.context.entropy + session).digest()):
         draft.record(event)
 
 

@@ -32,6 +32,7 @@ from subsystems.consensus_manager.tables import (
     DEALS,
     HEAD,
     HELD,
+    HELD_BY,
     JUDGED,
     MINE,
     MUTED,
@@ -120,6 +121,11 @@ def _release(tables: Tables, session: bytes) -> None:
     for place, row in list(tables.scan(HELD)):
         if row.session == session:
             tables.delete(HELD, place)
+            left = (tables.get(HELD_BY, (row.node,)) or 0) - 1
+            if left > 0:
+                tables.put(HELD_BY, (row.node,), left)
+            else:
+                tables.delete(HELD_BY, (row.node,))
 
 
 def _of_attempt(tables: Tables, event: AttemptEvent) -> None:
@@ -129,7 +135,7 @@ def _of_attempt(tables: Tables, event: AttemptEvent) -> None:
             row = AttemptRow(
                 attempt=event.attempt,
                 epoch=event.epoch,
-                seed=event.seed,
+                block=event.begins_with,
                 members=event.members,
                 validators=event.validators,
                 stalls=event.stalls,
@@ -163,6 +169,7 @@ def _held(tables: Tables, event: MessageHeld) -> None:
         tables.put(MUTED, (event.session,), event.height)
         return
     row = tables.get(HEAD, (0,)) or HeadRow(hash=b"")
-    held = HeldRow(session=event.session, node=event.node, name=event.name, body=event.body, height=event.height)
+    held = HeldRow(session=event.session, node=event.node, position=event.position, name=event.name, body=event.body, height=event.height)
+    tables.put(HELD_BY, (event.node,), (tables.get(HELD_BY, (event.node,)) or 0) + 1)
     tables.put(HELD, (row.next_held,), held)
     _put_head(tables, next_held=row.next_held + 1)

@@ -13,7 +13,7 @@ from messages.consensus_journal import (
 )
 from messages.signals import BestChain, BlockFinalized, GovernanceMode, GovernanceState, SessionChange
 from subsystems.consensus_manager.draft import Draft
-from subsystems.consensus_manager.handover import acceptance_of
+from subsystems.consensus_manager.handover import acceptance_of, kept
 from subsystems.consensus_manager.judging import Ground, judge_block
 from subsystems.consensus_manager.tables import ACCEPTED, ATTEMPTS, BLOCKS, HELD, JUDGED, MUTED, BlockRow
 
@@ -79,9 +79,8 @@ def _judge(draft: Draft, block: bytes, row: BlockRow) -> None:
 
 
 def _forget_strangers(draft: Draft) -> None:
-    """What was held for attempts that never came to be known, for as long as one may be accepted."""
-    parameters = draft.config.parameters
-    oldest = draft.head.number - parameters.election_timeout * parameters.attempts_alive
+    """What was held for attempts that never came to be known. Of a node whose blocks come late they are of its future: it waits long."""
+    oldest = draft.head.number - draft.config.held_blocks
     held = {row.session for _, row in draft.tables.scan(HELD) if row.height < oldest}
     held |= {session for (session,), height in draft.tables.scan(MUTED) if height < oldest}
     over = sorted(session for session in held if not draft.tables.has(ATTEMPTS, (session,)))
@@ -91,8 +90,12 @@ def _forget_strangers(draft: Draft) -> None:
 
 def on_finalized(draft: Draft, message: BlockFinalized) -> None:
     """Attempts at elections that a final block has decided are forgotten, but for those whose groups may still serve."""
-    behind = draft.branch(message.hash, message.number).serving()
-    kept = {acceptance.session for _, acceptance in draft.tables.scan(ACCEPTED) if acceptance.epoch >= behind.epoch}
-    over = [session for session, row in draft.attempts() if row.attempt.epoch_start < behind.epoch_start and session not in kept]
+    chain = draft.branch(message.hash, message.number)
+    accepted = [acceptance for _, acceptance in draft.tables.scan(ACCEPTED)]
+    numbers = {acceptance.block: acceptance.number for acceptance in accepted}
+    may_serve = kept(accepted, final=message.number, is_on_chain=lambda block: chain.hash_at(numbers[block]) == block)
+    sessions = {acceptance.session for acceptance in may_serve}
+    epoch_start = chain.serving().epoch_start
+    over = [session for session, row in draft.attempts() if row.attempt.epoch_start < epoch_start and session not in sessions]
     if over:
         draft.record(AttemptsForgotten(sessions=over))

@@ -6,7 +6,7 @@ from blake3 import blake3
 
 from messages.codec import encode_value
 from messages.consensus_journal import AttemptFailed, Fault, KeyFormed
-from messages.consensus_manager import Approval, GroupTransaction, Member, Phase
+from messages.consensus_manager import Approval, GroupTransaction, Member
 from messages.consensus_signing import Statement
 from subsystems.consensus_manager.crypto.curve import sum_points
 from subsystems.consensus_manager.crypto.dealing import decode_commitments
@@ -53,14 +53,15 @@ def faults(terms: Terms, progress: Progress) -> dict[int, Fault]:
     return found | dict.fromkeys(progress.convicted, Fault.EQUIVOCATED)
 
 
-def absent_among(earlier: Iterable[tuple[Terms, Progress]], terms: Terms) -> list[int]:
-    """The validators who dealt nothing in earlier attempts at the same election, as the stream tells up to here.
+def absent_among(earlier: Iterable[tuple[Terms, Progress]], terms: Terms, position: int) -> list[int]:
+    """The validators who dealt nothing in earlier attempts at the same election, as the stream tells up to that place.
 
-    By their index in these terms' session; those who left it are passed over. Only attempts whose first phase is over tell anything.
+    By their index in these terms' session; those who left it are passed over. Only attempts whose first phase was over by then
+    tell anything: a node may be further in those than in this one, if it came to know this one late.
     """
     found: set[bytes] = set()
     for other, progress in earlier:
-        if progress.phase is not Phase.DEAL:
+        if progress.dealt_by is not None and progress.dealt_by < position:
             dealt = {note.dealer for note in progress.deals}
             found |= {member.identity.signing for place, member in enumerate(other.members) if place not in dealt}
     return [index for index, signing in enumerate(terms.validators) if signing in found]

@@ -85,6 +85,8 @@ class Progress(Struct, frozen=True, kw_only=True):
     closers: list[int] = []
     stalled: list[Approval] = []
     given_up: bool = False
+    # Where in the stream the first phase closed: behind it no deal counts.
+    dealt_by: int | None = None
     key: KeyNote | None = None
     failed: bool = False
     confirms: list[ConfirmNote] = []
@@ -157,7 +159,8 @@ def _closing(progress: Progress, event: ClosingHeard) -> Progress:
         return progress
     if event.phase is Phase.CONFIRM:
         return replace(progress, given_up=True)
-    return replace(progress, phase=_NEXT[event.phase], closers=[], stalled=[])
+    dealt_by = event.position if event.phase is Phase.DEAL else progress.dealt_by
+    return replace(progress, phase=_NEXT[event.phase], closers=[], stalled=[], dealt_by=dealt_by)
 
 
 def own(mine: Mine, event: ShareChecked | ShareHeld | Spoken) -> Mine:

@@ -10,7 +10,7 @@ from msgspec import Struct
 from messages.consensus_manager import Attempt
 from subsystems.consensus_manager.handover import Serving
 from subsystems.consensus_manager.parameters import Parameters
-from subsystems.consensus_manager.schedule import acceptable_until, attempts_alive
+from subsystems.consensus_manager.schedule import acceptable_until, attempts_alive, attempts_followed
 
 __all__ = ["Disk", "Head", "Held", "Plan", "plan"]
 
@@ -47,8 +47,8 @@ class Disk(Struct, frozen=True, kw_only=True):
 class Plan(Struct, frozen=True, kw_only=True):
     """`serve`: this node signs for the serving group, from this round on. `aside`: it is a member without a share: it keeps following.
 
-    `finish`: sessions to go on with from the disk; `follow`: attempts to follow (and, if chosen, to join) that are not on the disk;
-    `stop`: sessions in which nothing is said any more. `watch`: say so when no block comes for `stall_ms`.
+    `finish`: sessions to go on with from the disk; `follow`: attempts that are not on the disk, to be followed, and joined if they live
+    and this node is chosen; `stop`: sessions in which nothing is said any more. `watch`: say so when no block comes for `stall_ms`.
     """
 
     serve: int | None = None
@@ -79,7 +79,7 @@ def plan(
         serve=serve,
         aside=member and not shared and not any(held.formed for held in of_group),
         finish=tuple(held.session for held in finish),
-        follow=tuple(attempt for attempt in alive if attempt not in known),
+        follow=tuple(a for a in attempts_followed(head.number, now.epoch_start, parameters) if a not in known),
         stop=tuple(held.session for held in disk.held if held not in finish and held not in of_group),
         watch=bool(alive),
     )

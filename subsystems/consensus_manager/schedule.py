@@ -3,7 +3,17 @@
 from messages.consensus_manager import Attempt
 from subsystems.consensus_manager.parameters import Parameters
 
-__all__ = ["acceptable_until", "attempt_at", "attempts_alive", "beginning_at", "begins", "due_height", "number_of"]
+__all__ = [
+    "acceptable_until",
+    "attempt_at",
+    "attempts_alive",
+    "attempts_before",
+    "attempts_followed",
+    "beginning_at",
+    "begins",
+    "due_height",
+    "number_of",
+]
 
 
 def due_height(epoch_start: int, parameters: Parameters) -> int:
@@ -39,6 +49,23 @@ def attempts_alive(head: int, epoch_start: int, parameters: Parameters) -> list[
     timeout = parameters.election_timeout
     oldest = max(0, youngest.delay - (parameters.attempts_alive - 1) * timeout)
     return [Attempt(epoch_start, youngest.due, delay, 0) for delay in range(oldest, youngest.delay + 1, timeout)]
+
+
+def attempts_before(attempt: Attempt, parameters: Parameters) -> list[Attempt]:
+    """The attempts at the same election that a later one tells of (`absent`): the earlier rounds, and the K - 1 attempts before it.
+
+    Of those their first round, as that is the one that needs no stall to be known of.
+    """
+    timeout = parameters.election_timeout
+    oldest = max(0, attempt.delay - (parameters.attempts_alive - 1) * timeout)
+    first = [Attempt(attempt.epoch_start, attempt.due, delay, 0) for delay in range(oldest, attempt.delay, timeout)]
+    return first + [Attempt(attempt.epoch_start, attempt.due, attempt.delay, round) for round in range(attempt.round)]
+
+
+def attempts_followed(head: int, epoch_start: int, parameters: Parameters) -> list[Attempt]:
+    """The attempts that are alive at this head, and those that they tell of; oldest first."""
+    alive = attempts_alive(head, epoch_start, parameters)
+    return [*attempts_before(alive[0], parameters), *alive] if alive else []
 
 
 def acceptable_until(attempt: Attempt, parameters: Parameters) -> int:

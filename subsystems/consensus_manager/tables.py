@@ -4,7 +4,7 @@ from msgspec import Struct
 
 from messages.consensus_manager import Approval, Attempt, Deal, Member, Phase
 from messages.polkadot import Validator
-from overseer.tables import HASH, U8, U32, U64, Table
+from overseer.tables import HASH, TEXT, U8, U32, U64, Table
 from subsystems.consensus_manager.handover import Acceptance
 from subsystems.consensus_manager.progress import Mine, Progress
 
@@ -16,6 +16,7 @@ __all__ = [
     "DEALS",
     "HEAD",
     "HELD",
+    "HELD_BY",
     "JUDGED",
     "MINE",
     "MUTED",
@@ -49,11 +50,11 @@ class BlockRow(Struct, frozen=True, kw_only=True):
 
 
 class AttemptRow(Struct, frozen=True, kw_only=True):
-    """The terms of an attempt. `stalled`: phases in which this node, a validator, said that no block comes."""
+    """The terms of an attempt; `block` begins it. `stalled`: phases in which this node, a validator, said that no block comes."""
 
     attempt: Attempt
     epoch: int
-    seed: bytes
+    block: bytes
     members: list[Member]
     validators: list[bytes]
     stalls: list[Approval] = []
@@ -61,10 +62,11 @@ class AttemptRow(Struct, frozen=True, kw_only=True):
 
 
 class HeldRow(Struct, frozen=True, kw_only=True):
-    """`height`: where the head was."""
+    """`position`: its place in the network's stream; `height`: where the head was."""
 
     session: bytes
     node: str
+    position: int
     name: str
     body: bytes
     height: int
@@ -89,5 +91,7 @@ DEALS = Table("deals", key=(HASH, U32), value=Deal)
 MUTED = Table("muted", key=(HASH,), value=int)
 # Messages of attempts that are not known yet, in their order.
 HELD = Table("held", key=(U64,), value=HeldRow)
+# How many of them are of a node.
+HELD_BY = Table("held_by", key=(TEXT,), value=int)
 
-TABLES = (HEAD, BLOCKS, CHAIN, VALIDATORS, ACCEPTED, JUDGED, ATTEMPTS, PROGRESS, MINE, DEALS, MUTED, HELD)
+TABLES = (HEAD, BLOCKS, CHAIN, VALIDATORS, ACCEPTED, JUDGED, ATTEMPTS, PROGRESS, MINE, DEALS, MUTED, HELD, HELD_BY)

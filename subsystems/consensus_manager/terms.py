@@ -30,11 +30,16 @@ class Terms(Struct, frozen=True, kw_only=True):
     chain: bytes
     epoch: int
     attempt: Attempt
-    seed: bytes
+    # Of H + D.
+    block: bytes
     members: tuple[Member, ...]
     validators: tuple[bytes, ...]
     min_confirmations: int
     stalls: tuple[Approval, ...] = ()
+
+    @property
+    def seed(self) -> bytes:
+        return next_seed(self.block, self.attempt.round)
 
     @property
     def size(self) -> int:
@@ -88,7 +93,7 @@ def terms_of(
         chain=chain,
         epoch=epoch,
         attempt=attempt,
-        seed=seed,
+        block=block,
         members=tuple(members),
         validators=tuple(validators),
         min_confirmations=needed,

@@ -65,9 +65,12 @@ def checks_of(terms: Terms, message: OfAttempt) -> Iterator[Check]:
 
 
 def take(
-    terms: Terms, progress: Progress, deals: Deals, message: OfAttempt, verify: Verify, absent: Absent = tuple[int]
+    terms: Terms, progress: Progress, deals: Deals, message: OfAttempt, verify: Verify, *, position: int, absent: Absent = tuple[int]
 ) -> Events | NotTaken:
-    """What follows from a message at its place in the stream: events, none for one that is merely told, or why it has no effect."""
+    """What follows from a message at its place in the stream: events, none for one that is merely told, or why it has no effect.
+
+    `position`: that place.
+    """
     if message.session == terms.session and isinstance(message, PhaseClosed | Stalled) and _is_over(progress, message.phase):
         # Most say so of a phase that is closed already: their signatures need not be looked at.
         return []
@@ -87,9 +90,9 @@ def take(
         case Justify():
             taken = _justify(progress, deals, message)
         case PhaseClosed():
-            taken = _phase_closed(terms, progress, message)
+            taken = _phase_closed(terms, progress, message, position)
         case Stalled():
-            taken = _stalled(terms, progress, message)
+            taken = _stalled(terms, progress, message, position)
         case Confirm():
             taken = _confirm(terms, progress, message, verify)
         case _:
@@ -196,17 +199,17 @@ def _is_over(progress: Progress, phase: Phase) -> bool:
     return _PHASES.index(phase) < _PHASES.index(progress.phase)
 
 
-def _phase_closed(terms: Terms, progress: Progress, message: PhaseClosed) -> Events | NotTakenReason:
+def _phase_closed(terms: Terms, progress: Progress, message: PhaseClosed, position: int) -> Events | NotTakenReason:
     """The (f + 1)-th member's closes it: one of them is not faulty, and its head is there."""
     if message.phase is not progress.phase or message.phase is Phase.CONFIRM:
         return NotTakenReason.OUT_OF_PHASE
     if message.sender in progress.closers:
         return NotTakenReason.REPEATED
     closes = len(progress.closers) == terms.faulty_most
-    return [ClosingHeard(session=terms.session, phase=message.phase, sender=message.sender, stalled=None, closes=closes)]
+    return [_closing(message, position, None, closes)]
 
 
-def _stalled(terms: Terms, progress: Progress, message: Stalled) -> Events | NotTakenReason:
+def _stalled(terms: Terms, progress: Progress, message: Stalled, position: int) -> Events | NotTakenReason:
     if message.attempt != terms.attempt:
         return NotTakenReason.GROUNDLESS
     if progress.given_up:
@@ -216,7 +219,13 @@ def _stalled(terms: Terms, progress: Progress, message: Stalled) -> Events | Not
     if any(approval.signer == message.sender for approval in progress.stalled):
         return NotTakenReason.REPEATED
     closes = len(progress.stalled) == terms.stalled_needed - 1
-    return [ClosingHeard(session=terms.session, phase=message.phase, sender=message.sender, stalled=message.signature, closes=closes)]
+    return [_closing(message, position, message.signature, closes)]
+
+
+def _closing(message: PhaseClosed | Stalled, position: int, stalled: bytes | None, closes: bool) -> ClosingHeard:
+    return ClosingHeard(
+        session=message.session, position=position, phase=message.phase, sender=message.sender, stalled=stalled, closes=closes
+    )
 
 
 def _confirm(terms: Terms, progress: Progress, message: Confirm, verify: Verify) -> Events | NotTakenReason:

@@ -51,6 +51,8 @@ class Node:
         self.refused: list[Message] = []
         # Dead or away: reads and publishes nothing.
         self.away = False
+        # Follows the stream, but looks at nothing of its own.
+        self.deaf = False
         # Up to here the stream was when the node started.
         self.started_at = 0
         self.asked = 0
@@ -65,7 +67,7 @@ class Node:
         """One input from the log, and all that follows from it: one commit."""
         self.position += 1
         if isinstance(message, OfAttempt):
-            taken = take(self.terms, self.progress, self.deals, message, verify_check, lambda: self.absent)
+            taken = take(self.terms, self.progress, self.deals, message, verify_check, position=self.position, absent=lambda: self.absent)
             if isinstance(taken, list):
                 for event in taken:
                     if isinstance(event, DealTaken):
@@ -80,7 +82,7 @@ class Node:
         self.speak()
 
     def speak(self) -> None:
-        if self.mine is None:
+        if self.mine is None or self.deaf:
             return
         caught_up = self.position >= self.started_at
         speaker = Speaker(self.terms, self.progress, self.mine, self.deals, head=self.head, wallet=self.wallet, caught_up=caught_up)

@@ -22,7 +22,7 @@ from subsystems.consensus_manager.wallet import Wallet
 __all__ = ["ManagerNode", "World", "block_hash"]
 
 
-def block_hash(number: int, fork: str = "") -> bytes:
+def block_hash(number: int, fork: int = 0) -> bytes:
     return CHAIN if number == 0 else drawn("world block", number, fork)
 
 
@@ -77,6 +77,7 @@ class World:
         self.nodes = [ManagerNode(n, config, validators) for n in range(count)]
         self.log: list[Message] = []
         self.blocks: list[BlockImported] = []
+        self.forks = 0
         # Whether the author takes group transactions.
         self.including = True
 
@@ -84,28 +85,55 @@ class World:
     def live(self) -> list[ManagerNode]:
         return [node for node in self.nodes if not node.away]
 
-    def mine(self, count: int = 1) -> "World":
-        """So many blocks, each after all is quiet."""
+    def mine(self, count: int = 1, *, quiet: bool = True) -> "World":
+        """So many blocks, each after all is quiet (or with whatever is on its way)."""
         for _ in range(count):
-            self.settle()
-            number = len(self.blocks) + 1
-            taken = {encode(m) for m in self.log if isinstance(m, GroupTransaction)} if self.including else set()
-            known = {body for block in self.blocks for body in block.group_transactions}
-            block = BlockImported(
-                hash=block_hash(number),
-                parent=block_hash(number - 1),
-                number=number,
-                session=0,
-                backed=[],
-                included=[],
-                blacklisted=False,
-                round=number,
-                group_transactions=sorted(taken - known)[:8],
-            )
+            if quiet:
+                self.settle()
+            block = self._author()
             self.blocks.append(block)
             for node in self.nodes:
-                node.line += [block, BestChain(reverted=[], applied=[BlockRef(block.hash, number)])]
-        return self.settle()
+                node.line += [block, BestChain(reverted=[], applied=[BlockRef(block.hash, block.number)])]
+        return self.settle() if quiet else self
+
+    def reorganise(self, count: int) -> "World":
+        """Another fork takes the place of the last blocks, one longer."""
+        reverted = [BlockRef(block.hash, block.number) for block in reversed(self.blocks[-count:])]
+        del self.blocks[-count:]
+        self.forks += 1
+        applied: list[BlockImported] = []
+        for _ in range(count + 1):
+            self.blocks.append(self._author())
+            applied.append(self.blocks[-1])
+        for node in self.nodes:
+            node.line += [*applied, BestChain(reverted=reverted, applied=[BlockRef(block.hash, block.number) for block in applied])]
+        return self
+
+    def _author(self) -> BlockImported:
+        """The next block, with the group transactions that are not on its chain yet."""
+        number = len(self.blocks) + 1
+        taken = {encode(m) for m in self.log if isinstance(m, GroupTransaction)} if self.including else set()
+        known = {body for block in self.blocks for body in block.group_transactions}
+        return BlockImported(
+            hash=block_hash(number, self.forks),
+            parent=self.blocks[-1].hash if self.blocks else CHAIN,
+            number=number,
+            session=0,
+            backed=[],
+            included=[],
+            blacklisted=False,
+            round=number,
+            group_transactions=sorted(taken - known)[-8:],
+        )
+
+    def some(self, steps: int) -> "World":
+        """A few of the things that could happen now."""
+        for _ in range(steps):
+            todo = [*self._steps()]
+            if not todo:
+                break
+            self.random.choice(todo)()
+        return self
 
     def settle(self) -> "World":
         while steps := [*self._steps()]:
@@ -123,6 +151,8 @@ class World:
         message = self.log[node.position]
         node.position += 1
         if isinstance(message, OfAttempt):
+            # What the context tells: the place in the network's stream.
+            node.given.position = node.position
             self._hand(node, message)
 
     def _hand(self, node: ManagerNode, message: Message) -> None:

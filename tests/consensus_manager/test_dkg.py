@@ -1,7 +1,7 @@
 """The DKG, scenario by scenario: each a short story on one log."""
 
 import pytest
-from dkg_kit import drawn, terms_for, verify_check
+from dkg_kit import drawn, terms_for, verify_check, wallet
 from dkg_lies import (
     answers_wrongly,
     bad_boxes,
@@ -180,7 +180,7 @@ def test_E19_f_silent_members_do_not_stop_it_and_2f_give_no_key() -> None:
 
 def taken(network: Network, message: OfAttempt) -> NotTakenReason | None:
     node = network.nodes[0]
-    result = take(node.terms, node.progress, node.deals, message, verify_check)
+    result = take(node.terms, node.progress, node.deals, message, verify_check, position=0)
     return result.reason if isinstance(result, NotTaken) else None
 
 
@@ -212,6 +212,16 @@ def test_E21_what_is_said_again_has_no_second_effect() -> None:
     assert encode_value(network.progress) == before
 
 
+def test_a_confirmation_of_another_outcome_is_refused_though_its_signatures_are_right() -> None:
+    network = Network(4, min_confirmations=4, lies={3: [nothing_from(Confirm)]}).run()
+    node = network.nodes[3]
+    honest = Network(4).run().said(Confirm, 3)[0]
+    for changed in ({"key": network.nodes[0].deals[0].commitments[0]}, {"transcript": bytes(32)}, {"qualified": b"\x07"}):
+        assert taken(network, node.say(replace(honest, **changed))) is NotTakenReason.DIVERGENT
+    assert taken(network, honest) is None
+    assert taken(Network(4).settle(), honest) is NotTakenReason.DIVERGENT
+
+
 def test_a_message_of_each_kind_is_bound_by_its_signature_to_all_its_fields() -> None:
     network = Network(4, lies={3: [wrong_shares(1), complains_falsely]}, seed=4).run()
     kinds = {type(m): m for m in network.log if isinstance(m, OfAttempt)}
@@ -228,6 +238,37 @@ def test_a_message_of_each_kind_is_bound_by_its_signature_to_all_its_fields() ->
 
 
 # ------------------------------------------------------------------------------------------------ order, stalls, restarts
+
+
+def test_a_member_that_was_away_while_complaints_could_be_made_has_no_share_and_does_not_vote() -> None:
+    network = Network(4, lies={3: [wrong_shares(1)]}, min_confirmations=3)
+    late = network.nodes[1]
+    late.lies = [nothing_from(Complaint)]
+    late.wallet = replace(late.wallet, box=wallet(99).box)
+    network.run(2)
+    assert network.progress.phase is Phase.JUSTIFY
+    # It comes back with all its keys, and opens its boxes for the first time.
+    late.wallet, late.lies = wallet(1), []
+    assert late.mine is not None
+    late.mine = replace(late.mine, good=[], bad=[])
+    network.run()
+    assert qualified(network) == [0, 1, 2, 3]
+    assert late.share() is None
+    assert network.said(Confirm, 1) == []
+    assert network.transaction is not None
+
+
+def test_a_member_that_opens_its_boxes_when_the_key_is_formed_takes_none_that_does_not_fit() -> None:
+    network = Network(4, lies={3: [wrong_shares(1)]}, min_confirmations=3)
+    network.nodes[1].lies = [nothing_from(Complaint)]
+    network.run(2)
+    late = network.nodes[1]
+    assert late.mine is not None
+    late.mine, late.lies, late.deaf = replace(late.mine, good=[], bad=[]), [], True
+    network.run()
+    late.deaf = False
+    late.speak()
+    assert late.share() is None
 
 
 def test_E23_two_nodes_that_see_block_and_deal_in_opposite_order_agree() -> None:

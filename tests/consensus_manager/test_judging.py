@@ -263,24 +263,24 @@ def test_who_dealt_nothing_in_an_earlier_attempt_is_told_by_the_group_that_came_
     failed = story.elect(lies={1: [silent], 3: [silent]})
     assert failed.progress.failed
     terms = story.terms(story.attempt(5), story.serving_before(10**6))
-    absent = absent_among([(failed.terms, failed.progress)], terms)
+    absent = absent_among([(failed.terms, failed.progress)], terms, 10**6)
     assert absent == sorted(failed.terms.members[place].validator for place in (1, 3))
     network = ElectionNetwork(terms, absent=absent).run()
     assert network.transaction is not None
     assert network.transaction.absent == absent
     held = dict(story.accept(139, network.transaction).penalties)
     assert set(held) == {identity(n).signing for n in absent if n not in network.transaction.members}
-    assert absent_among([(terms, Progress(session=terms.session))], terms) == []
+    assert absent_among([(terms, Progress(session=terms.session))], terms, 10**6) == []
 
 
 def test_absence_goes_by_the_key_when_a_session_changed_between_two_attempts(story: Story) -> None:
     failed = story.elect(lies={1: [silent], 3: [silent]})
     story.sessions[133] = [9, 8, 7, *range(6)]
     terms = story.terms(story.attempt(5), story.serving_before(10**6))
-    absent = absent_among([(failed.terms, failed.progress)], terms)
+    absent = absent_among([(failed.terms, failed.progress)], terms, 10**6)
     assert absent == sorted(failed.terms.members[place].validator + 3 for place in (1, 3))
     story.sessions[133] = [*range(20, 26)]
-    assert absent_among([(failed.terms, failed.progress)], story.terms(story.attempt(5), story.serving_before(10**6))) == []
+    assert absent_among([(failed.terms, failed.progress)], story.terms(story.attempt(5), story.serving_before(10**6)), 10**6) == []
 
 
 def test_a_validator_that_left_the_session_is_not_chosen_again_and_serves_its_epoch_out(story: Story) -> None:

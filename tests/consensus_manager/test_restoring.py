@@ -46,9 +46,7 @@ def test_R2_a_node_that_is_behind_starts_nothing_and_at_the_end_only_what_matter
     disk = Disk(signing=OUTSIDER)
     for number in (101, 130, 135, 160):
         assert planned(number, disk, target=161) == Plan()
-    assert planned(161, disk, target=161) == Plan(
-        follow=(Attempt(100, 130, 20, 0), Attempt(100, 130, 25, 0), Attempt(100, 130, 30, 0)), watch=True
-    )
+    assert planned(161, disk, target=161) == Plan(follow=tuple(Attempt(100, 130, delay, 0) for delay in (10, 15, 20, 25, 30)), watch=True)
     member = planned(120, Disk(signing=MEMBER, held=(of_group(formed=True, share=True),)), target=161)
     assert member.serve is None
 
