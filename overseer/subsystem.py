@@ -49,7 +49,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     caller: str = ""
     # The node that a network message is from, as its subject says; else "".
     node: str = ""
-    # Sequence in the node's stream; 0 for a timer.
+    # Sequence in the stream that it came by, the node's or the network's; 0 for a timer.
     position: int = 0
     # Fresh random bytes for this message; what is drawn from it must be recorded in an event to be used.
     entropy: bytes = b""

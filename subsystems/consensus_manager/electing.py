@@ -60,11 +60,12 @@ def act(draft: Draft) -> Plan:
     """Open what lives, and say what is due in it."""
     best = draft.best()
     now = best.serving()
-    for attempt in now_planned(draft, best, now).follow:
-        terms = best.derive(now, attempt)
-        if terms is not None:
-            _open(draft, terms)
     planned = now_planned(draft, best, now)
+    found = [terms for attempt in planned.follow if (terms := best.derive(now, attempt)) is not None]
+    for terms in found:
+        _open(draft, terms)
+    if found:
+        planned = now_planned(draft, best, now)
     for session in planned.finish:
         _next_round(draft, best, now, session)
         _speak(draft, session)

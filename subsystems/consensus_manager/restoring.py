@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from messages.consensus_manager import Attempt
-from subsystems.consensus_manager.handover import Serving
+from subsystems.consensus_manager.handover import Serving, next_round
 from subsystems.consensus_manager.parameters import Parameters
 from subsystems.consensus_manager.schedule import acceptable_until, attempts_alive, attempts_followed
 
@@ -67,7 +67,7 @@ def plan(
     member = group is not None and any(m.identity.signing == disk.signing for m in group.members)
     of_group = [held for held in disk.held if group is not None and held.session == group.session]
     shared = any(held.share for held in of_group)
-    serve = head.round + 1 if member and shared and not head.is_behind else None
+    serve = next_round(head.round) if member and shared and not head.is_behind else None
     if head.is_behind or head.governance:
         # Behind: only what matters at the final height is begun (R2). Governance mode: no election starts, running ones stop.
         stop = tuple(held.session for held in disk.held if head.governance and held not in of_group)
