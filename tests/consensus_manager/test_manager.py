@@ -143,6 +143,8 @@ def test_E18_when_the_accepting_block_leaves_the_best_chain_the_epoch_before_is_
         node.line += [BestChain(reverted=[], applied=back)]
     world.settle()
     assert epochs(world) == {(epoch, start)}
+    # Judged when it joined first, and not again.
+    assert all(len(node.judged) == 1 for node in world.nodes)
 
 
 def test_E24_R1_without_any_block_stalls_carry_the_election_through() -> None:

@@ -29,7 +29,9 @@ class Nodes:
     def __init__(self, nodes: Sequence[VirtualOverseer]) -> None:
         self.nodes = nodes
         self.number = 0
+        # How many were killed, and those for whom no kill is set.
         self.killed = 0
+        self.safe = list(nodes)
 
     async def mine(self, *transactions: bytes) -> None:
         self.number += 1
@@ -60,6 +62,7 @@ class Nodes:
                     assert not node.running, node.witness.troubles
                     died = True
                     self.killed += 1
+                    self.safe.append(node)
                     await node.start()
 
     async def transaction(self) -> bytes | None:
@@ -127,14 +130,11 @@ async def test_R8_all_members_killed_behind_every_block_complete_the_attempt_and
 
 @pytest.mark.parametrize("times", [1, 2, 4])
 @pytest.mark.parametrize("step", list(Step))
-async def test_R8_every_node_killed_at_any_step_of_the_runner_with_every_block_changes_nothing(
-    nodes: Nodes, step: Step, times: int
-) -> None:
+async def test_R8_nodes_killed_at_any_step_of_the_runner_again_and_again_elect_all_the_same(nodes: Nodes, step: Step, times: int) -> None:
     async def deadly() -> None:
-        for node in nodes.nodes:
-            if not node.running:
-                await node.start()
+        for node in nodes.safe:
             node.kill_at(step, times)
+        nodes.safe.clear()
 
     await elected(nodes, deadly)
     assert nodes.killed
