@@ -8,14 +8,11 @@ from typing import Annotated, Any
 
 import anyio
 import typer
-from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 from messages.ballots import (
-    BallotElection,
     CastBallot,
     CloseElection,
     GetBallotElection,
@@ -37,13 +34,12 @@ from messages.elections import (
     HistoryRow,
     ListElections,
     OfElection,
-    ProjectionPage,
     QueryHistory,
-    QueryProjection,
 )
 from messages.message import CATALOG, Kind, Message
 from overseer.cli import common
 from overseer.cli.common import ConfigFile, DataDir, Json, examples, load_settings, plain_message, print_json, run_async, say
+from overseer.cli.election_view import copies_of, copies_table, is_behind, picture, results_of
 from overseer.node.catalogue import build_sites
 from overseer.node.client import Client
 from overseer.node.folder import NotRunning
@@ -61,7 +57,6 @@ election = typer.Typer(
 )
 
 WATCH_S = 0.5
-BAR_CELLS = 40
 _PAGE = 1_000
 
 Key = Annotated[str, typer.Argument(help="The election's key: lower case letters, digits, - and _.")]
@@ -252,7 +247,7 @@ def show(key: Key, config: ConfigFile = None, data_dir: DataDir = None, json: Js
 
     async def main() -> tuple[Message, bool]:
         async with _client(loaded) as client:
-            return await client.query(query), _behind(client)
+            return await client.query(query), is_behind(client)
 
     report, behind = run_async(main)
     assert isinstance(report, ElectionReport)
@@ -267,11 +262,6 @@ def show(key: Key, config: ConfigFile = None, data_dir: DataDir = None, json: Js
     for state in report.projections:
         trouble = f"[bold red]stale: {escape(state.stale)}[/]" if state.stale else "up to date"
         say(f"  {state.name} (version {state.version}), counted up to event {state.applied}: {trouble}")
-
-
-def _behind(client: Client | SitesClient) -> bool:
-    """Whether its last answer may be behind what is committed."""
-    return isinstance(client, SitesClient) and client.stale
 
 
 def _say_behind(behind: bool) -> None:
@@ -300,38 +290,12 @@ def where(key: Key, config: ConfigFile = None, data_dir: DataDir = None, json: J
     if not known:
         common.fail("No site of the elections answers.", "See `overseer status`.")
     newest = max(known, key=lambda report: report.topology)
-    rows = [_copy_row(site, found.get(site), newest) for site in newest.sites]
+    rows = copies_of(found, newest)
     if json:
         print_json({"election": key, "topology": newest.topology, "writer": newest.writer, "copies": rows})
         return
     say(f"{key}: written at [bold]{newest.writer}[/], home {newest.sites[0]}, by topology {newest.topology}")
-    table = Table("site", "role", "epoch", "events", "committed", "behind the log", "state", box=None, pad_edge=False)
-    for row in rows:
-        age = "" if row["age_ms"] is None else f"{row['age_ms'] / 1000:.1f} s"
-        table.add_row(row["site"], row["role"], *(_cell(row[name]) for name in ("epoch", "events", "committed")), age, row["state"])
-    common.console.print(table)
-
-
-def _copy_row(site: str, report: CopyReport | None, newest: CopyReport) -> dict[str, Any]:
-    role = "writer" if site == newest.writer else "follower"
-    if report is None:
-        state, fresh, head = "away" if site in newest.away else "no answer", None, None
-    else:
-        fresh, head = report.freshness, report.head
-        state = "stale" if fresh.stale else "serving" if report.serving else "up to date"
-    return {
-        "site": site,
-        "role": role,
-        "epoch": head.epoch if head is not None else None,
-        "events": fresh.applied if fresh is not None else None,
-        "committed": fresh.committed if fresh is not None else None,
-        "age_ms": fresh.age_ms if fresh is not None else None,
-        "state": state,
-    }
-
-
-def _cell(value: int | None) -> str:
-    return "" if value is None else str(value)
+    common.console.print(copies_table(rows))
 
 
 @election.command(epilog=examples("overseer election history mayor-2026", "overseer election history mayor-2026 --json"))
@@ -374,14 +338,14 @@ def results(key: Key, config: ConfigFile = None, data_dir: DataDir = None, json:
 
     async def main() -> dict[str, Any]:
         async with _client(loaded) as client:
-            return await _results(client, key)
+            return await results_of(client, key)
 
     found = run_async(main)
     if json:
         print_json(found)
     else:
         _say_behind(bool(found["behind"]))
-        common.console.print(_picture(found))
+        common.console.print(picture(found))
 
 
 @election.command(epilog=examples("overseer election watch mayor-2026", "overseer election watch mayor-2026 --seconds 10 --json"))
@@ -404,62 +368,13 @@ def watch(
             if common.console.is_terminal and not json:
                 live = stack.enter_context(Live(console=common.console, auto_refresh=False))
             while time.monotonic() < until:
-                found = await _results(client, key)
+                found = await results_of(client, key)
                 if found != shown:
                     shown = found
                     if live is not None:
-                        live.update(_picture(found), refresh=True)
+                        live.update(picture(found), refresh=True)
                     else:
                         print_json(found)
                 await anyio.sleep(WATCH_S)
 
     run_async(main)
-
-
-async def _results(client: Client | SitesClient, key: str) -> dict[str, Any]:
-    """The present round as its projections count it: choices in the election's order."""
-    ballots = await client.query(GetBallotElection(election=key))
-    assert isinstance(ballots, BallotElection)
-    page = await client.query(QueryProjection(election=key, projection="tally", limit=_PAGE))
-    assert isinstance(page, ProjectionPage)
-    counts = {row.key: row.count for row in page.counts}
-    present = ballots.rounds[-1]
-
-    def of(what: str, choice: str) -> int:
-        return counts.get(f"{present.round} {what} {choice}", 0)
-
-    return {
-        "election": key,
-        "title": ballots.title,
-        "phase": ballots.phase.value,
-        "round": present.round,
-        "electorate": ballots.electorate,
-        "cast": present.cast,
-        "valid": present.valid,
-        "invalid": present.invalid,
-        "stale": page.state.stale,
-        "behind": _behind(client),
-        "tally": [
-            {"choice": choice, "cast": of("cast", choice), "valid": of("valid", choice), "invalid": of("invalid", choice)}
-            for choice in ballots.choices
-        ],
-    }
-
-
-def _picture(found: dict[str, Any]) -> RenderableType:
-    """Bars: of each choice its share of the ballots cast."""
-    of_all = f" of {found['electorate']}" if found["electorate"] is not None else ""
-    share = f" ({found['cast'] / found['electorate']:.1%})" if found["electorate"] else ""
-    head = f"[bold]{escape(found['title'])}[/]  {found['phase']}, round {found['round']}"
-    turnout = f"{found['cast']} ballots{of_all}{share}, {found['valid']} valid, {found['invalid']} invalid"
-    lines: list[RenderableType] = [Text.from_markup(head), Text(turnout)]
-    if found["stale"]:
-        lines.append(Text.from_markup(f"[bold red]the tally is stale: {escape(found['stale'])}[/]"))
-    table = Table(box=None, show_header=False, pad_edge=False)
-    most = max((row["cast"] for row in found["tally"]), default=0)
-    for row in found["tally"]:
-        cells = round(BAR_CELLS * row["cast"] / found["cast"]) if found["cast"] else 0
-        style = "bold green" if row["cast"] == most and most else ""
-        part = f"{row['cast'] / found['cast']:.1%}" if found["cast"] else ""
-        table.add_row(row["choice"], Text("\u2588" * cells, style=style), str(row["cast"]), part)
-    return Group(*lines, table)

@@ -15,7 +15,7 @@ from overseer.feeds.story import ACCEPTED, Await, Scene, Send, Story
 from overseer.node.client import Client, Refused
 from overseer.ports.bus import BusError
 
-__all__ = ["Outcome", "Played", "Unexpected", "asked", "find_out", "play"]
+__all__ = ["LOOK_AGAIN_S", "PATIENCE_S", "Outcome", "Played", "Unexpected", "asked", "find_out", "play"]
 
 # How long anything may take before the story is given up, and how often it is looked at again.
 PATIENCE_S = 30.0

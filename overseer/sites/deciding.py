@@ -14,7 +14,7 @@ from overseer.ports.entropy import Entropy
 from overseer.subsystem import Check, Context, Decision, SetTimer
 from overseer.tables import Overlay, Rows, Tables
 from overseer.verification import verify_check
-from subsystems.elections.rows import ELECTIONS
+from subsystems.elections.rows import ELECTIONS, pack_event
 from subsystems.elections.runtime.rows import settled
 from subsystems.elections.runtime.steps import Command, Verdict
 from subsystems.elections.subsystem import Elections
@@ -97,8 +97,9 @@ class Decider:
             if isinstance(outcome, Decision):
                 for event in outcome.events:
                     assert isinstance(event, ElectionEvent)
-                    self._elections.evolve(tables, event)
-                    events.append(LoggedEvent(event.spec.key, event.spec.version, encode(event)))
+                    logged = LoggedEvent(event.spec.key, event.spec.version, encode(event))
+                    self._elections.evolve_stored(tables, event, pack_event(logged.message, logged.version, logged.body))
+                    events.append(logged)
         except Exception as error:
             text = f"{type(error).__name__}: {error}"[:200].encode()
             return Record(command.id, command.digest, asked.sender, now_ms, HANDLER_FAILED, text, [], timers), Overlay(rows)

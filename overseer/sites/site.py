@@ -1,10 +1,10 @@
 """A site put together: its elections, its readers, its mailroom, and what it tells about itself."""
 
 from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio.abc
-import anyio.lowlevel
 import msgspec
 
 from messages.codec import CodecError
@@ -18,21 +18,21 @@ from overseer.ports.sites import ElectionLog, SiteMail, TopologyBoard
 from overseer.ports.store import Store
 from overseer.runner.responses import refuse
 from overseer.sites.copying import SnapshotDesk
+from overseer.sites.crew import Crew
 from overseer.sites.deciding import Decider
-from overseer.sites.hosted import Hosted, untold
+from overseer.sites.filling import Filling
+from overseer.sites.hosted import Hosted
 from overseer.sites.hosting import Hosting, Outcomes
 from overseer.sites.ledger import Ledger
 from overseer.sites.mailroom import Mailroom
 from overseer.sites.reading import LogReader
 from overseer.sites.signals import SignalReader
 from overseer.sites.surroundings import Alarms, Facts, Observer, Silent, Surroundings, Topology
-from overseer.sites.tables import KNOWN
 from overseer.sites.timers import Timetable
 from overseer.sites.watching import Watch, recorded
 from overseer.tables import View
 from subsystems.elections.runtime import steps
 from subsystems.elections.runtime.limits import RuntimeLimits
-from subsystems.elections.runtime.rows import COPIES
 from subsystems.elections.subsystem import Elections
 
 __all__ = ["Site", "SitePorts", "SiteProgress"]
@@ -51,6 +51,8 @@ class SitePorts(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     entropy: Entropy
     line: Line | None = None
+    # Where snapshots wait that are fetched; None: the system's folder for such.
+    spool_folder: Path | None = None
 
 
 class SiteProgress(msgspec.Struct):
@@ -80,6 +82,7 @@ class Site:
         self.name = name
         self.progress = SiteProgress()
         self.hosting: Hosting
+        self.filling: Filling
         self.mailroom: Mailroom
         self.reader: LogReader
         self._elections = elections
@@ -91,7 +94,6 @@ class Site:
         self._node = node
         self._observer = observer or Silent()
         self._outcomes = Outcomes()
-        self._rearranging = anyio.Event()
         self._up = False
 
     @property
@@ -104,6 +106,8 @@ class Site:
         """What keeps it from its work: the bus is away; "" when nothing does."""
         if self.progress.ready and self._ports.clock.now_ms() - self.reader.caught_up_ms > self._limits.stale_after_ms:
             return "behind the elections' log, or without it"
+        if self.progress.ready and not self.progress.trouble:
+            return self.filling.trouble
         return self.progress.trouble
 
     @property
@@ -131,9 +135,11 @@ class Site:
                 self._limits,
                 self._observer,
                 self._learn,
-                healthy=lambda: not around.ledger.stuck(self._limits.stuck_ms),
+                healthy=lambda: self.filling.filled and not around.ledger.stuck(self._limits.stuck_ms),
+                lacking=lambda: self.filling.lacking,
             )
-            self.reader = LogReader(around, self.hosting, moved=self._moved, skipped=lambda: self._rearranging.set())
+            self.reader = LogReader(around, self.hosting, moved=self._moved, skipped=lambda: self.filling.again())
+            self.filling = Filling(around, self.hosting, self.reader, self.watch.look_now)
             self.desk = SnapshotDesk(self.name, self._elections, around.ledger, around.clock, self._limits)
             self.mailroom = Mailroom(
                 around,
@@ -142,15 +148,17 @@ class Site:
                 limits=self._admission,
                 caught_up_ms=lambda: self.reader.caught_up_ms,
                 at_version=self.watch.at_version,
-                changed=self.watch.changed,
             )
             self._up = True
             for work in self._works():
                 tasks.start_soon(work)
-            await self._patiently(lambda: around.mail.serve(self._hear, self._answer, self.mailroom.handle))
-            # What this site left unfinished when it ended.
-            self._rearranging.set()
-            await anyio.sleep_forever()
+            try:
+                await self._patiently(lambda: around.mail.serve(self._hear, self._answer, self.mailroom.handle))
+                # What this site left unfinished when it ended.
+                self.filling.look()
+                await anyio.sleep_forever()
+            finally:
+                self.hosting.drop_all()
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
         """Again until the bus is there."""
@@ -174,7 +182,7 @@ class Site:
             self.timetable.run,
             self.watch.run,
             self.reader.run,
-            self._rearrange,
+            self.filling.run,
         ]
         if self._ports.line is not None:
             works.append(SignalReader(self._around, self._ports.line, self._node).run)
@@ -192,12 +200,13 @@ class Site:
             decider=Decider(self._elections, ports.clock, ports.entropy, bytes_max=limits.batch_bytes_max),
             facts=ports.facts,
             topology=Topology(record),
-            tasks=tasks,
+            tasks=Crew(tasks),
             alarms=Alarms(ports.clock),
             limits=limits,
             runtime=self._runtime,
             observer=self._observer,
             fetching=anyio.CapacityLimiter(limits.snapshots_fetched_max),
+            spool_folder=ports.spool_folder,
             answer=self._outcomes.tell,
             catch_up=lambda version: self.watch.hurry(version),
             timer_set=lambda key, name, at_ms: self.timetable.add(key, name, at_ms),
@@ -207,6 +216,7 @@ class Site:
     def _moved(self) -> None:
         self.progress.handled += 1
         self.progress.ready = self.progress.ready or self.reader.caught_up_ms > 0
+        self.filling.moved()
 
     # -------------------------------------------------------------------------------------------- from other sites
 
@@ -229,36 +239,20 @@ class Site:
 
     # -------------------------------------------------------------------------------------------- placement
 
-    def _start(self, key: str) -> None:
-        hosted = self.hosting.find(key)
-        if hosted is not None:
-            hosted.give(steps.Start())
-
     def _learn(self, record: TopologyRecord) -> None:
         """A newer topology: those in memory hear of it at once, for those on the disk it is looked at one by one."""
+        was_away = self.name in _away(self._around.topology.record)
         self._around.topology = Topology(record)
+        self.mailroom.turn_back()
         for hosted in self.hosting.active():
             placement = self._around.topology.placement(hosted.key)
             hosted.give(steps.Placed(placement, record.version))
             if placement.writer == self.name:
                 hosted.give(steps.Start())
-        self._rearranging.set()
+        if self.name in _away(record) and not was_away:
+            self.filling.again()
+        self.filling.look()
 
-    async def _rearrange(self) -> None:
-        """Copies that are not here, or behind, catch up; elections that are written here and have left something to tell are started."""
-        around = self._around
-        while True:
-            await self._rearranging.wait()
-            self._rearranging = anyio.Event()
-            for (key,), last in list(around.ledger.view.scan(KNOWN)):
-                placement = around.topology.placement(key)
-                if self.name not in placement.sites:
-                    continue
-                row = around.ledger.view.get(COPIES, (key,))
-                if row is None or row.log_sequence < last:
-                    hosted = await self.hosting.brought(key)
-                    hosted.behind = self.reader.left_out.pop(key, 0)
-                    hosted.give(steps.Fill())
-                elif placement.writer == self.name and untold(around, key):
-                    self._start(key)
-                await anyio.lowlevel.checkpoint()
+
+def _away(record: TopologyRecord) -> set[str]:
+    return {row.name for row in record.sites if row.away}

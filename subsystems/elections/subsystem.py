@@ -26,7 +26,7 @@ from subsystems.elections.config import ElectionsConfig
 from subsystems.elections.kind import Kind
 from subsystems.elections.projection import Projection
 from subsystems.elections.retention import archive, archive_timers
-from subsystems.elections.rows import ELECTIONS, GOVERNANCE, governed
+from subsystems.elections.rows import ELECTIONS, GOVERNANCE, dump_event, governed
 
 __all__ = ["Elections"]
 
@@ -108,9 +108,16 @@ class Elections:
             case ElectionArchived():
                 evolution.archived(tables, self._named[event.kind].declaration, event)
             case ElectionEvent():
-                evolution.apply(tables, self._kind_of(event), event, self._third_party)
+                evolution.apply(tables, self._kind_of(event), event, dump_event(event), self._third_party)
             case _:
                 raise TypeError(f"{event.spec.key} is not an event of {self._declaration.name}")
+
+    def evolve_stored(self, tables: Tables, event: ElectionEvent, data: bytes) -> None:
+        """As `evolve`, where the event is there as it is kept (`rows.dump_event`)."""
+        if isinstance(event, ElectionArchived):
+            self.evolve(tables, event)
+        else:
+            evolution.apply(tables, self._kind_of(event), event, data, self._third_party)
 
     def react(self, event: Message) -> Iterable[Message]:
         match event:

@@ -47,7 +47,13 @@ MEASURES = {
     "ballots_one_site": {"ballots_one_site"},
     "ballots_five_sites": {"ballots_five_sites", "ballots_five_sites_unbatched"},
     "ballots_failover": {"ballots_failover", "ballots_failover_median"},
-    "ballots_recovery": {"ballots_recovery", "ballots_recovery_warm"},
+    "ballots_recovery": {
+        "ballots_recovery",
+        "ballots_recovery_longest",
+        "ballots_recovery_copy",
+        "ballots_recovery_memory",
+        "ballots_recovery_warm",
+    },
 }
 
 # Those that start several processes take their time.

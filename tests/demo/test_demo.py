@@ -9,10 +9,15 @@ import msgspec
 import pytest
 from typer import Exit
 
+from messages.ballots import CastBallot, CloseElection, ValidateBallot
+from messages.elections import OfElection
+from messages.overseer import CommandOutcome
 from overseer.cli import demo as demo_command
+from overseer.demo.polls import KEY
 from overseer.feeds.devchain import DevChain
 from overseer.feeds.story import Story
-from tests.node.nodes import MARK, SUBSYSTEMS, Place, eventually
+from overseer.sites.client import SitesClient
+from tests.node.nodes import DISPUTE_PATH, MARK, Place, eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
@@ -27,28 +32,53 @@ async def test_the_demo_comes_out_as_it_must_and_leaves_nothing(here: Place) -> 
     assert told["blacklisted"] == told["blacklisted_expected"] > 0
     assert told["governance_entered"]
     assert told["governance_left"]
+    polled = told["elections"]
+    assert polled["sites"] == polled["copies_equal"] == 5
+    assert polled["ballots"] == polled["acknowledged"] == polled["cast"] == polled["once"] == sum(polled["tally"].values())
+    assert polled["valid"] + polled["invalid"] == polled["ballots"]
+    assert 0 < polled["killed_after"] < polled["ballots"]
+    assert polled["killed"].startswith("dc")
+    assert polled["pause_ms"] > 0
+    assert polled["phase"] == "valid"
     assert done.error == ""
 
 
 async def test_for_people_it_tells_scene_by_scene(here: Place) -> None:
     done = here.run("demo", "--validators", "4")
     assert done.code == 0, done
+    assert "is killed, with" in done.out
     assert "The story is told, as it had to be" in done.out
+    assert "240 ballots acknowledged, 240 counted (each once), 5 equal copies" in done.out
+    assert "\u2588" in done.out
+    assert max(map(len, done.out.splitlines())) < 140
+    assert done.error == ""
     assert "Try next" in done.out
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("phase", ["temporary folder", "nats", "subsystems", "story"])
+@pytest.mark.parametrize(
+    "phase",
+    [
+        "temporary folder",
+        "nats",
+        "subsystems",
+        "story",
+        *(pytest.param(text, marks=pytest.mark.slow) for text in ("opens", "killed", "judged")),
+    ],
+)
 async def test_it_can_be_ended_in_every_phase(here: Place, number: signal.Signals, phase: str) -> None:
+    told = here.folder / "told"
+    scenes = {"opens": "An election opens", "killed": "is killed", "judged": "is judged"}
     reached = {
         "temporary folder": lambda: any(here.temporary.glob("overseer-demo-*")),
         "nats": lambda: any(here.temporary.glob("*/nats/*.ports")),
         "subsystems": lambda: len(here.processes()) >= 4,
         "story": lambda: any(here.temporary.glob("*/run.json")) and _stores(here),
     }
-    process = here.start("demo", "--json")
+    with told.open("wb") as file:
+        process = here.start("demo", "--validators", "4", stdout=file)
     try:
-        await eventually(reached[phase], phase)
+        await eventually(reached.get(phase, lambda: scenes[phase] in told.read_text()), phase)
         process.send_signal(number)
         with anyio.fail_after(20):
             await eventually(lambda: process.poll() is not None, "it ends")
@@ -59,8 +89,8 @@ async def test_it_can_be_ended_in_every_phase(here: Place, number: signal.Signal
 
 
 def _stores(here: Place) -> bool:
-    """All subsystems have begun."""
-    return len(list(here.temporary.glob("*/stores/*/CURRENT"))) == len(SUBSYSTEMS)
+    """All subsystems and sites have begun."""
+    return len(list(here.temporary.glob("*/stores/*/CURRENT"))) == len(DISPUTE_PATH) + demo_command.SITES
 
 
 class _Twisted(DevChain):
@@ -70,6 +100,18 @@ class _Twisted(DevChain):
         story = super().story()
         expected = msgspec.structs.replace(story.expected, votes_stored=story.expected.votes_stored + 1)
         return msgspec.structs.replace(story, expected=expected)
+
+
+class _Intruding(SitesClient):
+    """Whoever closes the polls first casts a ballot of its own, and has it judged."""
+
+    async def request(self, command: OfElection, *, command_id: str = "") -> CommandOutcome:
+        if not isinstance(command, CloseElection):
+            return await super().request(command, command_id=command_id)
+        await super().request(CastBallot(election=KEY, voter=b"intruder", choice="Ada"))
+        outcome = await super().request(command, command_id=command_id)
+        await super().request(ValidateBallot(election=KEY, voter=b"intruder"))
+        return outcome
 
 
 @pytest.fixture
@@ -84,6 +126,7 @@ def own_signals() -> Iterator[None]:
 @pytest.mark.slow
 def test_a_difference_is_named_and_is_an_error(here: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(demo_command, "DevChain", _Twisted)
+    monkeypatch.setattr(demo_command, "SitesClient", _Intruding)
     monkeypatch.setattr("tempfile.tempdir", str(here.temporary))
     for name in ("PYTHONPATH", MARK):
         monkeypatch.setenv(name, here.environment[name])
@@ -92,5 +135,6 @@ def test_a_difference_is_named_and_is_an_error(here: Place, monkeypatch: pytest.
     assert ended.value.exit_code == 1
     told = json.loads(capsys.readouterr().out)
     assert told["ok"] is False
-    assert len(told["differences"]) == 1
-    assert told["differences"][0].startswith("votes stored: ")
+    votes, *ballots = (difference.split(": ") for difference in told["differences"])
+    assert votes[0] == "votes stored"
+    assert [found[:2] for found in ballots] == [["election", "ballots counted"], ["election", "tally"], ["election", "valid ballots"]]

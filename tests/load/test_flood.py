@@ -9,6 +9,7 @@ from tests.load.flood import flood
 pytestmark = [pytest.mark.anyio, pytest.mark.real, pytest.mark.timeout(900)]
 
 
+@pytest.mark.slow
 async def test_a_flood_of_requests_is_refused_aloud_and_others_are_answered(tmp_path: Path) -> None:
     figures = await flood(tmp_path, seconds=5, raw=False)
     assert figures["failures"] == []

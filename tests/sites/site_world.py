@@ -114,14 +114,16 @@ class World:
         self.clock = clock
         self.limits = limits
         self.server = MemoryLogServer(clock, lease_ms=LEASE_MS)
-        self.office = MemoryPostOffice(clock, tasks, delay=lambda _, __: 1)
+        # How long a message takes from one site to another.
+        self.mail_ms = 1
+        self.office = MemoryPostOffice(clock, tasks, delay=lambda _, __: self.mail_ms)
         self.broker = broker
         self.facts: list[tuple[int, Message]] = []
         self.sites = {row.name: Here(row.name) for row in topology.sites}
         self._tasks = tasks
         self._asked = 0
 
-    async def tell(self, key: str, sequence: int, message: Message) -> None:
+    async def tell(self, key: str, sequence: int, place: int, message: Message) -> None:
         self.facts.append((sequence, message))
 
     # -------------------------------------------------------------------------------------------- sites
@@ -264,7 +266,10 @@ class World:
         """Until these sites have applied everything that the log holds."""
         last = len(self.server.entries)
         wanted = [name for name in (names or self.sites) if self.sites[name].scope is not None]
-        await self.until(lambda: all(self.sites[name].site.reader.place.sequence >= last for name in wanted), "all are level")
+        await self.until(lambda: all(self._level(self.sites[name].site, last) for name in wanted), "all are level")
+
+    def _level(self, site: Site, last: int) -> bool:
+        return site.reader.place.sequence >= last and site.filling.filled and not site.filling.owing
 
 
 def living(story: Callable[[World], Awaitable[T]], topology: TopologyRecord | None = None, **limits: int) -> T:
