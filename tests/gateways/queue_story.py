@@ -130,14 +130,16 @@ class Story:
         assert then.events == []
         return then.rejection
 
-    def reach(self, height: int, branch: str = "a", *, keep: int | None = None) -> Then:
-        """The best chain grows to `height` in one signal; with `keep`, it leaves what is above, first."""
+    def reach(self, height: int, branch: str = "a", *, keep: int | None = None, settle: bool = True) -> Then:
+        """The best chain grows to `height` in one signal; with `keep`, it leaves what is above, first. Steps that go on by timers are through
+        then, unless `settle` is false.
+        """
         keep = self.height if keep is None else keep
         reverted = [BlockRef(self.chain[number], number) for number in range(self.height, keep, -1)]
         applied = [BlockRef(digest(f"{number}/{branch}"), number) for number in range(keep + 1, height + 1)]
         self.chain = self.chain[: keep + 1] + [ref.hash for ref in applied]
         then = self.when(BestChain(reverted=reverted, applied=applied))
-        rest = self.given.settle()
+        rest = self.given.settle() if settle else Then()
         return Then(events=[*then.events, *rest.events], sent=[*then.sent, *rest.sent])
 
     def drop(self, keep: int) -> Then:

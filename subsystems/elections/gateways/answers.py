@@ -26,7 +26,6 @@ from messages.gateways import ItemResult, RoundOutcome, Standing
 from messages.message import Message, Rejection
 from overseer.tables import View
 from subsystems.elections.chain import Chain
-from subsystems.elections.gateways.course import standings_of
 from subsystems.elections.gateways.decisions import in_ballot, phase_of
 from subsystems.elections.gateways.ranking import ranked
 from subsystems.elections.gateways.rounds import round_at
@@ -46,6 +45,7 @@ from subsystems.elections.gateways.rows import (
     free_stake,
     last_ballot,
     queue_of,
+    weights_of,
 )
 from subsystems.elections.rows import key_hash
 
@@ -139,7 +139,9 @@ def _results(view: View, query: Results) -> ResultsPage | Rejection:
             item = _item(view, election, row.request)
             results.append(ItemResult(row.request, row.outcome, [], [], item.account, item.balance))
             continue
-        ranking = ranked(standings_of(view, election, number, arrival, accounts), close=ballot.close.hash, item=row.request)
+        weights = weights_of(view, election, number, arrival)
+        standings = [Standing(accounts.get(each) or accounts.setdefault(each, account_of(view, election, each)), w) for each, w in weights]
+        ranking = ranked(standings, close=ballot.close.hash, item=row.request)
         looked += len(ranking)
         results.append(ItemResult(row.request, row.outcome, ranking[: rules.winners_max], ranking[rules.winners_max :]))
     return ResultsPage(

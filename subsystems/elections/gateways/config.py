@@ -40,6 +40,10 @@ class GatewaysConfig(msgspec.Struct, frozen=True, kw_only=True):
     gateways_max: Annotated[int, msgspec.Meta(ge=1, le=2_000)] = 1_000
     # Requests of a queue that wait to be elected.
     requests_max: Positive = 100_000
+    # Requests settled, returned or passed on in one step, and votes ranked in it: some ten milliseconds, and an event that fits a message
+    # (18 432 values: 3 of each vote, 8 of each request).
+    requests_per_step: Annotated[int, msgspec.Meta(ge=1, le=500)] = 500
+    standings_per_step: Annotated[int, msgspec.Meta(ge=1, le=4_000)] = 4_000
 
     def __post_init__(self) -> None:
         """Raises ValueError for rules that cannot be kept (G09)."""

@@ -5,6 +5,7 @@ the last round has to be looked at: while it stands, all before it do.
 """
 
 from itertools import islice
+from typing import TypedDict
 
 import msgspec
 
@@ -14,6 +15,7 @@ from messages.gateways import (
     ClaimsExpired,
     Heard,
     ItemResult,
+    QueueRules,
     RequestsReturned,
     RoundClosed,
     RoundCut,
@@ -28,6 +30,7 @@ from messages.gateways import (
 from messages.signals import BlockRef
 from overseer.tables import View
 from subsystems.elections.chain import Chain
+from subsystems.elections.gateways.config import GatewaysConfig
 from subsystems.elections.gateways.decisions import behind
 from subsystems.elections.gateways.ranking import ranked
 from subsystems.elections.gateways.rounds import close_height, cut_height, round_at
@@ -50,17 +53,10 @@ from subsystems.elections.gateways.rows import (
 )
 from subsystems.elections.rows import governed, key_hash
 
-__all__ = ["Step", "events_of", "pending", "standings_of"]
+__all__ = ["Step", "events_of", "pending"]
 
-# Bounds of one step, so that it takes some ten milliseconds and its event fits a message (18 432 values, 3 of each standing).
-STANDINGS_PER_PAGE = 4_000
-RESULTS_PER_PAGE = 500
-# Requests looked at that are not in the ballot.
-LOOKED_PER_PAGE = 4_000
-RETURNED_PER_PAGE = 500
-CLAIMS_PER_STEP = 100
-# Standings ranked anew for claims.
-CLAIM_STANDINGS_PER_STEP = 10_000
+# Requests looked at in one step that are not in the ballot.
+_LOOKED_PER_STEP = 4_000
 
 
 class Revoke(msgspec.Struct, frozen=True):
@@ -161,59 +157,75 @@ def _next_phase(view: View, election: bytes, queue: Queue, chain: Chain) -> tupl
 # ------------------------------------------------------------------------------------------------ what follows
 
 
-def events_of(view: View, key: str, step: Step, at_ms: int, sequence: int) -> list[ElectionEvent]:
+class _Told(TypedDict):
+    """The fields of every event here that is told."""
+
+    election: str
+    at_ms: int
+    sequence: int
+    heard: Heard
+
+
+class _Draft:
+    """A step that is being decided on: the queue, the chain, and what its events have in common."""
+
+    def __init__(self, view: View, key: str, at_ms: int, sequence: int, config: GatewaysConfig) -> None:
+        self.view = view
+        self.election = key_hash(key)
+        self.queue = queue_of(view, self.election)
+        self.chain = Chain(view)
+        self.config = config
+        row = self.chain.row
+        self.told = _Told(election=key, at_ms=at_ms, sequence=sequence, heard=Heard(row.at_ms, row.position))
+        self._accounts: dict[int, bytes] = {}
+
+    def item(self, request: bytes) -> Item:
+        item = self.view.get(ITEMS, (self.election, request))
+        assert item is not None
+        return item
+
+    def ballot(self, number: int) -> Ballot:
+        return ballot_of(self.view, self.election, number)
+
+    def account(self, number: int) -> bytes:
+        found = self._accounts.get(number)
+        if found is None:
+            found = self._accounts[number] = account_of(self.view, self.election, number)
+        return found
+
+    def standings(self, ballot: int, arrival: int) -> list[Standing]:
+        """Who gave a request which weight."""
+        return [Standing(self.account(number), weight) for number, weight in weights_of(self.view, self.election, ballot, arrival)]
+
+
+def events_of(view: View, key: str, step: Step, at_ms: int, sequence: int, config: GatewaysConfig) -> list[ElectionEvent]:
     """The events of a step, the first of them number `sequence`."""
-    election, chain = key_hash(key), Chain(view)
-    queue = queue_of(view, election)
-    heard = Heard(chain.row.at_ms, chain.row.position)
+    draft = _Draft(view, key, at_ms, sequence, config)
     match step:
-        case Revoke():
-            ballot = ballot_of(view, election, step.ballot)
-            return [
-                RoundRevoked(
-                    election=key,
-                    at_ms=at_ms,
-                    sequence=sequence,
-                    round=ballot.round,
-                    ballot=step.ballot,
-                    cut=ballot.cut,
-                    close=ballot.close,
-                    heard=heard,
-                )
-            ]
-        case Return():
-            return [_returned(view, key, step.ballot, at_ms, sequence, heard)]
-        case Settle():
-            ballot = ballot_of(view, election, step.ballot)
-            return [_results(view, key, step.ballot, ballot, at_ms, sequence, heard)]
-        case Expire():
-            return [_expired(view, key, step.height, at_ms, sequence, heard)]
-        case Close():
-            return _closed(view, key, step, at_ms, sequence, heard)
-        case Cut():
-            return [
-                RoundCut(
-                    election=key,
-                    at_ms=at_ms,
-                    sequence=sequence,
-                    round=step.round,
-                    ballot=queue.ballots + 1,
-                    cut=step.block,
-                    stakes=_eligible(view, election, queue, chain),
-                    heard=heard,
-                )
-            ]
-        case Skip():
-            return [RoundsSkipped(election=key, at_ms=at_ms, round=step.round, next=step.next, heard=heard)]
+        case Revoke(number):
+            ballot = draft.ballot(number)
+            return [RoundRevoked(**draft.told, round=ballot.round, ballot=number, cut=ballot.cut, close=ballot.close)]
+        case Return(number):
+            return [_returned(draft, number)]
+        case Settle(number):
+            return [_results(draft, number, draft.ballot(number))]
+        case Expire(height):
+            return [_expired(draft, height)]
+        case Close(number, block):
+            return _closed(draft, number, block)
+        case Cut(round, block):
+            return [RoundCut(**draft.told, round=round, ballot=draft.queue.ballots + 1, cut=block, stakes=_eligible(draft))]
+        case Skip(round, next):
+            return [RoundsSkipped(election=key, at_ms=at_ms, round=round, next=next, heard=draft.told["heard"])]
 
 
-def _eligible(view: View, election: bytes, queue: Queue, chain: Chain) -> list[StakeHolding]:
+def _eligible(draft: _Draft) -> list[StakeHolding]:
     """Bonded, declared, not paused, with the least stake; what backs assignments cannot be redistributed."""
     holdings: list[StakeHolding] = []
-    for (_, account), gateway in view.scan(GATEWAYS, (election,)):
+    for (_, account), gateway in draft.view.scan(GATEWAYS, (draft.election,)):
         stake = gateway.bonded - gateway.unbonding
-        offered = gateway.declared and not gateway.paused and (not gateway.in_session or chain.in_session(account))
-        if offered and stake >= queue.rules.stake_min and stake > gateway.held:
+        offered = gateway.declared and not gateway.paused and (not gateway.in_session or draft.chain.in_session(account))
+        if offered and stake >= draft.queue.rules.stake_min and stake > gateway.held:
             holdings.append(StakeHolding(account, stake - gateway.held))
     return holdings
 
@@ -221,69 +233,49 @@ def _eligible(view: View, election: bytes, queue: Queue, chain: Chain) -> list[S
 # ------------------------------------------------------------------------------------------------ closing
 
 
-def _closed(view: View, key: str, step: Close, at_ms: int, sequence: int, heard: Heard) -> list[ElectionEvent]:
+def _closed(draft: _Draft, number: int, close: BlockRef) -> list[ElectionEvent]:
     """The close, and the first page of its results."""
-    ballot = msgspec.structs.replace(ballot_of(view, key_hash(key), step.ballot), close=step.block)
-    closed = RoundClosed(
-        election=key, at_ms=at_ms, sequence=sequence, round=ballot.round, ballot=step.ballot, cut=ballot.cut, close=step.block, heard=heard
-    )
-    return [closed, _results(view, key, step.ballot, ballot, at_ms, sequence + 1, heard)]
+    ballot = msgspec.structs.replace(draft.ballot(number), close=close)
+    closed = RoundClosed(**draft.told, round=ballot.round, ballot=number, cut=ballot.cut, close=close)
+    draft.told["sequence"] += 1
+    return [closed, _results(draft, number, ballot)]
 
 
-def standings_of(view: View, election: bytes, ballot: int, arrival: int, accounts: dict[int, bytes]) -> list[Standing]:
-    """Who gave a request which weight in a ballot. `accounts` remembers those that were looked up."""
-    standings: list[Standing] = []
-    for number, weight in weights_of(view, election, ballot, arrival):
-        if number not in accounts:
-            accounts[number] = account_of(view, election, number)
-        standings.append(Standing(accounts[number], weight))
-    return standings
-
-
-def _results(view: View, key: str, number: int, ballot: Ballot, at_ms: int, sequence: int, heard: Heard) -> RoundResults:
-    """The next page: requests in order of age, as many as fit."""
+def _results(draft: _Draft, number: int, ballot: Ballot) -> RoundResults:
+    """The next page: requests in order of age, as many as one step may settle."""
     assert ballot.close is not None
-    election, rules = key_hash(key), queue_of(view, key_hash(key)).rules
+    election, config = draft.election, draft.config
     results: list[ItemResult] = []
-    accounts: dict[int, bytes] = {}
     reached, standings_count, last = ballot.reached, 0, True
-    waiting = view.scan(WAITING, (election,), start=(election, ballot.reached + 1), end=(election, ballot.last + 1))
+    waiting = draft.view.scan(WAITING, (election,), start=(election, ballot.reached + 1), end=(election, ballot.last + 1))
     for looked, ((_, arrival), request) in enumerate(waiting):
-        item = view.get(ITEMS, (election, request))
-        assert item is not None
-        standings = standings_of(view, election, number, arrival, accounts) if item.joined < number else []
-        if (
-            looked >= LOOKED_PER_PAGE
-            or len(results) >= RESULTS_PER_PAGE
-            or (results and standings_count + len(standings) > STANDINGS_PER_PAGE)
-        ):
+        item = draft.item(request)
+        standings = draft.standings(number, arrival) if item.joined < number else []
+        full = len(results) >= config.requests_per_step or (results and standings_count + len(standings) > config.standings_per_step)
+        if full or looked >= _LOOKED_PER_STEP:
             last = False
             break
         reached = arrival
-        if item.joined >= number:
-            continue
-        standings_count += len(standings)
-        results.append(
-            _result(request, item, ranked(standings, close=ballot.close.hash, item=request), rules.winners_max, rules.carries_max)
-        )
+        # Requests that joined later, with an old age, are not in this ballot.
+        if item.joined < number:
+            standings_count += len(standings)
+            ranking = ranked(standings, close=ballot.close.hash, item=request)
+            results.append(_result(request, item, ranking, draft.queue.rules))
     return RoundResults(
-        election=key,
-        at_ms=at_ms,
-        sequence=sequence,
+        **draft.told,
         round=ballot.round,
         ballot=number,
         page=ballot.page,
         last=last,
         results=results,
         reached=ballot.last if last else reached,
-        heard=heard,
     )
 
 
-def _result(request: bytes, item: Item, ranking: list[Standing], winners_max: int, carries_max: int) -> ItemResult:
+def _result(request: bytes, item: Item, ranking: list[Standing], rules: QueueRules) -> ItemResult:
     if ranking:
-        return ItemResult(request, RoundOutcome.ASSIGNED, ranking[:winners_max], ranking[winners_max:])
-    if item.carries < carries_max:
+        return ItemResult(request, RoundOutcome.ASSIGNED, ranking[: rules.winners_max], ranking[rules.winners_max :])
+    if item.carries < rules.carries_max:
         return ItemResult(request, RoundOutcome.CARRIED, [], [])
     return ItemResult(request, RoundOutcome.EXPIRED, [], [], item.account, item.balance)
 
@@ -291,51 +283,37 @@ def _result(request: bytes, item: Item, ranking: list[Standing], winners_max: in
 # ------------------------------------------------------------------------------------------------ afterwards
 
 
-def _expired(view: View, key: str, height: int, at_ms: int, sequence: int, heard: Heard) -> ClaimsExpired:
-    """Requests whose time ran out at `height`: the next alternate of each."""
-    election = key_hash(key)
+def _expired(draft: _Draft, height: int) -> ClaimsExpired:
+    """Requests whose time ran out at `height`, and the next alternate of each."""
     claims: list[Claim] = []
-    accounts: dict[int, bytes] = {}
     looked = 0
-    for _, request in islice(view.scan(ASSIGNED, (election, height)), CLAIMS_PER_STEP):
-        item = view.get(ITEMS, (election, request))
-        assert item is not None
-        close = ballot_of(view, election, item.ballot).close
+    for _, request in islice(draft.view.scan(ASSIGNED, (draft.election, height)), draft.config.requests_per_step):
+        item = draft.item(request)
+        close = draft.ballot(item.ballot).close
         assert close is not None
-        standings = standings_of(view, election, item.ballot, item.arrival, accounts)
+        standings = draft.standings(item.ballot, item.arrival)
         looked += len(standings)
-        if claims and looked > CLAIM_STANDINGS_PER_STEP:
+        if claims and looked > draft.config.standings_per_step:
             break
         ranking = ranked(standings, close=close.hash, item=request)
-        failed = [account_of(view, election, holder.gateway) for holder in item.holders]
+        failed = [draft.account(holder.gateway) for holder in item.holders]
         claims.append(Claim(request, failed, ranking[item.turns].gateway if item.turns < len(ranking) else None))
-    return ClaimsExpired(election=key, at_ms=at_ms, sequence=sequence, height=height, claims=claims, heard=heard)
+    return ClaimsExpired(**draft.told, height=height, claims=claims)
 
 
-def _returned(view: View, key: str, number: int, at_ms: int, sequence: int, heard: Heard) -> RequestsReturned:
+def _returned(draft: _Draft, number: int) -> RequestsReturned:
     """A page of what a revoked ballot had assigned."""
-    election = key_hash(key)
-    ballot = ballot_of(view, election, number)
-    returned: list[bytes] = []
-    executed: list[bytes] = []
-    rows = list(islice(view.scan(RESULTS, (election, number), start=(election, number, ballot.reached + 1)), RETURNED_PER_PAGE + 1))
-    for _, result in rows[:RETURNED_PER_PAGE]:
-        item = view.get(ITEMS, (election, result.request))
-        assert item is not None
-        if item.ballot == number and item.state is ItemState.ASSIGNED:
-            returned.append(result.request)
-        elif item.ballot == number and item.state is ItemState.EXECUTED:
-            executed.append(result.request)
-    page = rows[:RETURNED_PER_PAGE]
+    ballot, limit = draft.ballot(number), draft.config.requests_per_step
+    rows = draft.view.scan(RESULTS, (draft.election, number), start=(draft.election, number, ballot.reached + 1))
+    found = list(islice(rows, limit + 1))
+    page = [(arrival, result.request, draft.item(result.request)) for (_, _, arrival), result in found[:limit]]
+    mine = [(request, item.state) for _, request, item in page if item.ballot == number]
     return RequestsReturned(
-        election=key,
-        at_ms=at_ms,
-        sequence=sequence,
+        **draft.told,
         round=ballot.round,
         ballot=number,
-        returned=returned,
-        executed=executed,
-        reached=page[-1][0][2] if page else ballot.reached,
-        last=len(rows) <= RETURNED_PER_PAGE,
-        heard=heard,
+        returned=[request for request, state in mine if state is ItemState.ASSIGNED],
+        executed=[request for request, state in mine if state is ItemState.EXECUTED],
+        reached=page[-1][0] if page else ballot.reached,
+        last=len(found) <= limit,
     )

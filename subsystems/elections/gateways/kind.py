@@ -93,7 +93,9 @@ class Gateways:
         assert isinstance(message, OfElection)
         if isinstance(message, ChainDue):
             step = course.pending(view, message.election)
-            return Decision(events=course.events_of(view, message.election, step, context.now_ms, sequence) if step is not None else ())
+            return Decision(
+                events=course.events_of(view, message.election, step, context.now_ms, sequence, self.config) if step is not None else ()
+            )
         decided = decisions.decide(view, message, context, sequence, self.config)
         return decided if isinstance(decided, Rejection) else Decision(events=[decided] if decided is not None else ())
 
