@@ -131,8 +131,9 @@ class Story:
         return then.rejection
 
     def reach(self, height: int, branch: str = "a", *, keep: int | None = None, settle: bool = True) -> Then:
-        """The best chain grows to `height` in one signal; with `keep`, it leaves what is above, first. Steps that go on by timers are through
-        then, unless `settle` is false.
+        """The best chain grows to `height` in one signal; with `keep`, it leaves what is above, first.
+
+        Steps that go on by timers are through then, unless `settle` is false.
         """
         keep = self.height if keep is None else keep
         reverted = [BlockRef(self.chain[number], number) for number in range(self.height, keep, -1)]

@@ -6,12 +6,10 @@ from collections import Counter
 import msgspec
 import pytest
 from blake3 import blake3
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from queue_story import QUEUE, Story, account, digest, proof, submit, vote
 
 from messages.elections import OfElection
+from messages.gateway_queries import ActiveRequests, AssignedRequestPage, AssignedRequests, RequestPage
 from messages.gateways import (
     Bond,
     DeclareGateway,
@@ -43,94 +41,116 @@ from subsystems.elections.rows import key_hash
 
 E = key_hash(QUEUE)
 NAMES = "ABC"
-ITEM_NAMES = [f"i{number}" for number in range(12)]
 # Tiny steps, so that everything is paged, and short claims.
 TINY = GatewaysConfig(
     collect_blocks=4, vote_blocks=4, claim_blocks=7, carries_max=2, winners_max=2, requests_per_step=1, standings_per_step=2, rounds_kept=3
 )
 
-gateways = st.sampled_from(NAMES)
-items = st.sampled_from(ITEM_NAMES)
 
+class Course:
+    """Anything happens at any time, refused or not, as the seed says; signals come in any order that a chain allows."""
 
-class Queue(RuleBasedStateMachine):
-    """Anything may happen at any time, refused or not; signals come in any order that a chain allows."""
-
-    @initialize(window=st.integers(1, 5))
-    def begin(self, window: int) -> None:
-        self.story = Story(msgspec.structs.replace(TINY, window_blocks=window), chain_steps_max=2)
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.story = Story(msgspec.structs.replace(TINY, window_blocks=self.chance.randint(1, 5)), chain_steps_max=2)
         self.deposited: Counter[bytes] = Counter()
-        self.submitted: set[bytes] = set()
+        self.submitted: dict[bytes, str] = {}
         self.branches = 0
+        for name in NAMES:
+            self.bond(name, 100)
+            self.tried(DeclareGateway(election=QUEUE, gateway=account(name), scheme=Scheme.ED25519))
+
+    def run(self, steps: int) -> None:
+        kinds = {
+            self.submit: 3,
+            self.vote: 6,
+            self.prove: 3,
+            self.grow: 6,
+            self.reorganise: 2,
+            self.stakes: 2,
+            self.session: 1,
+            self.governance: 1,
+            self.what_serves_stands: 2,
+        }
+        for _ in range(steps):
+            self.chance.choices(list(kinds), list(kinds.values()))[0]()
+            self.stake_is_conserved()
+            self.requests_are_conserved()
+        self.what_serves_stands()
+        self.story.replays()
+        results_follow_from_votes(self.story)
 
     def tried(self, command: OfElection) -> bool:
         return self.story.when(command).rejection is None
 
-    @rule(name=gateways, amount=st.integers(1, 120))
+    def someone(self) -> str:
+        return self.chance.choice(NAMES)
+
+    # -------------------------------------------------------------------------------------------- what happens
+
     def bond(self, name: str, amount: int) -> None:
         if self.tried(Bond(election=QUEUE, gateway=account(name), amount=amount)):
             self.deposited[account(name)] += amount
 
-    @rule(name=gateways, amount=st.integers(1, 120))
-    def unbond(self, name: str, amount: int) -> None:
-        self.tried(Unbond(election=QUEUE, gateway=account(name), amount=amount))
-
-    @rule(name=gateways, paused=st.booleans())
-    def declare(self, name: str, paused: bool) -> None:
+    def stakes(self) -> None:
+        """Somebody bonds, unbonds, pauses or comes back."""
+        name = self.someone()
+        self.bond(self.someone(), self.chance.randint(1, 60))
+        self.tried(Unbond(election=QUEUE, gateway=account(name), amount=self.chance.randint(1, 80)))
+        paused = self.chance.random() < 0.2
         self.tried(DeclareGateway(election=QUEUE, gateway=account(name), scheme=Scheme.ED25519, paused=paused))
 
-    @rule()
-    def all_bonded_and_declared(self) -> None:
-        for name in NAMES:
-            self.bond(name, 100)
-            self.declare(name, False)
+    def submit(self) -> None:
+        """New ones; and one of which the name was used, or not."""
+        fresh = [f"i{len(self.submitted) + number}" for number in range(self.chance.randint(1, 3))]
+        for name in [*fresh, f"i{self.chance.randint(0, 40)}"]:
+            if self.tried(submit(name)):
+                self.submitted[digest(name)] = name
 
-    @rule(name=items)
-    def submit(self, name: str) -> None:
-        if self.tried(submit(name)):
-            self.submitted.add(digest(name))
+    def vote(self) -> None:
+        """On what is in the ballot, as a rule."""
+        for _ in range(5):
+            if self.story.queue().voting or self.chance.random() < 0.1:
+                break
+            self.story.reach(self.story.height + 1, f"{self.branches}")
+        ballot = self.story.ask(ActiveRequests(election=QUEUE), RequestPage)
+        known = [self.submitted[row.request] for row in ballot.requests] or ["i0"]
+        for _ in range(self.chance.randint(1, 8)):
+            self.tried(vote(self.someone(), self.chance.choice(known), 10 * self.chance.randint(0, 4), round=ballot.round or 0))
 
-    @rule(name=gateways, item=items, amount=st.integers(0, 100))
-    def vote(self, name: str, item: str, amount: int) -> None:
-        present = self.story.queue()
-        self.tried(vote(name, item, amount, round=present.round or 0))
+    def prove(self) -> None:
+        """Something that is assigned, by one who holds it, as a rule."""
+        page = self.story.ask(AssignedRequests(election=QUEUE), AssignedRequestPage)
+        if page.requests:
+            row = self.chance.choice(page.requests)
+            key = self.chance.choice(row.holders).gateway
+            holder = next(name for name in NAMES if account(name) == key)
+            by = holder if self.chance.random() < 0.8 else self.someone()
+            self.tried(proof(by, self.submitted[row.request], round=row.round))
 
-    @rule(name=gateways, item=items)
-    def prove(self, name: str, item: str) -> None:
-        row = self.story.given.view.get(ITEMS, (E, digest(item)))
-        ballot = self.story.given.view.get(BALLOTS, (E, row.ballot)) if row is not None else None
-        self.tried(proof(name, item, round=ballot.round if ballot is not None else 0))
+    def grow(self) -> None:
+        """A block or some; steps that go on by timers are through, or not, when the next command comes."""
+        blocks = self.chance.choice((1, 1, 2, 3, 5, 12))
+        self.story.reach(self.story.height + blocks, f"{self.branches}", settle=self.chance.random() < 0.7)
 
-    @rule(blocks=st.integers(1, 12))
-    def grow(self, blocks: int) -> None:
-        self.story.reach(self.story.height + blocks, f"{self.branches}")
+    def reorganise(self) -> None:
+        keep = max(0, self.story.height - self.chance.randint(1, 12))
+        if keep < self.story.height:
+            self.branches += 1
+            self.story.reach(keep + self.chance.randint(0, 13), f"{self.branches}", keep=keep, settle=self.chance.random() < 0.7)
 
-    @rule(back=st.integers(1, 14), blocks=st.integers(0, 15))
-    def reorganise(self, back: int, blocks: int) -> None:
-        keep = max(0, self.story.height - back)
-        if keep == self.story.height:
-            return
-        self.branches += 1
-        self.story.reach(keep + blocks, f"{self.branches}", keep=keep)
+    def session(self) -> None:
+        self.story.session(*(name for name in NAMES if self.chance.random() < 0.9))
 
-    @rule(blocks=st.integers(1, 12))
-    def unheeded_steps_wait_for_their_timer(self, blocks: int) -> None:
-        """A signal comes before the steps of the one before are through."""
-        self.story.reach(self.story.height + blocks, f"{self.branches}", settle=False)
+    def governance(self) -> None:
+        """A while of it."""
+        self.story.governance(GovernanceState.ENTERED)
+        self.grow()
+        self.stake_is_conserved()
+        self.story.governance(GovernanceState.LEFT)
 
-    @rule(name=st.lists(gateways, max_size=3))
-    def session(self, name: list[str]) -> None:
-        self.story.session(*name)
+    # -------------------------------------------------------------------------------------------- what holds
 
-    @rule(state=st.sampled_from(GovernanceState))
-    def governance(self, state: GovernanceState) -> None:
-        self.story.governance(state)
-
-    @rule()
-    def settle(self) -> None:
-        self.story.given.settle()
-
-    @invariant()
     def stake_is_conserved(self) -> None:
         view = self.story.given.view
         queue = view.get(QUEUES, (E,))
@@ -152,12 +172,11 @@ class Queue(RuleBasedStateMachine):
                 )
                 assert snapshot.used == weights <= snapshot.stake
 
-    @invariant()
     def requests_are_conserved(self) -> None:
         view = self.story.given.view
         queue = view.get(QUEUES, (E,))
         states = {request: item for (_, request), item in view.scan(ITEMS, (E,))}
-        assert set(states) == self.submitted
+        assert states.keys() == self.submitted.keys()
         waiting = [request for _, request in view.scan(WAITING, (E,))]
         assert sorted(waiting) == sorted(r for r, item in states.items() if item.state is ItemState.WAITING)
         assert queue.waiting == len(waiting)
@@ -166,7 +185,6 @@ class Queue(RuleBasedStateMachine):
         of_ballots = Counter(item.ballot for item in states.values() if item.state is ItemState.ASSIGNED)
         assert all(row.assigned == of_ballots[number] for (_, number), row in view.scan(BALLOTS, (E,)))
 
-    @rule()
     def what_serves_stands(self) -> None:
         """When all that is due was done, no assignment is left of a round whose blocks are gone."""
         self.story.given.settle()
@@ -179,12 +197,6 @@ class Queue(RuleBasedStateMachine):
             else:
                 assert row.phase is RoundPhase.REVOKED
                 assert row.assigned == 0
-
-    def teardown(self) -> None:
-        if not hasattr(self, "story"):
-            return
-        self.story.replays()
-        results_follow_from_votes(self.story)
 
 
 def results_follow_from_votes(story: Story) -> None:
@@ -208,17 +220,15 @@ def results_follow_from_votes(story: Story) -> None:
                 pass
 
 
-Queue.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck))
-TestQueue = Queue.TestCase
+@pytest.mark.parametrize("seed", range(12))
+def test_stake_and_requests_are_conserved_whatever_happens(seed: int) -> None:
+    Course(seed).run(100)
 
 
 @pytest.mark.full
-def test_many_more_courses_of_a_queue() -> None:
-    class Longer(Queue):
-        pass
-
-    Longer.TestCase.settings = settings(max_examples=1_000, stateful_step_count=100, deadline=None, suppress_health_check=list(HealthCheck))
-    Longer.TestCase("runTest").runTest()
+@pytest.mark.parametrize("seed", range(100, 500))
+def test_many_more_courses_of_a_queue(seed: int) -> None:
+    Course(seed).run(200)
 
 
 @pytest.mark.parametrize("seed", range(5))
