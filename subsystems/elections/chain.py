@@ -14,9 +14,8 @@ from messages.message import Message
 from messages.signals import BestChain, BlockRef, SessionChange
 from overseer.subsystem import Context
 from overseer.tables import HASH, U8, U32, Table, Tables, View
-from subsystems.elections.rows import key_hash
 
-__all__ = ["BEST", "CHAIN", "FOLLOWING", "SESSION", "Chain", "ChainRow", "apply", "follow", "followers", "seen"]
+__all__ = ["BEST", "CHAIN", "FOLLOWING", "SESSION", "Chain", "ChainRow", "apply", "followers", "seen"]
 
 
 class ChainRow(msgspec.Struct, frozen=True, array_like=True):
@@ -130,12 +129,6 @@ def _apply_blocks(tables: Tables, event: ChainSeen) -> None:
     height = event.kept + len(event.hashes)
     lowest = min(max(lowest, event.forgotten), event.kept + 1)
     tables.put(CHAIN, (0,), ChainRow(height, lowest, event.at_ms, event.position))
-
-
-def follow(tables: Tables, key: str) -> None:
-    """The chain matters to this election."""
-    if not tables.has(FOLLOWING, (key_hash(key),)):
-        tables.put(FOLLOWING, (key_hash(key),), key)
 
 
 def followers(view: View) -> Iterator[str]:

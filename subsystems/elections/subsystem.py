@@ -31,7 +31,7 @@ from subsystems.elections.gateways.kind import Gateways
 from subsystems.elections.kind import Kind
 from subsystems.elections.projection import Projection
 from subsystems.elections.retention import archive, archive_timers
-from subsystems.elections.rows import ELECTIONS, GOVERNANCE, governed, key_hash
+from subsystems.elections.rows import ELECTIONS, GOVERNANCE, governed
 
 __all__ = ["Elections"]
 
@@ -179,12 +179,8 @@ class Elections:
                 chain.apply(tables, event)
             case ElectionArchived():
                 evolution.archived(tables, self._named[event.kind].declaration, event)
-                tables.delete(chain.FOLLOWING, (key_hash(event.election),))
             case ElectionEvent():
-                kind = self._kind_of(event)
-                evolution.apply(tables, kind, event, self._third_party)
-                if kind.declaration.follows_chain:
-                    chain.follow(tables, event.election)
+                evolution.apply(tables, self._kind_of(event), event, self._third_party)
             case _:
                 raise TypeError(f"{event.spec.key} is not an event of {self._declaration.name}")
 
