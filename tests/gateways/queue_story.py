@@ -202,3 +202,24 @@ class Story:
     def replays(self) -> None:
         """The same events build the same rows."""
         assert self.given.replayed().rows.all() == self.given.rows.all()
+
+
+def voting(config: GatewaysConfig = SHORT, **stakes: int) -> Story:
+    """At height 5: x and y are in the ballot of round 0, and gateways of these stakes may vote (A and B with 100, unless told)."""
+    story = Story(config)
+    story.gateways(**(stakes or {"A": 100, "B": 100}))
+    story.done(submit("x"), submit("y"))
+    story.reach(5)
+    return story
+
+
+def block(number: int, branch: str = "a") -> BlockRef:
+    return BlockRef(digest(f"{number}/{branch}"), number)
+
+
+def assigned(**weights: int) -> Story:
+    """At height 9: gateways gave x these weights, of a stake of 100 each."""
+    story = voting(**dict.fromkeys(weights, 100))
+    story.done(*(vote(name, "x", weight) for name, weight in weights.items()))
+    story.reach(9)
+    return story
