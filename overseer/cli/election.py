@@ -1,9 +1,7 @@
 """`overseer election ...`: open, cast, close, judge, and see what comes of it."""
 
 import time
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
-from secrets import token_hex
+from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
 import anyio
@@ -25,7 +23,7 @@ from messages.ballots import (
     ValidateBallot,
     ValidateElection,
 )
-from messages.codec import CodecError, decode, encode
+from messages.codec import decode
 from messages.election_pairs import CopyReport, GetCopy
 from messages.elections import (
     ArchiveElection,
@@ -36,7 +34,6 @@ from messages.elections import (
     GetElection,
     HistoryRow,
     ListElections,
-    OfElection,
     ProjectionPage,
     QueryHistory,
     QueryProjection,
@@ -44,11 +41,10 @@ from messages.elections import (
 from messages.message import CATALOG, Kind, Message
 from overseer.cli import common
 from overseer.cli.common import ConfigFile, DataDir, Json, examples, load_settings, plain_message, print_json, run_async, say
-from overseer.node.catalogue import build_sites
+from overseer.cli.elections_client import checked as _checked
+from overseer.cli.elections_client import elections_client as _client
+from overseer.cli.elections_client import request as _request
 from overseer.node.client import Client
-from overseer.node.folder import NotRunning
-from overseer.runner.endpoints import outcome_plain
-from overseer.settings import Loaded
 from overseer.sites.client import SitesClient
 
 __all__ = ["election"]
@@ -78,47 +74,6 @@ def _voter(text: str) -> bytes:
         return bytes.fromhex(text[2:])
     except ValueError:
         common.fail(f"{text!r} is not hexadecimal.", "A signature is text, or 0x and an even number of hexadecimal digits.")
-
-
-def _checked(message: OfElection) -> OfElection:
-    """A message made of arguments is checked as one off the wire is."""
-    try:
-        decode(message.spec, encode(message))
-    except CodecError as error:
-        common.fail(f"This is no {message.spec.name}: {error.detail}", "See --help; keys are like mayor-2026.")
-    return message
-
-
-@asynccontextmanager
-async def _client(loaded: Loaded) -> AsyncGenerator[Client | SitesClient, None]:
-    """Of the elections of the running node, on one site or several."""
-    async with common.running_client(loaded) as client:
-        sites = _sites(loaded)
-        yield SitesClient(client.connection, client.node, sites) if sites else client
-
-
-def _sites(loaded: Loaded) -> tuple[str, ...]:
-    """Those that the running node has; else those of the configuration."""
-    try:
-        return common.running_node(loaded).sites
-    except NotRunning:
-        return build_sites(loaded).names
-
-
-def _request(command: OfElection, config: ConfigFile, data_dir: DataDir, id: str, as_json: bool) -> None:
-    """Send it, wait for the outcome, say it."""
-    loaded = load_settings(config, data_dir)
-    _checked(command)
-
-    async def main() -> dict[str, Any]:
-        async with _client(loaded) as client:
-            return outcome_plain(command.spec, await client.request(command, command_id=id or token_hex(16)))
-
-    outcome = run_async(main)
-    if as_json:
-        print_json(outcome)
-    else:
-        say(f"{command.spec.name}: event {outcome['reply']['sequence']} of {command.election}")
 
 
 # ------------------------------------------------------------------------------------------------ commands
