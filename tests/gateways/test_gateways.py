@@ -88,7 +88,7 @@ def test_G05_votes_at_heights_5_and_8_are_accepted() -> None:
     assert story.gateway("A").redistributed == 20
 
 
-def test_G06_a_vote_at_height_9_is_too_late() -> None:
+def test_a_vote_at_height_9_is_too_late() -> None:
     story = voting()
     story.reach(9)
     assert isinstance(story.refused(vote("A", "x", 10)), WrongPhase)
@@ -146,7 +146,7 @@ def test_G10_no_more_than_the_stake_is_redistributed() -> None:
     assert story.refused(vote("A", "y", 50)) == InsufficientStake(available=40)
 
 
-def test_G11_the_last_weight_replaces_and_0_withdraws() -> None:
+def test_the_last_weight_replaces_and_0_withdraws() -> None:
     story = voting()
     story.done(vote("A", "x", 60), vote("A", "x", 30), vote("A", "y", 70), vote("A", "x", 0))
     assert story.gateway("A").redistributed == 70
@@ -168,7 +168,7 @@ def test_G13_the_greater_weight_wins_and_the_other_is_alternate() -> None:
     assert row.alternates == [Standing(account("B"), 30)]
 
 
-def test_G14_equal_weights_are_decided_by_a_hash_of_the_close_block_and_not_by_arrival() -> None:
+def test_G13_equal_weights_are_decided_by_a_hash_of_the_close_block_and_not_by_arrival() -> None:
     gateways = "ABCDEFG"
     first, second = assigned(**dict.fromkeys(gateways, 50)), assigned(**dict.fromkeys(reversed(gateways), 50))
     ranking = [*first.results().results[0].winners, *first.results().results[0].alternates]
@@ -233,7 +233,7 @@ def test_G19_the_same_proof_again_is_already_executed_and_counts_once() -> None:
         (proof("A", "x", key=key_of("B")), ProofFault.SIGNATURE),
     ],
 )
-def test_G20_a_proof_of_another_round_content_size_or_key_is_bad(bad: object, fault: ProofFault) -> None:
+def test_G17_a_proof_of_another_round_content_size_or_key_is_bad(bad: object, fault: ProofFault) -> None:
     story = assigned(A=70)
     assert story.refused(bad) == BadProof(fault=fault)  # type: ignore[arg-type]
     assert story.assigned() == "x"

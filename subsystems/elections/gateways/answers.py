@@ -112,12 +112,16 @@ def _assigned(view: View, query: AssignedRequests) -> AssignedRequestPage:
     start = (election, query.after_deadline, query.after + 1)
     rows = list(islice(view.scan(ASSIGNED, (election,), start=start), limit + 1))
     found: list[AssignedRequest] = []
+    holding = 0
     for (_, deadline, arrival), request in rows[:limit]:
         item = _item(view, election, request)
+        holding += len(item.holders)
+        if found and holding > STANDINGS_MAX:
+            break
         holders = [Standing(account_of(view, election, holder.gateway), holder.held) for holder in item.holders]
         round = ballot_of(view, election, item.ballot).round
         found.append(AssignedRequest(arrival, request, item.content, item.size, round, holders, deadline))
-    return AssignedRequestPage(election=query.election, requests=found, more=len(rows) > limit)
+    return AssignedRequestPage(election=query.election, requests=found, more=len(rows) > len(found))
 
 
 def _results(view: View, query: Results) -> ResultsPage | Rejection:
