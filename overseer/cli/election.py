@@ -1,9 +1,7 @@
 """`overseer election ...`: open, cast, close, judge, and see what comes of it."""
 
 import time
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
-from secrets import token_hex
+from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
 import anyio
@@ -22,7 +20,7 @@ from messages.ballots import (
     ValidateBallot,
     ValidateElection,
 )
-from messages.codec import CodecError, decode, encode
+from messages.codec import decode
 from messages.election_pairs import CopyReport, GetCopy
 from messages.elections import (
     ArchiveElection,
@@ -33,18 +31,13 @@ from messages.elections import (
     GetElection,
     HistoryRow,
     ListElections,
-    OfElection,
     QueryHistory,
 )
 from messages.message import CATALOG, Kind, Message
 from overseer.cli import common
 from overseer.cli.common import ConfigFile, DataDir, Json, examples, load_settings, plain_message, print_json, run_async, say
 from overseer.cli.election_view import copies_of, copies_table, is_behind, picture, results_of
-from overseer.node.catalogue import build_sites
-from overseer.node.client import Client
-from overseer.node.folder import NotRunning
-from overseer.runner.endpoints import outcome_plain
-from overseer.settings import Loaded
+from overseer.cli.elections_client import checked, elections_client, request
 from overseer.sites.client import SitesClient
 
 __all__ = ["election"]
@@ -75,47 +68,6 @@ def _voter(text: str) -> bytes:
         common.fail(f"{text!r} is not hexadecimal.", "A signature is text, or 0x and an even number of hexadecimal digits.")
 
 
-def _checked(message: OfElection) -> OfElection:
-    """A message made of arguments is checked as one off the wire is."""
-    try:
-        decode(message.spec, encode(message))
-    except CodecError as error:
-        common.fail(f"This is no {message.spec.name}: {error.detail}", "See --help; keys are like mayor-2026.")
-    return message
-
-
-@asynccontextmanager
-async def _client(loaded: Loaded) -> AsyncGenerator[Client | SitesClient, None]:
-    """Of the elections of the running node, on one site or several."""
-    async with common.running_client(loaded) as client:
-        sites = _sites(loaded)
-        yield SitesClient(client.connection, client.node, sites) if sites else client
-
-
-def _sites(loaded: Loaded) -> tuple[str, ...]:
-    """Those that the running node has; else those of the configuration."""
-    try:
-        return common.running_node(loaded).sites
-    except NotRunning:
-        return build_sites(loaded).names
-
-
-def _request(command: OfElection, config: ConfigFile, data_dir: DataDir, id: str, as_json: bool) -> None:
-    """Send it, wait for the outcome, say it."""
-    loaded = load_settings(config, data_dir)
-    _checked(command)
-
-    async def main() -> dict[str, Any]:
-        async with _client(loaded) as client:
-            return outcome_plain(command.spec, await client.request(command, command_id=id or token_hex(16)))
-
-    outcome = run_async(main)
-    if as_json:
-        print_json(outcome)
-    else:
-        say(f"{command.spec.name}: event {outcome['reply']['sequence']} of {command.election}")
-
-
 # ------------------------------------------------------------------------------------------------ commands
 
 
@@ -142,7 +94,7 @@ def open_election(
     """Open a new election, or an invalid one again as its next round."""
     closes_at = None if closes_in is None else int((time.time() + closes_in) * 1000)
     command = OpenElection(election=key, title=title, choices=choice, electorate=electorate, closes_at=closes_at)
-    _request(command, config, data_dir, id, json)
+    request(command, config, data_dir, id, json)
 
 
 @election.command(
@@ -159,13 +111,13 @@ def cast(
 ) -> None:
     """Cast one ballot: a signature casts once in a round."""
     command = CastBallot(election=key, voter=_voter(voter), choice=choice, at=int(time.time() * 1000))
-    _request(command, config, data_dir, id, json)
+    request(command, config, data_dir, id, json)
 
 
 @election.command(epilog=examples("overseer election close mayor-2026"))
 def close(key: Key, config: ConfigFile = None, data_dir: DataDir = None, id: CommandId = "", json: Json = False) -> None:
     """Close the polls: no ballots any more, verdicts begin."""
-    _request(CloseElection(election=key), config, data_dir, id, json)
+    request(CloseElection(election=key), config, data_dir, id, json)
 
 
 @election.command(epilog=examples("overseer election validate mayor-2026 --voter voter-17", "overseer election validate mayor-2026"))
@@ -180,7 +132,7 @@ def validate(
 ) -> None:
     """Judge a ballot valid (--voter), or declare the result of a closed election valid."""
     ballot = None if voter is None else ValidateBallot(election=key, voter=_voter(voter), reason=reason)
-    _request(ballot or ValidateElection(election=key), config, data_dir, id, json)
+    request(ballot or ValidateElection(election=key), config, data_dir, id, json)
 
 
 @election.command(
@@ -197,13 +149,13 @@ def invalidate(
 ) -> None:
     """Judge a ballot invalid (--voter), or declare a closed election invalid: it can be opened again as the next round."""
     ballot = None if voter is None else InvalidateBallot(election=key, voter=_voter(voter), reason=reason)
-    _request(ballot or InvalidateElection(election=key, reason=reason), config, data_dir, id, json)
+    request(ballot or InvalidateElection(election=key, reason=reason), config, data_dir, id, json)
 
 
 @election.command(epilog=examples("overseer election archive mayor-2026"))
 def archive(key: Key, config: ConfigFile = None, data_dir: DataDir = None, id: CommandId = "", json: Json = False) -> None:
     """End an election's retention; refused before 21 days have passed and its results were kept long enough."""
-    _request(ArchiveElection(election=key), config, data_dir, id, json)
+    request(ArchiveElection(election=key), config, data_dir, id, json)
 
 
 # ------------------------------------------------------------------------------------------------ looking
@@ -216,7 +168,7 @@ def list_elections(config: ConfigFile = None, data_dir: DataDir = None, json: Js
 
     async def main() -> list[ElectionSummary]:
         found: list[ElectionSummary] = []
-        async with _client(loaded) as client:
+        async with elections_client(loaded) as client:
             while True:
                 page = await client.query(ListElections(after=found[-1].election if found else "", limit=_PAGE))
                 assert isinstance(page, Elections)
@@ -243,10 +195,10 @@ def _summary(row: ElectionSummary) -> dict[str, Any]:
 def show(key: Key, config: ConfigFile = None, data_dir: DataDir = None, json: Json = False) -> None:
     """One election: its head, its retention, its projections."""
     loaded = load_settings(config, data_dir)
-    query = _checked(GetElection(election=key))
+    query = checked(GetElection(election=key))
 
     async def main() -> tuple[Message, bool]:
-        async with _client(loaded) as client:
+        async with elections_client(loaded) as client:
             return await client.query(query), is_behind(client)
 
     report, behind = run_async(main)
@@ -277,10 +229,10 @@ def _moment(ms: int) -> str:
 def where(key: Key, config: ConfigFile = None, data_dir: DataDir = None, json: Json = False) -> None:
     """Where an election is: the sites that hold it, which one writes, how far and how fresh each copy is."""
     loaded = load_settings(config, data_dir)
-    _checked(GetCopy(election=key))
+    checked(GetCopy(election=key))
 
     async def main() -> dict[str, CopyReport | None]:
-        async with _client(loaded) as client:
+        async with elections_client(loaded) as client:
             return await client.copies(key) if isinstance(client, SitesClient) else {}
 
     found = run_async(main)
@@ -302,11 +254,11 @@ def where(key: Key, config: ConfigFile = None, data_dir: DataDir = None, json: J
 def history(key: Key, config: ConfigFile = None, data_dir: DataDir = None, json: Json = False) -> None:
     """Every event of an election, in order."""
     loaded = load_settings(config, data_dir)
-    _checked(QueryHistory(election=key))
+    checked(QueryHistory(election=key))
 
     async def main() -> None:
         start = 1
-        async with _client(loaded) as client:
+        async with elections_client(loaded) as client:
             while True:
                 page = await client.query(QueryHistory(election=key, start=start))
                 assert isinstance(page, ElectionHistory)
@@ -334,10 +286,10 @@ def _tell(row: HistoryRow, as_json: bool) -> None:
 def results(key: Key, config: ConfigFile = None, data_dir: DataDir = None, json: Json = False) -> None:
     """The present round: turnout and tally."""
     loaded = load_settings(config, data_dir)
-    _checked(GetBallotElection(election=key))
+    checked(GetBallotElection(election=key))
 
     async def main() -> dict[str, Any]:
-        async with _client(loaded) as client:
+        async with elections_client(loaded) as client:
             return await results_of(client, key)
 
     found = run_async(main)
@@ -358,12 +310,12 @@ def watch(
 ) -> None:
     """Turnout and tally, live; without a terminal (or with --json) a line for each change."""
     loaded = load_settings(config, data_dir)
-    _checked(GetBallotElection(election=key))
+    checked(GetBallotElection(election=key))
 
     async def main() -> None:
         until = time.monotonic() + seconds if seconds else float("inf")
         shown: dict[str, Any] | None = None
-        async with _client(loaded) as client, AsyncExitStack() as stack:
+        async with elections_client(loaded) as client, AsyncExitStack() as stack:
             live = None
             if common.console.is_terminal and not json:
                 live = stack.enter_context(Live(console=common.console, auto_refresh=False))

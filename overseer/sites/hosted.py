@@ -166,6 +166,7 @@ class Hosted:
                 around.observer.serving(self.key, effect.epoch)
                 self._told, self._serving = effect.told, True
                 self._tell()
+                around.serving(self.key)
             case steps.Released():
                 self._serving = False
                 around.observer.released(self.key, effect.reason)

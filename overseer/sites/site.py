@@ -17,6 +17,7 @@ from overseer.ports.entropy import Entropy
 from overseer.ports.sites import ElectionLog, SiteMail, TopologyBoard
 from overseer.ports.store import Store
 from overseer.runner.responses import refuse
+from overseer.sites.chores import Chores
 from overseer.sites.copying import SnapshotDesk
 from overseer.sites.crew import Crew
 from overseer.sites.deciding import Decider
@@ -127,6 +128,7 @@ class Site:
             around = self._around = self._surroundings(tasks, record)
             self.hosting = Hosting(lambda key: Hosted(key, around), self._outcomes, around.clock, self._limits)
             self.timetable = Timetable(around, self.hosting)
+            self.chores = Chores(around, self.hosting)
             self.watch = Watch(
                 self.name,
                 record,
@@ -185,7 +187,7 @@ class Site:
             self.filling.run,
         ]
         if self._ports.line is not None:
-            works.append(SignalReader(self._around, self._ports.line, self._node).run)
+            works.append(SignalReader(self._around, self._ports.line, self._node, heard=self.chores.heard).run)
         return works
 
     def _surroundings(self, tasks: anyio.abc.TaskGroup, record: TopologyRecord) -> Surroundings:
@@ -210,6 +212,7 @@ class Site:
             answer=self._outcomes.tell,
             catch_up=lambda version: self.watch.hurry(version),
             timer_set=lambda key, name, at_ms: self.timetable.add(key, name, at_ms),
+            serving=lambda key: self.chores.look(key),
             installed=lambda key: self.timetable.renew(key),
         )
 

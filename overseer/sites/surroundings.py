@@ -155,5 +155,7 @@ class Surroundings(msgspec.Struct, kw_only=True):
     catch_up: Callable[[int], None]
     # A timer of this election was set, for this time.
     timer_set: Callable[[str, str, int], None]
+    # This site writes this election from now on.
+    serving: Callable[[str], None]
     # All rows of this election were replaced.
     installed: Callable[[str], None]

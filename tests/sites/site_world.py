@@ -24,6 +24,7 @@ from overseer.ports.bus import BusUnavailable, Line, Response
 from overseer.simulation.clock import NodeClock
 from overseer.simulation.loop import VirtualLoop, run_virtually
 from overseer.sites.mailroom import HEADER_FRESHNESS, HEADER_REQUIRED
+from overseer.sites.signals import SIGNALS
 from overseer.sites.site import Site, SitePorts
 from overseer.sites.surroundings import Silent
 from overseer.sites.tables import table_names
@@ -39,6 +40,7 @@ RUNTIME = RuntimeLimits(replicate_ms=400, retry_ms=60, probe_ms=120, recovery_ms
 LIMITS = SiteLimits(look_ms=100, away_after_ms=200, watched_ms=400, back_after_ms=600, command_ms=2_000, ask_ms=500, stale_after_ms=2_000)
 LEASE_MS = 400
 STREAM = "OVERSEER_n1"
+HEARD = [f"overseer.n1.{signal.spec.owner}.sig.{signal.spec.name}" for signal in SIGNALS]
 
 T = TypeVar("T")
 
@@ -157,7 +159,7 @@ class World:
     def join(self, name: str, topology: TopologyRecord) -> None:
         """A new site, whose configuration names it as well."""
         self.topology = topology
-        self.broker.add_consumer(STREAM, f"elections_{name}", ["overseer.n1.chain_api.sig.governance_mode"])
+        self.broker.add_consumer(STREAM, f"elections_{name}", HEARD)
         self.sites[name] = Here(name)
         self.start(name)
 
@@ -284,7 +286,7 @@ def living(story: Callable[[World], Awaitable[T]], topology: TopologyRecord | No
             broker.create_stream(STREAM, subjects=["overseer.n1.>"], stream_id="n1")
             world = World(made, clock, tasks, broker, msgspec.structs.replace(LIMITS, **limits))
             for row in made.sites:
-                broker.add_consumer(STREAM, f"elections_{row.name}", ["overseer.n1.chain_api.sig.governance_mode"])
+                broker.add_consumer(STREAM, f"elections_{row.name}", HEARD)
                 world.start(row.name)
             await world.until(lambda: all(here.site.progress.ready for here in world.sites.values()), "all sites are ready")
             result = await story(world)

@@ -301,10 +301,10 @@ def test_an_election_whose_rules_raise_harms_nobody_and_its_command_fails_once()
     async def story(world: World) -> None:
         await world.done(OPEN)
         here = world.sites[world.writer].site._elections
-        decide = here.decide
-        here.decide = lambda *given: 1 // 0
+        decide = here.decide_one
+        here.decide_one = lambda *given: 1 // 0
         failed = await world.command(world.writer, ballot("ann"), "c1")
-        here.decide = decide
+        here.decide_one = decide
         assert (failed.status.value, failed.code) == ("parked", "handler_failed")
         assert (await world.command(world.writer, ballot("ann"), "c1")).code == "handler_failed"
         assert (await world.done(ballot("ann"))).sequence == 2
