@@ -34,7 +34,7 @@ class ElectionsConfig(msgspec.Struct, frozen=True, kw_only=True):
     page_bytes_max: Positive = 384 * 1024
     # Heights of the best chain of which the block is remembered: as far back as a round can be revoked (16 384: a day of 6 s blocks).
     chain_blocks_kept: Positive = 16_384
-    # Steps of elections that one signal of the chain may make due at once, each a few ms; the rest follows by timers.
-    chain_steps_max: Positive = 8
+    # Steps of elections that one signal of the chain makes at once (a large one takes some ten ms); the rest follows by timers.
+    chain_steps_max: Positive = 4
     # What a queue of gateway elections is opened with, and its bounds.
     gateways: GatewaysConfig = GatewaysConfig()

@@ -52,13 +52,16 @@ class Course:
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
-        self.story = Story(msgspec.structs.replace(TINY, window_blocks=self.chance.randint(1, 5)), chain_steps_max=2)
+        self.story = self.make()
         self.deposited: Counter[bytes] = Counter()
         self.submitted: dict[bytes, str] = {}
         self.branches = 0
         for name in NAMES:
             self.bond(name, 100)
             self.tried(DeclareGateway(election=QUEUE, gateway=account(name), scheme=Scheme.ED25519))
+
+    def make(self) -> Story:
+        return Story(msgspec.structs.replace(TINY, window_blocks=self.chance.randint(1, 5)), chain_steps_max=2)
 
     def run(self, steps: int) -> None:
         kinds = {
