@@ -1,4 +1,4 @@
-"""`overseer demo`: embedded NATS, real processes, a story in two acts, and a check of what they came to."""
+"""`overseer demo`: embedded NATS, real processes, a story in three acts, and a check of what they came to."""
 
 import os
 import signal
@@ -19,8 +19,9 @@ from rich.padding import Padding
 
 from overseer.cli.common import Json, console, load_settings, print_json, run_async, say, stopped
 from overseer.cli.election_view import copies_of, copies_table, picture, results_of
-from overseer.demo.playing import Outcome, Played, Unexpected, find_out, play
+from overseer.demo.playing import Outcome, Played, Sited, Unexpected, find_out, play
 from overseer.demo.polls import EVENTS, KEY, Polled, Polls
+from overseer.demo.queues import QUEUE, Queued, find_queue, tell_queue
 from overseer.demo.view import LiveView
 from overseer.feeds.devchain import DevChain, Shape
 from overseer.feeds.story import Await, Scene, Send, Story
@@ -63,6 +64,7 @@ class Told(msgspec.Struct, kw_only=True):
     governance_entered: bool
     governance_left: bool
     dead_letters: int
+    gateways: Queued
     elections: Polled
     differences: list[str]
 
@@ -78,10 +80,11 @@ def demo(
 ) -> None:
     """A story on a real node: sessions, forks, disputes both ways, a cascade, governance mode entered and left.
 
-    Then an election on five sites; the one that writes it is killed while ballots are cast.
+    Then gateways elected for a queue, a round of which one more lie revokes; and an election on five sites, the one that writes it
+    killed while ballots are cast.
     Checks its own outcome against what the development chain knows, and counts the ballots; the exit code is 1 on any difference.
     """
-    story = DevChain(seed, Shape(validators=validators)).story()
+    story = DevChain(seed, Shape(validators=validators)).story(tell_queue)
     with _scratch() as scratch:
         folder = data_dir or scratch
         # Warnings would be of the site that is killed.
@@ -173,18 +176,22 @@ class _Demo:
         info = self._shown_info()
         client = await stack.enter_async_context(Client.connected(self._loaded.config, info.url, "operator"))
         await client.connection.listen(f"overseer.{info.node}.>", self._view.hear)
+        whole = Sited(client, SitesClient(client.connection, client.node, info.sites))
+        queued, uneven = Queued(), list[str]()
         try:
-            played = await play(client, self._story, self._follow(node, show))
-            outcome = await find_out(client, self._story)
-        except Unexpected as unexpected:
+            played = await play(whole, self._story, self._follow(node, show))
+            outcome = await find_out(whole, self._story)
+        except (Unexpected, Refused, BusError) as unexpected:
             played, outcome = Played(), _nothing(str(unexpected))
-        polled, uneven = await self._elect(node, client, show)
+        else:
+            queued, uneven = await find_queue(whole)
+        polled, miscounted = await self._elect(node, client, show)
         names = [child.name for child in self._children(node)]
         report = await node_report(self._loaded.config, info, client.connection, names)
-        return self._judge(played, outcome, report, polled, uneven)
+        return self._judge(played, outcome, report, queued, polled, [*uneven, *miscounted])
 
     async def _elect(self, node: Node, client: Client, show: bool) -> tuple[Polled, list[str]]:
-        """The second act: what came of it, and every difference."""
+        """The last act: what came of it, and every difference."""
         sites = self._shown_info().sites
 
         def new_client(number: int) -> SitesClient:
@@ -250,7 +257,7 @@ class _Demo:
 
         return scene
 
-    def _judge(self, played: Played, outcome: Outcome, report: NodeReport, polled: Polled, uneven: Sequence[str]) -> Told:
+    def _judge(self, played: Played, outcome: Outcome, report: NodeReport, queued: Queued, polled: Polled, uneven: Sequence[str]) -> Told:
         expected = self._story.expected
         differences = [*outcome.differences, *uneven]
         dead = sum(row.dead_letters for row in report.subsystems)
@@ -275,6 +282,7 @@ class _Demo:
             governance_entered=outcome.governance_entered,
             governance_left=outcome.governance_left,
             dead_letters=dead,
+            gateways=queued,
             elections=polled,
             differences=differences,
         )
@@ -299,6 +307,8 @@ def _summary(told: Told, tally: RenderableType) -> None:
     say(f"  {told.disputes} disputes: {told.concluded_for} concluded for, {told.concluded_against} against")
     say(f"  {told.blacklisted} blocks blacklisted (expected {told.blacklisted_expected}), {told.transactions} rewards and slashes")
     say(f"  governance mode: {'entered' if told.governance_entered else 'never entered'}{', and left' if told.governance_left else ''}")
+    queued = told.gateways
+    say(f"  a queue of gateways: {len(queued.returned)} requests open again by a blacklisted block, {len(queued.executed)} proven later")
     polled = told.elections
     say(f"  an election on {polled.sites} sites, one killed after {polled.killed_after} of {polled.ballots} ballots:")
     say(f"  {polled.acknowledged} ballots acknowledged, {polled.cast} counted (each once), {polled.copies_equal} equal copies")
@@ -320,6 +330,7 @@ def _next(loaded: Loaded, info: RunInfo, stay: bool) -> None:
         "overseer query best",
         f"overseer election results {KEY}",
         f"overseer election where {KEY}",
+        f"overseer gateway results {QUEUE} 1",
         "overseer journal chain_api --limit 5",
         "overseer verify",
         "overseer nats-context   # then: nats --context overseer-demo micro ls",

@@ -9,7 +9,6 @@ import typer
 from blake3 import blake3
 from rich.table import Table
 
-from messages.execution import execution_payload
 from messages.gateway_queries import (
     ActiveRequests,
     AssignedRequest,
@@ -27,12 +26,13 @@ from messages.gateway_queries import (
     Results,
     ResultsPage,
 )
-from messages.gateways import Bond, DeclareGateway, OpenQueue, RedistributeStake, Standing, SubmitExecutionProof, SubmitRequest, Unbond
+from messages.gateways import Bond, DeclareGateway, OpenQueue, RedistributeStake, Standing, SubmitRequest, Unbond
 from messages.polkadot import Scheme
 from overseer.cli import common
 from overseer.cli.common import ConfigFile, DataDir, Json, examples, load_settings, plain_message, print_json, run_async, say
 from overseer.cli.elections_client import asked, checked, elections_client, request
-from overseer.feeds.keyring import Key, KeyFileError, Keyring, derive
+from overseer.feeds.gateway import gateway_key, make_proof
+from overseer.feeds.keyring import Key, KeyFileError, Keyring
 from overseer.node.client import Client
 from overseer.recommending import Recommendation, recommend
 from overseer.sites.client import SitesClient
@@ -61,12 +61,8 @@ KeyFile = Annotated[
 # ------------------------------------------------------------------------------------------------ keys and content
 
 
-def _development_key(name: str) -> Key:
-    return Key(Scheme.ED25519, derive("gateway", name))
-
-
 def _account(text: str) -> bytes:
-    return _hash(text, "gateway") if text.startswith("0x") else _development_key(text).public
+    return _hash(text, "gateway") if text.startswith("0x") else gateway_key(text).public
 
 
 def _signing_key(text: str, file: Path | None) -> Key:
@@ -74,7 +70,7 @@ def _signing_key(text: str, file: Path | None) -> Key:
     if file is None:
         if text.startswith("0x"):
             common.fail("A public key cannot sign.", "Name the file with the secret key: --key FILE.")
-        return _development_key(text)
+        return gateway_key(text)
     try:
         key = next(iter(Keyring.from_json(file.read_bytes())))
     except (OSError, KeyFileError, StopIteration) as error:
@@ -283,17 +279,7 @@ def prove(
         return 0
 
     round = run_async(round_of)
-    payload = execution_payload(queue, round=round, request=identity, executor=signer.public, content=digest, size=size)
-    command = SubmitExecutionProof(
-        election=queue,
-        round=round,
-        request=identity,
-        executor=signer.public,
-        content=digest,
-        size=size,
-        signature=signer.sign(payload),
-    )
-    request(command, config, data_dir, id, json)
+    request(make_proof(signer, queue, round=round, request=identity, content=digest, size=size), config, data_dir, id, json)
 
 
 # ------------------------------------------------------------------------------------------------ looking

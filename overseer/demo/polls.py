@@ -1,7 +1,7 @@
-"""The demo's second act: an election on several sites, one of which is killed while ballots are cast, and an exact count."""
+"""The demo's last act: an election on several sites, one of which is killed while ballots are cast, and an exact count."""
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing
 from typing import NamedTuple
 
@@ -22,8 +22,8 @@ from messages.ballots import (
 )
 from messages.codec import decode
 from messages.election_pairs import CopyReport, GetCopy
-from messages.elections import ElectionHistory, HistoryRow, OfElection, ProjectionPage, QueryHistory, QueryProjection, Recorded
-from overseer.demo.playing import LOOK_AGAIN_S, PATIENCE_S, Unexpected
+from messages.elections import OfElection, ProjectionPage, QueryProjection, Recorded
+from overseer.demo.playing import LOOK_AGAIN_S, PATIENCE_S, Unexpected, history_of
 from overseer.feeds.keyring import derive
 from overseer.node.client import Refused
 from overseer.ports.bus import BusError
@@ -217,7 +217,7 @@ class Polls:
         polled.acknowledged = len(self._recorded)
         polled.copies_equal = await self._equal(EVENTS)
         by_number: dict[int, list[BallotCast]] = {}
-        async with aclosing(self._history()) as rows:
+        async with aclosing(history_of(self._person, KEY)) as rows:
             async for row in rows:
                 if row.message == BallotCast.spec.key:
                     event = decode(BallotCast.spec, row.body, version=row.version)
@@ -246,16 +246,6 @@ class Polls:
                 if alike < self._polled.sites:
                     await anyio.sleep(_LOOK_S)
         return alike
-
-    async def _history(self) -> AsyncGenerator[HistoryRow, None]:
-        start, more = 1, True
-        while more:
-            page = await self._person.query(QueryHistory(election=KEY, start=start))
-            assert isinstance(page, ElectionHistory)
-            for row in page.events:
-                yield row
-                start = row.sequence + 1
-            more = page.more
 
     def _differences(self) -> Iterator[str]:
         polled, count = self._polled, len(self._ballots)

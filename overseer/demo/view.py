@@ -11,6 +11,7 @@ from rich.text import Text
 
 from messages.chain_api import BlockImported, TransactionQueued
 from messages.codec import CodecError, decode
+from messages.gateways import RequestsReturned, RoundClosed, RoundRevoked
 from messages.message import Kind, Message
 from messages.signals import BestChain, BlockFinalized, BlocksBlacklisted, GovernanceMode, GovernanceState
 from messages.subjects import SubjectError, parse
@@ -42,7 +43,7 @@ class LiveView:
         self.heard: Counter[str] = Counter()
         self.transactions: set[bytes] = set()
         self.children: Sequence[ChildStatus] = ()
-        # The second act: shown instead of the chain and the disputes once it has begun, and how much of it is told (0 to 1).
+        # The last act: shown instead of the chain and the disputes once it has begun, and how much of it is told (0 to 1).
         self.election: RenderableType | None = None
         self.elected = 0.0
         self._blocks: dict[bytes, BlockImported] = {}
@@ -92,6 +93,12 @@ class LiveView:
             case DisputeStatusChanged():
                 self._disputes[message.session, message.candidate] = message.status
                 self._news.append(f"dispute {message.candidate.hex()[:8]}: {message.status.value}")
+            case RoundClosed():
+                self._news.append(f"{message.election}: round {message.round} closed at block {message.close.number}")
+            case RoundRevoked():
+                self._news.append(f"{message.election}: round {message.round} revoked")
+            case RequestsReturned():
+                self._news.append(f"{message.election}: {len(message.returned)} requests open again")
             case TransactionQueued():
                 self.transactions.add(message.id)
             case _:

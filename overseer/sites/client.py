@@ -22,7 +22,7 @@ from overseer.node.client import accepted, message_headers, refusal_of
 from overseer.ports.bus import BusError, BusUnavailable, Response
 from overseer.sites.mailroom import ALL, HEADER_FRESHNESS
 
-__all__ = ["SILENT_MS", "SitesClient"]
+__all__ = ["NO_OUTCOME", "SILENT_MS", "SitesClient"]
 
 # In all, for one command or query.
 _PATIENCE_S = 20.0
@@ -38,7 +38,7 @@ _AT_ONCE = 2
 _SHUNNED_S = 2.0
 _PAUSE_S = 0.1
 # Refusals that are no outcome of the command: the same id is sent again.
-_AGAIN = frozenset({"not_owned_yet", "too_few_copies", "writer_busy", "not_applied_yet", "busy", "timeout"})
+NO_OUTCOME = frozenset({"not_owned_yet", "too_few_copies", "writer_busy", "not_applied_yet", "busy", "timeout"})
 
 
 class SitesClient:
@@ -194,4 +194,4 @@ def _lasting(answer: Response | BusError) -> bool:
     """Whether asking others would bring nothing else: an outcome, or an error that is not silence."""
     if isinstance(answer, BusError):
         return not isinstance(answer, BusUnavailable)
-    return answer.error is None or answer.error[1] not in _AGAIN
+    return answer.error is None or answer.error[1] not in NO_OUTCOME

@@ -91,6 +91,9 @@ def _moved(chain: Chain, signal: BestChain, context: Context, blocks_kept: int) 
     if not numbers:
         return None
     first = min(numbers)
+    # Whoever takes back what is above our end repeats what we have heard to its end (its store was set back): it was taken back then.
+    if signal.reverted and first > chain.height + 1:
+        return None
     hashes = [ref.hash for ref in applied]
     # Anything else is no chain; `chain_api` never tells it.
     if [ref.number for ref in applied] != list(range(first, first + len(applied))) or first == 0:
@@ -98,8 +101,10 @@ def _moved(chain: Chain, signal: BestChain, context: Context, blocks_kept: int) 
     height, row = first - 1 + len(hashes), chain.row
     # The stream's clock may have been set back; what is behind in the stream is later all the same.
     at_ms = max(row.at_ms, context.now_ms)
+    # A stream that was replaced counts anew; the time above tells the two apart, unless its clock was set back as well.
+    position = context.position if at_ms > row.at_ms else max(row.position, context.position)
     forgotten = max(row.lowest, height - blocks_kept + 1)
-    return ChainSeen(kept=first - 1, hashes=hashes, forgotten=forgotten, at_ms=at_ms, position=context.position)
+    return ChainSeen(kept=first - 1, hashes=hashes, forgotten=forgotten, at_ms=at_ms, position=position)
 
 
 def apply(tables: Tables, event: ChainSeen | SessionSeen) -> None:

@@ -52,8 +52,11 @@ class Elections:
         self._declaration = composed([kind.declaration for kind in self.kinds], self._third_party)
         self._named = {kind.declaration.name: kind for kind in self.kinds}
         self._takes: dict[type[Message], list[Kind]] = {}
+        self._recording: dict[type[ElectionEvent], Kind] = {}
+        self._dumped: tuple[ElectionEvent, bytes] | None = None
         for kind in self.kinds:
             declared = kind.declaration
+            self._recording.update(dict.fromkeys(declared.events, kind))
             for message in (*declared.consumes, *declared.timers, *declared.answers):
                 self._takes.setdefault(message, []).append(kind)
 
@@ -180,7 +183,7 @@ class Elections:
             case ElectionArchived():
                 evolution.archived(tables, self._named[event.kind].declaration, event)
             case ElectionEvent():
-                evolution.apply(tables, self._kind_of(event), event, dump_event(event), self._third_party)
+                evolution.apply(tables, self._recording[type(event)], event, self._dump(event), self._third_party)
             case _:
                 raise TypeError(f"{event.spec.key} is not an event of {self._declaration.name}")
 
@@ -189,14 +192,14 @@ class Elections:
         if isinstance(event, ElectionArchived):
             self.evolve(tables, event)
         else:
-            evolution.apply(tables, self._kind_of(event), event, data, self._third_party)
+            evolution.apply(tables, self._recording[type(event)], event, data, self._third_party)
 
     def react(self, event: Message) -> Iterable[Message]:
         match event:
             case ElectionArchived():
                 return [event]
             case ElectionEvent():
-                return self._kind_of(event).react(event)
+                return self._recording[type(event)].react(event)
             case _:
                 return ()
 
@@ -216,8 +219,11 @@ class Elections:
     def checks(self, view: View, message: Message) -> Iterable[Check]:
         return [check for kind in self._takes.get(type(message), ()) for check in kind.checks(view, message)]
 
-    def _kind_of(self, event: ElectionEvent) -> Kind:
-        return next(kind for kind in self.kinds if type(event) in kind.declaration.events)
+    def _dump(self, event: ElectionEvent) -> bytes:
+        """As it is kept. The last one is remembered: what the chain makes due is tried in the decision, and then recorded."""
+        if self._dumped is None or self._dumped[0] is not event:
+            self._dumped = (event, dump_event(event))
+        return self._dumped[1]
 
 
 def _recorded(key: str, sequence: int) -> Recorded:

@@ -142,9 +142,13 @@ def behind(queue: Queue, chain: Chain) -> bool:
 
 def phase_of(view: View, election: bytes, queue: Queue, chain: Chain) -> str:
     """One of PHASES."""
-    if not queue.current:
+    return _phase(queue, ballot_of(view, election, queue.current) if queue.current else None, chain)
+
+
+def _phase(queue: Queue, ballot: Ballot | None, chain: Chain) -> str:
+    """`ballot`: the queue's present one."""
+    if ballot is None:
         return "collecting"
-    ballot = ballot_of(view, election, queue.current)
     if ballot.phase is not RoundPhase.VOTING:
         return "closing"
     return "voting" if votes_taken(queue.rules, ballot.round, chain.height) else "quiet"
@@ -216,8 +220,9 @@ def _redistribute(view: View, command: RedistributeStake, queue: Queue, context:
     election, chain = key_hash(command.election), Chain(view)
     if behind(queue, chain):
         return ChainBehind(height=chain.height)
-    phase, number = phase_of(view, election, queue, chain), queue.current
+    number = queue.current
     ballot = ballot_of(view, election, number) if number else None
+    phase = _phase(queue, ballot, chain)
     if ballot is None or phase != "voting" or ballot.round != command.round or not chain.stands(ballot.cut):
         return WrongPhase(phase=phase, command=command.spec.name, allowed=list(PHASES[phase]))
     gateway = view.get(GATEWAYS, (election, command.gateway))
