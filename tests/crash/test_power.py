@@ -52,7 +52,7 @@ async def test_without_syncs_the_same_cuts_lose_what_was_acknowledged_or_leave_s
     assert figures.unsynced_bytes > 100_000
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.timeout(600)
 async def test_stores_without_syncs_lose_their_logs_and_the_synced_stream_gives_everything_back(tmp_path: Path) -> None:
     figures = await cut_rounds(tmp_path, 3, seed=2, without="rocks")

@@ -125,11 +125,15 @@ class Service:
         assert kind == "CMD"
         words = [self.here(word) for word in argv]
         assert self.process is not None
-        with anyio.fail_after(DEADLINE_S):
+        said = b""
+        with anyio.move_on_after(DEADLINE_S):
             # Beside what goes on in this process meanwhile.
-            while (await anyio.to_thread.run_sync(self.run, words)).returncode != 0:
+            while (check := await anyio.to_thread.run_sync(self.run, words)).returncode != 0:
+                said = check.stdout + check.stderr
                 assert self.process.poll() is None, self.text()
                 await anyio.sleep(0.1)
+            return
+        raise AssertionError(f"not healthy in time: {said.decode(errors='replace')[-1000:]}\n{self.text()}")
 
     async def completed(self) -> None:
         code = await self.ended()
@@ -164,7 +168,7 @@ class Project:
         self._program("overseer", f'exec {python} -m overseer.cli.entry "$@"')
         self._program("nats-server", f'exec {shlex.quote(str(find_server()))} "$@"')
         # Stands for busybox's: the last argument is the address.
-        fetch = "import sys, urllib.request; urllib.request.urlopen(sys.argv[-1], timeout=3)"
+        fetch = "import sys, urllib.request as r, urllib.error as e\ntry: r.urlopen(sys.argv[-1], timeout=3)\nexcept e.HTTPError as f: sys.exit(f.read())"
         self._program("wget", f'exec {python} -c "{fetch}" "$@"')
 
     def _program(self, name: str, script: str) -> None:
