@@ -168,7 +168,8 @@ class Project:
         self._program("overseer", f'exec {python} -m overseer.cli.entry "$@"')
         self._program("nats-server", f'exec {shlex.quote(str(find_server()))} "$@"')
         # Stands for busybox's: the last argument is the address.
-        fetch = "import sys, urllib.request as r, urllib.error as e\ntry: r.urlopen(sys.argv[-1], timeout=3)\nexcept e.HTTPError as f: sys.exit(f.read())"
+        fetch = "import sys, urllib.request as r, urllib.error as e\n"
+        fetch += "try: r.urlopen(sys.argv[-1], timeout=3)\nexcept e.HTTPError as f: sys.exit(f.read())"
         self._program("wget", f'exec {python} -c "{fetch}" "$@"')
 
     def _program(self, name: str, script: str) -> None:
