@@ -24,7 +24,7 @@ from tests.crash.site_damage import SiteSample, inject, prepared
 from tests.crash.site_stores import store_problems
 from tests.crash.sites import crash_sites
 from tests.node.nodes import Node, Place, eventually, place
-from tests.sites.test_site_processes import KEY, MEMBERS, OPEN, WRITER, ballot, cast, done, level, people, send
+from tests.sites.test_site_processes import MEMBERS, OPEN, WRITER, ballot, cast, done, level, people, send
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(180)]
 
