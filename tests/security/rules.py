@@ -13,7 +13,11 @@ __all__ = ["Rights", "covers", "rights"]
 
 READ_STREAM = ("STREAM.INFO", "STREAM.MSG.GET", "CONSUMER.NAMES", "CONSUMER.LIST")
 # What elections on several sites are asked, by their name.
-MAIL_QUERIES = ("get_ballot_election", "get_copy", "get_election", "list_elections", "query_history", "query_projection")
+MAIL_QUERIES = (
+    *("get_copy", "get_election", "list_elections", "query_history", "query_projection"),
+    "get_ballot_election",
+    *("get_queue", "pending_requests", "active_requests", "assigned_requests", "results", "execution_results", "list_gateways"),
+)
 MANAGE_STREAM = ("STREAM.CREATE", "STREAM.UPDATE", "STREAM.INFO", "STREAM.PURGE", "STREAM.MSG.GET", "CONSUMER.LIST", "CONSUMER.NAMES")
 
 
