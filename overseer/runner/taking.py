@@ -82,6 +82,8 @@ class Taker:
                 # Setting the consumer counts as acknowledging all before, and what is acknowledged may be trimmed.
                 await self._committed(self._taken)
                 await self._line.seek(self._taken + 1)
+                # Replaced since the first look, it would have us wait for a sequence of the old one.
+                await self._check_stream()
                 self._resumed()
                 expected = 1
                 while True:

@@ -57,6 +57,9 @@ class SignalReader:
         known = self.place is not None and self.place.stream == state.id and self.place.sequence <= state.last_sequence
         place = self.place if known and self.place is not None else Place(state.id, 0)
         await self._line.seek(place.sequence + 1)
+        # Replaced since the first look, it would have us wait for a sequence of the old one.
+        if (await self._line.state()).id != place.stream:
+            raise BusUnavailable("the stream was replaced")
         while True:
             deliveries = await self._line.pull(_BATCH, _WAIT_MS)
             if not deliveries:
