@@ -43,16 +43,16 @@ class Chores:
         """Step by step, until nothing is due here any more."""
         clock, limits = self._around.clock, self._around.limits
         done: ChainDue | None = None
-        pause_ms = limits.retry_ms
+        pauses = self._around.pauses()
         try:
             # What was done and seems to be due again was decided by another view of the chain: the next signal tells.
             while (due := self._due(key)) is not None and due != done:
                 outcome = await self._hosting.submit(key, due_command(due), clock.now_ms() + limits.command_ms)
                 if isinstance(outcome, Record):
-                    done, pause_ms = due, limits.retry_ms
+                    done = due
+                    pauses.reset()
                     continue
                 # Nobody can write just now.
-                await clock.sleep_until(clock.now_ms() + pause_ms)
-                pause_ms = min(2 * pause_ms, limits.retry_ms_max)
+                await self._around.sleep(pauses.next_ms())
         finally:
             self._busy.discard(key)

@@ -12,6 +12,7 @@ import anyio
 import anyio.lowlevel
 import msgspec
 
+from overseer.pauses import set_or_at
 from overseer.sites.hosted import untold
 from overseer.sites.hosting import Hosting
 from overseer.sites.reading import LogReader
@@ -108,15 +109,7 @@ class Filling:
             await self._wanted.wait()
             return
         clock = self._around.clock
-
-        async def pause() -> None:
-            await clock.sleep_until(clock.now_ms() + self._around.limits.fill_look_ms)
-            tasks.cancel_scope.cancel()
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(pause)
-            await self._wanted.wait()
-            tasks.cancel_scope.cancel()
+        await set_or_at(self._wanted, clock, clock.now_ms() + self._around.limits.fill_look_ms)
 
     async def _look_at_all(self) -> None:
         """Copies that are not here, or behind, are to catch up; what is written here and has left something to tell is started."""

@@ -271,7 +271,7 @@ class Hosted:
             return steps.AppendUnsettled(effect.entry)
         except BusError:
             # The log is away, or full: it is asked again behind this, and must not be asked all the time.
-            await self._around.clock.sleep_until(self._around.clock.now_ms() + self._around.runtime.retry_ms)
+            await self._around.sleep(self._around.runtime.retry_ms)
             return steps.AppendUnsettled(effect.entry)
         self._around.observer.committed(self.key)
         return steps.Appended(effect.entry, sequence)
@@ -306,14 +306,12 @@ class Hosted:
         return await self._until_answered(read)
 
     async def _until_answered(self, read: Callable[[], Awaitable[steps.Input]]) -> steps.Input | None:
-        limits, clock = self._around.limits, self._around.clock
-        pause_ms = limits.retry_ms
+        pauses = self._around.pauses()
         while not self._gone:
             try:
                 return await read()
             except BusUnavailable:
-                await clock.sleep_until(clock.now_ms() + pause_ms)
-                pause_ms = min(2 * pause_ms, limits.retry_ms_max)
+                await self._around.sleep(pauses.next_ms())
         return None
 
     async def _fetch(self, effect: steps.FetchSnapshot) -> steps.Input:
@@ -329,7 +327,7 @@ class Hosted:
             around.observer.report("snapshot_not_kept", f"{self.key}, from {source}: {error}")
         if found is None:
             # It would be asked for again at once.
-            await around.clock.sleep_until(around.clock.now_ms() + around.runtime.retry_ms)
+            await around.sleep(around.runtime.retry_ms)
             return steps.SnapshotFailed(source)
         self._close_fetched()
         if self._gone:
@@ -359,8 +357,7 @@ class Hosted:
 
     async def _telling_all(self) -> None:
         """What follows from events that were not told, from the rows, until the last one is told or somebody else serves."""
-        around, clock = self._around, self._around.clock
-        pause_ms = around.limits.retry_ms
+        around, pauses = self._around, self._around.pauses()
         try:
             while self._serving and not self._gone and self._told < self.member.follower.copy.applied.sequence:
                 sequence = self._told + 1
@@ -368,10 +365,9 @@ class Hosted:
                     for place, message in enumerate(around.elections.react(_event_at(around.ledger.view, self.key, sequence))):
                         await around.facts.tell(self.key, sequence, place, message)
                 except BusError:
-                    await clock.sleep_until(clock.now_ms() + pause_ms)
-                    pause_ms = min(2 * pause_ms, around.limits.retry_ms_max)
+                    await around.sleep(pauses.next_ms())
                     continue
-                pause_ms = around.limits.retry_ms
+                pauses.reset()
                 # Another writer here may have begun meanwhile, with what the log says.
                 self._told = max(self._told, sequence)
             self._note_told()

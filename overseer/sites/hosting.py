@@ -30,6 +30,11 @@ class Outcomes:
         if told is not None and not told.done():
             told.set_result(outcome)
 
+    def give_up(self) -> None:
+        """None of those that are waited for will come."""
+        for origin in list(self._waiting):
+            self.tell(origin, None)
+
     async def awaited(self, submit: Callable[[str], None], wait_ms: int) -> Record | Rejection | None:
         """Submit under a fresh origin; the outcome, or None when it did not come in time."""
         self._count += 1
@@ -102,10 +107,11 @@ class Hosting:
                 del self._active[key]
 
     def drop_all(self) -> None:
-        """The end: what they hold beside memory is let go."""
+        """The end: what they hold beside memory is let go, and nobody waits for them."""
         for hosted in self._active.values():
             hosted.drop()
         self._active.clear()
+        self._outcomes.give_up()
 
     async def tidy(self) -> None:
         """Passivate, for ever."""

@@ -101,7 +101,7 @@ class Mailroom:
             assert isinstance(message, OfElection)
             until_ms = self._around.clock.now_ms() + self._around.limits.command_ms
             # The bytes that came are good enough for another site, which reads them as this one did.
-            body = encode(message) if wants_json(request) else request.body
+            body = encode(message) if as_json else request.body
             sent = self._forwarded(message, body, command_id, request.account)
             outcome = await self._command(message, sent, until_ms)
         if outcome is None:
@@ -207,7 +207,7 @@ class Mailroom:
                     if response.error is None:
                         return response.body
                 # Nobody there, or too busy: not all the time.
-                await around.clock.sleep_until(around.clock.now_ms() + around.limits.retry_ms)
+                await around.sleep(around.limits.retry_ms)
             finally:
                 self._away.discard(forwarding)
         return None

@@ -41,15 +41,14 @@ class SignalReader:
     async def run(self) -> None:
         """For ever; waits out the bus."""
         around = self._around
-        pause_ms = around.limits.retry_ms
+        pauses = around.pauses()
         while True:
             try:
                 await self._read()
             except BusUnavailable:
-                await around.clock.sleep_until(around.clock.now_ms() + pause_ms)
-                pause_ms = min(2 * pause_ms, around.limits.retry_ms_max)
+                await around.sleep(pauses.next_ms())
             else:
-                pause_ms = around.limits.retry_ms
+                pauses.reset()
 
     async def _read(self) -> None:
         """Until the connection is lost. Raises BusUnavailable."""

@@ -1,6 +1,7 @@
 """A site put together: its elections, its readers, its mailroom, and what it tells about itself."""
 
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,14 +10,15 @@ import msgspec
 
 from messages.codec import CodecError
 from messages.election_pairs import Forwarded, PairMessage, SnapshotAsked, TopologyRecord
-from messages.overseer import InvalidRequest
+from messages.overseer import Busy, InvalidRequest
 from overseer.limits import Limits, SiteLimits
-from overseer.ports.bus import BusUnavailable, Line, Response
+from overseer.pauses import Pauses
+from overseer.ports.bus import BusUnavailable, Line, Request, Response
 from overseer.ports.clock import Clock
 from overseer.ports.entropy import Entropy
 from overseer.ports.sites import ElectionLog, SiteMail, TopologyBoard
-from overseer.ports.store import Store
-from overseer.runner.responses import refuse
+from overseer.ports.store import Store, StoreError
+from overseer.runner.responses import refuse, wants_json
 from overseer.sites.chores import Chores
 from overseer.sites.copying import SnapshotDesk
 from overseer.sites.crew import Crew
@@ -104,12 +106,16 @@ class Site:
 
     @property
     def trouble(self) -> str:
-        """What keeps it from its work: the bus is away; "" when nothing does."""
-        if self.progress.ready and self._ports.clock.now_ms() - self.reader.caught_up_ms > self._limits.stale_after_ms:
+        """What keeps it from its work: the bus is away, its disk does not get on, others write for it; "" when nothing does."""
+        if not self.progress.ready or self.progress.trouble:
+            return self.progress.trouble
+        if self._around.ledger.stuck(self._limits.stuck_ms):
+            return "its store does not get on with a commit: is the disk full?"
+        if self._ports.clock.now_ms() - self.reader.caught_up_ms > self._limits.stale_after_ms:
             return "behind the elections' log, or without it"
-        if self.progress.ready and not self.progress.trouble:
+        if self.filling.trouble:
             return self.filling.trouble
-        return self.progress.trouble
+        return "recorded as away: others write for it until its lease has run on for a while" if self.name in _away(self.topology) else ""
 
     @property
     def active(self) -> int:
@@ -155,7 +161,7 @@ class Site:
             for work in self._works():
                 tasks.start_soon(work)
             try:
-                await self._patiently(lambda: around.mail.serve(self._hear, self._answer, self.mailroom.handle))
+                await self._patiently(lambda: around.mail.serve(self._hear, self._answer, self._handle))
                 # What this site left unfinished when it ended.
                 self.filling.look()
                 await anyio.sleep_forever()
@@ -164,7 +170,7 @@ class Site:
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
         """Again until the bus is there."""
-        clock, pause_ms = self._ports.clock, self._limits.retry_ms
+        clock, pauses = self._ports.clock, Pauses(self._limits.retry_ms, self._limits.retry_ms_max)
         while True:
             try:
                 result = await work()
@@ -173,8 +179,7 @@ class Site:
             else:
                 self.progress.trouble = ""
                 return result
-            await clock.sleep_until(clock.now_ms() + pause_ms)
-            pause_ms = min(2 * pause_ms, self._limits.retry_ms_max)
+            await clock.sleep_until(clock.now_ms() + pauses.next_ms())
 
     def _works(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         works: list[Callable[[], Coroutine[Any, Any, None]]] = [
@@ -221,11 +226,20 @@ class Site:
         self.progress.ready = self.progress.ready or self.reader.caught_up_ms > 0
         self.filling.moved()
 
-    # -------------------------------------------------------------------------------------------- from other sites
+    # -------------------------------------------------------------------------------------------- from people and other sites
+
+    # Between the failure of its store and its end a site still hears: what that leads to is as lost as if it had ended.
+
+    async def _handle(self, request: Request) -> Response:
+        try:
+            return await self.mailroom.handle(request)
+        except StoreError:
+            return refuse(Busy(reason="stopping"), wants_json(request))
 
     def _hear(self, message: PairMessage) -> None:
         self.watch.hurry(message.topology)
-        self.hosting.hear(message)
+        with suppress(StoreError):
+            self.hosting.hear(message)
 
     async def _answer(self, message: PairMessage) -> Response:
         self.watch.hurry(message.topology)
@@ -239,6 +253,8 @@ class Site:
                     return refuse(InvalidRequest(reason="unknown_message", detail=message.spec.name), False)
         except CodecError as error:
             return refuse(InvalidRequest(reason=error.reason, detail=error.detail), False)
+        except StoreError:
+            return refuse(Busy(reason="stopping"), False)
 
     # -------------------------------------------------------------------------------------------- placement
 

@@ -11,6 +11,7 @@ import msgspec
 from messages.election_pairs import Record, TopologyRecord
 from messages.message import Message, Rejection
 from overseer.limits import SiteLimits
+from overseer.pauses import Pauses
 from overseer.ports.clock import Clock
 from overseer.ports.sites import ElectionLog, SiteMail
 from overseer.sites.crew import Crew
@@ -159,3 +160,10 @@ class Surroundings(msgspec.Struct, kw_only=True):
     serving: Callable[[str], None]
     # All rows of this election were replaced.
     installed: Callable[[str], None]
+
+    def pauses(self) -> Pauses:
+        """Between attempts at what needs the bus, or another site."""
+        return Pauses(self.limits.retry_ms, self.limits.retry_ms_max)
+
+    async def sleep(self, for_ms: int) -> None:
+        await self.clock.sleep_until(self.clock.now_ms() + for_ms)

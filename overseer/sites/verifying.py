@@ -8,7 +8,7 @@ import anyio.lowlevel
 from overseer.memory.rows import MemoryRows
 from overseer.runner.verify import Verdict
 from overseer.sites.tables import election_tables, table_names
-from overseer.tables import Overlay, Rows, Tables, View
+from overseer.tables import Overlay, Rows, Tables, View, after
 from subsystems.elections.projection import COUNTS, PROJECTIONS, ProjectionRow
 from subsystems.elections.rows import ELECTIONS, EVENTS, key_hash, load_event
 from subsystems.elections.runtime.rows import COMMANDS, COPIES, TIMERS, CopyRow
@@ -65,12 +65,7 @@ def _compare(key: str, rows: Rows, made: Rows, elections: Elections, verdict: Ve
 
 
 def _rows_of(table: str, election: bytes, rows: Rows) -> dict[bytes, bytes]:
-    found: dict[bytes, bytes] = {}
-    for place, value in rows.scan(table, election, None):
-        if not place.startswith(election):
-            break
-        found[place] = value
-    return found
+    return dict(rows.scan(table, election, after(election)))
 
 
 def _of_another_version(election: bytes, rows: Rows, made: Rows) -> set[bytes]:

@@ -15,6 +15,7 @@ import msgspec
 
 from messages.election_pairs import SiteRow, TopologyRecord
 from overseer.limits import SiteLimits
+from overseer.pauses import set_or_at
 from overseer.ports.bus import BusError, WrongLastSequence
 from overseer.ports.clock import Clock
 from overseer.ports.sites import TopologyBoard
@@ -104,15 +105,8 @@ class Watch:
         until_ms = self._clock.now_ms() + wait_ms
         while self.record.version < version and self._clock.now_ms() < until_ms:
             self.hurry(version)
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._sleep, min(until_ms, self._clock.now_ms() + self._limits.look_ms), tasks.cancel_scope)
-                await self._learnt_one.wait()
-                tasks.cancel_scope.cancel()
+            await set_or_at(self._learnt_one, self._clock, min(until_ms, self._clock.now_ms() + self._limits.look_ms))
         return self.record.version >= version
-
-    async def _sleep(self, at_ms: int, waiting: anyio.CancelScope) -> None:
-        await self._clock.sleep_until(at_ms)
-        waiting.cancel()
 
     async def run(self) -> None:
         """For ever."""
@@ -126,10 +120,7 @@ class Watch:
             except BusError:
                 # Nothing was seen: whoever seems to be away may just be as cut off as we were.
                 self._since.clear()
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._sleep, self._clock.now_ms() + self._limits.look_ms, tasks.cancel_scope)
-                await self._wake.wait()
-                tasks.cancel_scope.cancel()
+            await set_or_at(self._wake, self._clock, self._clock.now_ms() + self._limits.look_ms)
 
     async def _look(self) -> None:
         found = await self._board.topology()

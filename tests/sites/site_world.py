@@ -98,6 +98,7 @@ class Here:
         self.disk = MemoryDisk()
         self.told = Told()
         self.scope: anyio.CancelScope | None = None
+        self.store: MemoryStore
         self.mail: MemorySiteMail
         self.site: Site
 
@@ -134,8 +135,9 @@ class World:
         here, elections = self.sites[name], Elections()
         here.told = Told()
         here.mail = self.office.mail(name)
+        here.store = MemoryStore(table_names(elections), disk=here.disk)
         ports = SitePorts(
-            store=MemoryStore(table_names(elections), disk=here.disk),
+            store=here.store,
             log=self.server.log(name),
             board=self.server.board(name),
             mail=here.mail,

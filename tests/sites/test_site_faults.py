@@ -262,27 +262,16 @@ async def test_a_full_disk_at_the_writers_site_costs_no_ballot_another_one_write
             await done(client, OPEN)
             async with voting.going_on(node):
                 await voting.more(10, node)
-                filler = filled(disk)
+                filler = disk.fill()
                 await node.logged("site_away")
                 await voting.more(30, node)
+                assert here.run("status").code == 1, "the site that cannot write is named"
+                assert (await fetch(node.info.http_port, "/readyz", timeout_ms=5_000)).status == 503
                 filler.unlink()
                 await node.logged("site_back")
                 await voting.more(10, node)
             await voting.counted(client)
         assert await store_problems(here.data, USERS) == []
-
-
-def filled(disk: SmallDisk) -> Path:
-    """Until nothing more fits."""
-    filler = disk.mount / "filler"
-    with filler.open("ab", buffering=0) as file:
-        for size in (1 << 20, 1 << 12, 1):
-            try:
-                while True:
-                    file.write(b"x" * size)
-            except OSError:
-                continue
-    return filler
 
 
 async def test_B21_a_writer_stopped_for_many_leases_wakes_to_be_fenced_while_others_count_on(here: Place) -> None:

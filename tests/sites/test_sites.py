@@ -9,6 +9,7 @@ from messages.ballots import GetBallotElection
 from messages.codec import decode, encode
 from messages.election_pairs import SiteRow, TopologyRecord
 from messages.elections import Elections, ListElections
+from messages.overseer import Busy
 from messages.signals import GovernanceMode, GovernanceState
 from messages.subjects import HEADER_ID
 from overseer.memory.sites import LogFault
@@ -356,3 +357,17 @@ def test_a_site_whose_disk_is_stuck_gives_no_sign_of_life_and_another_one_writes
         assert {tuple(world.votes(name)) for name in world.sites} == {("ann", "bob")}
 
     living(story, stuck_ms=300)
+
+
+def test_a_site_whose_store_failed_and_that_has_not_ended_yet_says_that_it_stops_and_to_try_again() -> None:
+    async def story(world: World) -> None:
+        await world.done(OPEN)
+        other = world.members[1]
+        world.sites[other].store.die("no space left")
+        response = await world.ask(other, GetBallotElection(election=KEY))
+        assert response.error == ("429", "busy")
+        assert decode(Busy.spec, response.body) == Busy(reason="stopping")
+        await world.kill(other)
+        assert (await world.done(ballot("ann"))).sequence == 2
+
+    living(story)
