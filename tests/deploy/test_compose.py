@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 
 from overseer.cli.app import app
 from overseer.config import SUBSYSTEMS
-from overseer.nats.provision import server_dangers
+from overseer.nats.hardening import server_dangers
 from overseer.nats.resources import BusLimits
 from overseer.nats.server import ServerSettings, server_config
 from overseer.node.catalogue import SECTIONS, build_sites
