@@ -5,7 +5,7 @@ from typing import Annotated
 
 import msgspec
 
-from messages.elections import ElectionEvent, ElectionFact, OfElection, Recorded
+from messages.elections import ElectionEvent, ElectionFact, OfElection, Recorded, WrongPhase
 from messages.message import Rejection, Row, command, event, fact, query, rejection, reply, timer
 from messages.primitives import U32, TimeMs
 
@@ -221,15 +221,6 @@ class GetBallotElection(OfElection, frozen=True, kw_only=True):
 
 
 # ------------------------------------------------------------------------------------------------ refusals
-
-
-@rejection(by="elections")
-class WrongPhase(Rejection, frozen=True, kw_only=True):
-    """`command` is not for an election in this phase; `allowed` are."""
-
-    phase: BallotPhase
-    command: str
-    allowed: list[str]
 
 
 @rejection(by="elections")

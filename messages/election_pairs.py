@@ -44,7 +44,7 @@ __all__ = [
     "SnapshotAsked",
     "SnapshotMissing",
     "SnapshotPage",
-    "SnapshotRow",
+    "SnapshotRows",
     "Superseded",
     "TooFewCopies",
     "TopologyRecord",
@@ -109,12 +109,12 @@ class Record(Row, frozen=True):
     timers: list[LoggedTimer] = []
 
 
-class LogEntry(OfElection, frozen=True, kw_only=True):
+class LogEntry(OfElection, frozen=True, kw_only=True, dict=True):
     """The parent of what an election's log consists of. `site` made it.
 
     It comes after the entry of `previous` (its epoch; 0 where there is none), and `sequence` and `before` are the number and the
     chained hash of the last event before it. `topology` is the version by which the site was the writer. What followed for the
-    world from the events up to `told` was published by then.
+    world from the events up to `told` was published by then. What follows from its fields alone may be kept beside them (`dict`).
     """
 
     epoch: U64
@@ -241,12 +241,11 @@ class Superseded(PairMessage, frozen=True, kw_only=True):
     """Asked by a site whose topology is behind ours: it must catch up before it takes an election."""
 
 
-class SnapshotRow(Row, frozen=True):
-    """One stored row of an election."""
+class SnapshotRows(Row, frozen=True):
+    """Stored rows of an election, of one table: key, value, key, value, in order of the keys."""
 
     table: str
-    key: bytes
-    value: bytes
+    rows: list[bytes]
 
 
 @pair(by="elections")
@@ -267,7 +266,7 @@ class SnapshotPage(PairMessage, frozen=True, kw_only=True):
     stream: str
     applied: Head
     log_sequence: U64
-    rows: list[SnapshotRow]
+    rows: list[SnapshotRows]
     prepared: list[bytes]
     more: bool
     told: U64 = 0

@@ -9,12 +9,14 @@ from typing import Annotated
 import msgspec
 
 from messages.message import Message, Rejection, Row, command, event, fact, query, rejection, reply, timer
-from messages.primitives import U8, U32, U64, Hash32, Name, TimeMs
+from messages.primitives import U8, U32, U64, BlockNumber, Hash32, Name, PublicKey, SessionIndex, TimeMs
 
 __all__ = [
     "ArchiveDue",
     "ArchiveElection",
     "Archived",
+    "ChainDue",
+    "ChainSeen",
     "ElectionArchived",
     "ElectionEvent",
     "ElectionFact",
@@ -36,8 +38,10 @@ __all__ = [
     "QueryProjection",
     "Recorded",
     "Retained",
+    "SessionSeen",
     "UnknownElection",
     "UnknownProjection",
+    "WrongPhase",
 ]
 
 # A subject token: letters, digits, `_` and `-`.
@@ -97,6 +101,40 @@ class GovernanceSeen(Message, frozen=True, kw_only=True):
     """Governance mode began or ended."""
 
     entered: bool
+
+
+# ------------------------------------------------------------------------------------------------ the chain
+
+
+@event(by="elections")
+class ChainSeen(Message, frozen=True, kw_only=True):
+    """The best chain is what it was up to `kept`, and these blocks on it. What is below `forgotten` need not be known any more.
+
+    `at_ms`, `position`: when and where the node's stream stored the signal.
+    """
+
+    kept: BlockNumber
+    hashes: list[Hash32]
+    forgotten: BlockNumber
+    at_ms: TimeMs
+    position: U64
+
+
+@event(by="elections")
+class SessionSeen(Message, frozen=True, kw_only=True):
+    """These are the session's validators now."""
+
+    index: SessionIndex
+    validators: list[PublicKey]
+
+
+@timer(by="elections")
+class ChainDue(OfElection, frozen=True, kw_only=True):
+    """Something follows for this election from the chain with this best block, behind event `sequence`: one step of it is due."""
+
+    sequence: U64
+    height: BlockNumber
+    block: Hash32
 
 
 # ------------------------------------------------------------------------------------------------ queries
@@ -236,3 +274,12 @@ class GovernanceHeld(Rejection, frozen=True, kw_only=True):
     @property
     def retriable(self) -> bool:
         return True
+
+
+@rejection(by="elections")
+class WrongPhase(Rejection, frozen=True, kw_only=True):
+    """`command` is not for an election in this phase; `allowed` are."""
+
+    phase: str
+    command: str
+    allowed: list[str]

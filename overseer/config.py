@@ -23,6 +23,7 @@ __all__ = [
     "NatsConfig",
     "TlsConfig",
     "VerificationConfig",
+    "servers_of",
 ]
 
 SUBSYSTEMS = ("votes_db", "dispute_conclusion", "chain_api", "elections")
@@ -131,3 +132,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def keys_dir(self) -> Path:
         """Where the nkey seeds are."""
         return self.nats.keys_dir or self.data_dir / "keys"
+
+
+def servers_of(url: str) -> list[str]:
+    """The servers that `nats.url` names; none when it is empty."""
+    return [each.strip() for each in url.split(",") if each.strip()]

@@ -79,10 +79,22 @@ class SiteLimits(msgspec.Struct, frozen=True, kw_only=True):
     # Snapshots that are read to other sites at once, and how long one of them is kept for the next page.
     snapshots_served_max: int = 8
     snapshot_kept_ms: int = 30_000
-    # Snapshots that are fetched at once: each is held in memory until it is installed.
+    # Snapshots that are fetched at once. Until it is installed each is held in memory up to so many bytes, beyond them in a file.
     snapshots_fetched_max: int = 2
-    # Attempts at a snapshot that changes while its pages are fetched.
+    snapshot_memory_bytes: int = 1024 * 1024
+    # Attempts at a snapshot that changes while its pages are fetched, and at a page that does not come.
     snapshot_attempts_max: int = 3
+    # Row bytes of a snapshot that are written at once: they are in memory several times, and the event loop stands meanwhile.
+    install_bytes_max: int = 2 * 1024 * 1024
+    # A site that has less than it should is recorded as away after this long: the others, which have it, write meanwhile.
+    aside_after_ms: int = 500
+    # How often a site looks at what it still has to catch up with, and after how long without progress it begins with an election anew.
+    fill_look_ms: int = 100
+    fill_again_ms: int = 2_000
+    # What nobody can bring up to date (it is stopped, or nowhere else) keeps the site from writing the others no longer than this.
+    fill_patience_ms: int = 30_000
+    # So near to the log's end a site may write again: the few entries that lack come while it recovers.
+    fill_entries_near: int = 256
     # What is written but need not be durable at once is written out after this long.
     flush_ms: int = 200
     # How long another site's answer is waited for: a page, a forwarded query.

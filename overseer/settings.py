@@ -343,7 +343,11 @@ def _build(values: Mapping[str, Any], sections: Sections) -> tuple[Config, dict[
     def made(kind: type[msgspec.Struct], prefix: str) -> Any:
         fields = msgspec.structs.fields(kind)
         parts = {f.name: made(f.type, f"{prefix}{f.name}.") if _is_struct(f.type) else values[f"{prefix}{f.name}"] for f in fields}
-        return kind(**parts)
+        try:
+            return kind(**parts)
+        except ValueError as error:
+            # Values that are right one by one, and do not fit together.
+            raise ConfigError([f"[{prefix.removesuffix('.')}]: {error}"]) from None
 
     return made(Config, ""), {name: made(kind, f"{name}.") for name, kind in sections.items()}
 

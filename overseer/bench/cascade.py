@@ -9,7 +9,6 @@ from itertools import count
 from pathlib import Path
 
 import anyio
-from rocksdict import WriteBatch, WriteOptions
 
 from messages.chain_api import Blacklist, ImportBlock
 from messages.chain_events import BestChainMoved, BlockRecorded, LeavesMoved
@@ -19,6 +18,7 @@ from messages.message import Message
 from messages.polkadot import DisputeRef
 from messages.signals import BlockRef
 from messages.subjects import CONTENT_CBOR, HEADER_CONTENT_TYPE, build, request_subject
+from overseer.bench.bare_rows import bare_writes
 from overseer.bench.measure import Measure, Report, Sizes, judged
 from overseer.bench.site import NODE, OPERATOR, Site, open_site
 from overseer.bench.votes import chain_of_bench
@@ -26,7 +26,6 @@ from overseer.checks import InlineVerifier
 from overseer.nats.exchange import NatsExchange
 from overseer.node.folder import NodeFolder
 from overseer.node.hosting import open_store
-from overseer.rocks.options import open_rocks
 from overseer.rocks.store import RocksStore
 from overseer.tables import Overlay, Tables, View
 from subsystems.chain_api import ChainApi
@@ -138,21 +137,7 @@ def _bare_marks(folder: Path, marks: int, per_batch: int) -> float:
     """Marks written in a second by RocksDB alone."""
     keys = [i.to_bytes(4, "big") + _hash(i) for i in range(marks)]
     mark = (1).to_bytes(4, "big")
-    synced = WriteOptions()
-    synced.sync = True
-    folder.mkdir()
-    db = open_rocks(str(folder), ["marks"], create=True)
-    handle = db.get_column_family_handle("marks")
-    began = time.perf_counter()
-    for at in range(0, marks, per_batch):
-        batch = WriteBatch(raw_mode=True)
-        for key in keys[at : at + per_batch]:
-            batch.put(key, mark, handle)
-        db.write(batch, synced)
-    took = time.perf_counter() - began
-    del handle
-    db.close()
-    return marks / took
+    return bare_writes(folder, [(key, mark) for key in keys], per_batch)
 
 
 async def _cascade(site: Site, chain: ChainApi, descendants: int) -> tuple[float, float]:

@@ -8,6 +8,7 @@ from overseer.bench.cascade import cascade
 from overseer.bench.commands import commands_durable
 from overseer.bench.elections import ballots_five_sites, ballots_one_site
 from overseer.bench.failover import ballots_failover
+from overseer.bench.gateways import gateway_close, gateway_votes
 from overseer.bench.growth import growth
 from overseer.bench.idle import idle
 from overseer.bench.measure import Measure, Report, Sizes
@@ -30,6 +31,8 @@ BENCHES: dict[str, Bench] = {
     "ballots_five_sites": ballots_five_sites,
     "ballots_failover": ballots_failover,
     "ballots_recovery": ballots_recovery,
+    "gateway_votes": gateway_votes,
+    "gateway_close": gateway_close,
 }
 
 QUICK = Sizes(
@@ -48,6 +51,9 @@ QUICK = Sizes(
     bare_appends_s=1.0,
     kills=3,
     recovered_events=50_000,
+    queue_items=1_000,
+    queue_many=100_000,
+    queue_votes=2_000,
 )
 
 

@@ -11,10 +11,12 @@ been flowing for a while, and ends before they stop.
 """
 
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 import anyio
 
+from overseer.bench import processes
 from overseer.bench.bare_append import bare_append
 from overseer.bench.measure import Measure, Report, Sizes, judged
 from overseer.bench.polls import OPERATOR, Load, Polls, Voters, open_polls, voters_of
@@ -31,13 +33,22 @@ _EACH_ON_FIVE_SITES = 8
 _ENTRY_BYTES = 600
 
 
-class _Round(NamedTuple):
-    """Ballots in a second; bare publishes in a second, of messages as large and of single ballots; ballots in a message."""
+class _Taken(NamedTuple):
+    """Ballots in a second, ballots in a stored message, and the bytes of one; processor time for a ballot, of node and server."""
 
     rate: float
+    each: float
+    message_bytes: int
+    node_ms: float
+    server_ms: float
+
+
+class _Round(NamedTuple):
+    """With bare publishes in a second, of messages as large and of single ballots."""
+
+    taken: _Taken
     batches_limit: float
     singles_limit: float
-    each: float
 
 
 async def ballots_one_site(folder: Path, sizes: Sizes, report: Report) -> list[Measure]:
@@ -45,8 +56,8 @@ async def ballots_one_site(folder: Path, sizes: Sizes, report: Report) -> list[M
     return [
         judged(
             "ballots_one_site",
-            f"ballots of {sizes.polls} elections committed on one site",
-            [(each.rate, each.batches_limit) for each in rounds],
+            _what(f"ballots of {sizes.polls} elections committed on one site", rounds),
+            [(each.taken.rate, each.batches_limit) for each in rounds],
             unit="ballots/s",
             limited_by="bare compare-and-set publishes of messages as large",
             target=_TARGET,
@@ -56,13 +67,12 @@ async def ballots_one_site(folder: Path, sizes: Sizes, report: Report) -> list[M
 
 async def ballots_five_sites(folder: Path, sizes: Sizes, report: Report) -> list[Measure]:
     rounds = await _rounds(folder, 5, Load(sizes.polls, _EACH_ON_FIVE_SITES), sizes, report)
-    held = sum(each.each for each in rounds) / len(rounds)
-    what = f"ballots of {sizes.polls} elections committed on five sites, {held:.1f} to a batch"
+    what = _what(f"ballots of {sizes.polls} elections committed on five sites", rounds)
     return [
         judged(
             "ballots_five_sites",
             what,
-            [(each.rate, each.batches_limit * each.each) for each in rounds],
+            [(each.taken.rate, each.batches_limit * each.taken.each) for each in rounds],
             unit="ballots/s",
             limited_by="bare compare-and-set publishes of batches as large, as many ballots in each",
             target=_TARGET,
@@ -70,12 +80,20 @@ async def ballots_five_sites(folder: Path, sizes: Sizes, report: Report) -> list
         judged(
             "ballots_five_sites_unbatched",
             what,
-            [(each.rate, each.singles_limit) for each in rounds],
+            [(each.taken.rate, each.singles_limit) for each in rounds],
             unit="ballots/s",
             limited_by="bare compare-and-set publishes of single ballots",
             target=_TARGET,
         ),
     ]
+
+
+def _what(counted: str, rounds: list[_Round]) -> str:
+    """With what a ballot costs, which other work on the machine hardly changes."""
+    taken = [each.taken for each in rounds]
+    node_ms, server_ms = median(each.node_ms for each in taken), median(each.server_ms for each in taken)
+    held = median(each.each for each in taken)
+    return f"{counted}, {held:.1f} to a message; processor time for one: {node_ms:.2f} ms in the node, {server_ms:.2f} ms in the server"
 
 
 async def _rounds(folder: Path, sites: int, load: Load, sizes: Sizes, report: Report) -> list[_Round]:
@@ -85,19 +103,27 @@ async def _rounds(folder: Path, sites: int, load: Load, sizes: Sizes, report: Re
         await voters.open()
         for number in range(sizes.rounds):
             report(f"round {number + 1} of {sizes.rounds}")
-            rate, each, size = await _vote(polls, voters, sizes.ballots_s)
-            batches = await bare_append(polls, load.elections, size, sizes.bare_appends_s)
+            taken = await _vote(polls, voters, sizes.ballots_s)
+            batches = await bare_append(polls, load.elections, taken.message_bytes, sizes.bare_appends_s)
             singles = await bare_append(polls, load.elections, _ENTRY_BYTES, sizes.bare_appends_s) if sites > 1 else batches
-            rounds.append(_Round(rate, batches, singles, each))
+            rounds.append(_Round(taken, batches, singles))
     return rounds
 
 
-async def _vote(polls: Polls, voters: Voters, seconds: float) -> tuple[float, float, int]:
-    """(ballots in a second, ballots in a stored message, bytes of such a message)."""
+async def _vote(polls: Polls, voters: Voters, seconds: float) -> _Taken:
     async with connected_as(polls.config, polls.url, OPERATOR) as operator, voters.voting():
         await anyio.sleep(_WARM_UP_S)
+        node = processes.tree(polls.node.pid) if processes.known() else []
         accepted, before, began = voters.accepted, await polls.stored(operator), anyio.current_time()
+        node_s, server_s = processes.cpu_s(node), processes.cpu_s([polls.server])
         await anyio.sleep(seconds)
+        node_s, server_s = processes.cpu_s(node) - node_s, processes.cpu_s([polls.server]) - server_s
         ballots, after, took = voters.accepted - accepted, await polls.stored(operator), anyio.current_time() - began
-        messages = max(1, after.messages - before.messages)
-        return ballots / took, ballots / messages, max(1, (after.bytes - before.bytes) // messages)
+        messages, counted = max(1, after.messages - before.messages), max(1, ballots)
+        return _Taken(
+            rate=ballots / took,
+            each=ballots / messages,
+            message_bytes=max(1, (after.bytes - before.bytes) // messages),
+            node_ms=1_000 * node_s / counted,
+            server_ms=1_000 * server_s / counted,
+        )

@@ -1,4 +1,4 @@
-"""A ballot election of any length on all sites but one, as if it had been voted in there: rows in their stores, and a log that goes on.
+"""A ballot election of any length on all sites, as if it had been voted in there: rows in their stores, and a log that goes on.
 
 The log begins with the entry that says from whose copy it goes on: there is nothing before it that could be replayed.
 """
@@ -41,11 +41,11 @@ def voter(number: int) -> bytes:
     return number.to_bytes(32, "big")
 
 
-async def grow_election(polls: Polls, key: str, events: int, *, empty: str) -> None:
-    """`events` events of the election `key`, at all sites but `empty`. The node does not run, and never ran."""
+async def grow_election(polls: Polls, key: str, events: int) -> None:
+    """`events` events of the election `key`. The node does not run, and never ran."""
     assert events > _BY_THE_RULES
     elections = Elections()
-    holding = [site for site in polls.sites.names if site != empty]
+    holding = polls.sites.names
     with ExitStack() as stack:
         stores: list[RocksStore] = []
         for site in holding:

@@ -63,6 +63,14 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     kills: int = 50
     # Events of an election that is recovered.
     recovered_events: int = 1_000_000
+    # Gateway elections: requests and gateways of a ballot, and the votes stored before votes are timed, or the ballot is closed.
+    queue_items: int = 10_000
+    queue_gateways: int = 500
+    queue_few: int = 1_000
+    queue_many: int = 1_000_000
+    # Votes of one round, and closes.
+    queue_votes: int = 5_000
+    closes: int = 3
 
 
 def judged(

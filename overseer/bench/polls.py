@@ -71,10 +71,12 @@ class Stored(NamedTuple):
 class Polls:
     """A node that runs. Made by `open_polls`. `sites`: of its elections, none where the node itself is the only one."""
 
-    def __init__(self, config: Config, bare: Config, url: str, sites: Sites) -> None:
+    def __init__(self, config: Config, bare: Config, url: str, server: int, sites: Sites) -> None:
+        """`server`: the number of the server's process."""
         self.config = config
         self.bare = bare
         self.url = url
+        self.server = server
         self.sites = sites
         self.node: RunningNode
 
@@ -119,7 +121,8 @@ async def open_server(folder: Path, sites: int) -> AsyncGenerator[Polls, None]:
     async with EmbeddedServer(folder / "nats", accounts, settings=settings) as server:
         async with connected_as(bare, server.url, PROVISIONER) as manage:
             await provisioned(bare, manage, [], server, _BARE_SITES)
-        yield Polls(config, bare, server.url, layout)
+        assert server.pid is not None
+        yield Polls(config, bare, server.url, server.pid, layout)
 
 
 @asynccontextmanager

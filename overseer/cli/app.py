@@ -14,6 +14,7 @@ from overseer.cli.common import examples
 from overseer.cli.demo import demo
 from overseer.cli.domain import dispute, governance
 from overseer.cli.election import election
+from overseer.cli.gateway import gateway
 from overseer.cli.inspect import graph, journal, verify
 from overseer.cli.keys import keys
 from overseer.cli.making import make
@@ -64,6 +65,7 @@ app.command(
     epilog=examples(
         "overseer provision --accounts > accounts.conf   (include it in the server's configuration)",
         "overseer provision --nats tls://10.0.0.1:4222 --dry-run",
+        "overseer provision --routes nats1:6222,nats2:6222,nats3:6222 > routes.conf   (include it in their cluster blocks)",
     ),
 )(provision)
 app.command(
@@ -104,6 +106,7 @@ app.command(
     epilog=examples("overseer bench --quick", "overseer bench votes_bundled cascade --json"),
 )(bench)
 app.add_typer(election, name="election", rich_help_panel=TALKING)
+app.add_typer(gateway, name="gateway", rich_help_panel=TALKING)
 app.add_typer(keys, name="keys", rich_help_panel=RUNNING)
 app.command(
     rich_help_panel=LOOKING,

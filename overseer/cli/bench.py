@@ -23,6 +23,8 @@ NAMES = (
     "ballots_five_sites",
     "ballots_failover",
     "ballots_recovery",
+    "gateway_votes",
+    "gateway_close",
 )
 
 

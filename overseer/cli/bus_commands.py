@@ -1,6 +1,7 @@
 """Commands around the bus: `provision`, `nats-context`."""
 
 from pathlib import Path
+from secrets import token_hex
 from typing import Annotated
 
 import typer
@@ -11,6 +12,7 @@ from overseer.nats.accounts import PROVISIONER
 from overseer.nats.context import context_name, write_context
 from overseer.nats.keys import KeyFolder
 from overseer.nats.provision import Change
+from overseer.nats.routes import BadRoute, routes_config
 from overseer.nats.server import EmbeddedServer
 from overseer.node.bus import connected_as, embedded_server, node_accounts, provisioned, provisioner, tls_files
 from overseer.node.catalogue import build_sites, build_subsystems
@@ -25,6 +27,14 @@ def provision(
     nats: NatsUrl = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
     accounts: Annotated[bool, typer.Option("--accounts", help="Print the accounts part of a server's configuration, and stop.")] = False,
+    routes: Annotated[
+        str,
+        typer.Option(
+            help="host:port of the cluster port of each server, separated by commas: print the routes part of their configuration, with a "
+            "new password that servers know each other by, and stop.",
+            show_default=False,
+        ),
+    ] = "",
     delete: Annotated[bool, typer.Option("--delete", help="Also delete consumers that nobody declares any more.")] = False,
     insecure: Insecure = False,
     json: Json = False,
@@ -32,8 +42,11 @@ def provision(
     """Make keys, streams and consumers what the subsystems declare. Idempotent; shows what it changes. `run` does it by itself.
 
     For a server of your own (--nats): write the output of --accounts into a file that its configuration includes, reload it,
-    then provision.
+    then provision. A cluster is waited for until it has elected who leads it.
     """
+    if routes:
+        typer.echo(_routes(routes), nl=False)
+        return
     loaded = load_settings(config, data_dir, node, nats, nats__insecure=insecure or None)
     declarations = [s.declaration for s in build_subsystems(loaded).values()]
     sites = build_sites(loaded)
@@ -61,6 +74,14 @@ def provision(
     for change in changes:
         say(str(change).replace("[", "\\["))
     say("nothing to change" if not changes else f"{len(changes)} changes {'to make' if dry_run else 'made'}")
+
+
+def _routes(addresses: str) -> str:
+    """With a password that nobody has yet: given again, it is another one. Raises UserError."""
+    try:
+        return routes_config([each.strip() for each in addresses.split(",") if each.strip()], token_hex(32))
+    except BadRoute as error:
+        common.fail(f"These are no routes: {error}.", "Name the cluster port of each server, as --routes nats1:6222,nats2:6222,nats3:6222.")
 
 
 def nats_context(

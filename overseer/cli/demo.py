@@ -1,34 +1,49 @@
-"""`overseer demo`: embedded NATS, real processes, a story, and a check of what it came to."""
+"""`overseer demo`: embedded NATS, real processes, a story in three acts, and a check of what they came to."""
 
+import os
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Generator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
 import anyio
 import msgspec
 import typer
+from rich.console import Group, RenderableType
 from rich.live import Live
+from rich.markup import escape
+from rich.padding import Padding
 
 from overseer.cli.common import Json, console, load_settings, print_json, run_async, say, stopped
-from overseer.demo.playing import Outcome, Played, Unexpected, find_out, play
+from overseer.cli.election_view import copies_of, copies_table, picture, results_of
+from overseer.demo.playing import Outcome, Played, Sited, Unexpected, find_out, play
+from overseer.demo.polls import EVENTS, KEY, Polled, Polls
+from overseer.demo.queues import QUEUE, Queued, find_queue, tell_queue
 from overseer.demo.view import LiveView
 from overseer.feeds.devchain import DevChain, Shape
 from overseer.feeds.story import Await, Scene, Send, Story
-from overseer.node.client import Client
+from overseer.nats.sites import site_user
+from overseer.node.client import Client, Refused
 from overseer.node.folder import RunInfo
 from overseer.node.overseer import Node
 from overseer.node.report import NodeReport, node_report
 from overseer.observe.logs import configure_logs
+from overseer.ports.bus import BusError
 from overseer.settings import Loaded
+from overseer.sites.client import SitesClient
+from overseer.supervise.status import ChildStatus
 from overseer.supervise.stopping import StopRequest, watch_signals
 
 __all__ = ["demo"]
 
 REFRESH_PER_S = 8
+# Of the elections: five data centres of one zone.
+SITES = 5
+# Between two looks at the election that is shown.
+LOOK_S = 0.2
 
 
 class Told(msgspec.Struct, kw_only=True):
@@ -49,6 +64,8 @@ class Told(msgspec.Struct, kw_only=True):
     governance_entered: bool
     governance_left: bool
     dead_letters: int
+    gateways: Queued
+    elections: Polled
     differences: list[str]
 
 
@@ -63,17 +80,20 @@ def demo(
 ) -> None:
     """A story on a real node: sessions, forks, disputes both ways, a cascade, governance mode entered and left.
 
-    Checks its own outcome against what the development chain knows; the exit code is 1 on any difference.
+    Then gateways elected for a queue, a round of which one more lie revokes; and an election on five sites, the one that writes it
+    killed while ballots are cast.
+    Checks its own outcome against what the development chain knows, and counts the ballots; the exit code is 1 on any difference.
     """
-    story = DevChain(seed, Shape(validators=validators)).story()
+    story = DevChain(seed, Shape(validators=validators)).story(tell_queue)
     with _scratch() as scratch:
         folder = data_dir or scratch
+        # Warnings would be of the site that is killed.
         loaded = load_settings(
-            data_dir=folder, node="demo", feed__source="none", log__level="warning", genesis=story.genesis.hex(),
-            governance__authority=story.authority.public.hex(),
+            data_dir=folder, node="demo", feed__source="none", log__level="error", genesis=story.genesis.hex(),
+            governance__authority=story.authority.public.hex(), elections__sites=SITES,
         )  # fmt: skip
         configure_logs(loaded.config.log, run_id="", node="demo")
-        told = run_async(lambda: _Demo(loaded, story, json, stay).run())
+        told = run_async(lambda: _Demo(loaded, story, seed, json, stay).run())
         if told is None:
             stopped("stopped before the story was told")
         if json:
@@ -98,9 +118,10 @@ def _scratch() -> Generator[Path, None, None]:
 class _Demo:
     """One showing."""
 
-    def __init__(self, loaded: Loaded, story: Story, as_json: bool, stay: bool) -> None:
+    def __init__(self, loaded: Loaded, story: Story, seed: str, as_json: bool, stay: bool) -> None:
         self._loaded = loaded
         self._story = story
+        self._seed = seed
         self._json = as_json
         self._stay = stay
         self._view = LiveView(len(story.steps))
@@ -108,6 +129,8 @@ class _Demo:
         self._info: RunInfo | None = None
         self._began = time.monotonic()
         self._ended = anyio.Event()
+        # What is said of the election at the end, where it was not shown all the time.
+        self._tally: RenderableType = ""
 
     async def run(self) -> Told | None:
         """What came of it; None when it was stopped before the end. Raises what ends a node, and Unexpected."""
@@ -122,7 +145,8 @@ class _Demo:
                 async with AsyncExitStack() as stack:
                     told = await self._tell(node, stack)
             if told is not None and not self._json:
-                _summary(told, self._loaded, self._shown_info(), self._stay)
+                _summary(told, self._tally)
+                _next(self._loaded, self._shown_info(), self._stay)
             if told is not None and self._stay:
                 await stop.wait()
             stop.request("the story is told")
@@ -152,28 +176,90 @@ class _Demo:
         info = self._shown_info()
         client = await stack.enter_async_context(Client.connected(self._loaded.config, info.url, "operator"))
         await client.connection.listen(f"overseer.{info.node}.>", self._view.hear)
+        whole = Sited(client, SitesClient(client.connection, client.node, info.sites))
+        queued, uneven = Queued(), list[str]()
         try:
-            played = await play(client, self._story, self._follow(node, show))
-            outcome = await find_out(client, self._story)
-        except Unexpected as unexpected:
+            played = await play(whole, self._story, self._follow(node, show))
+            outcome = await find_out(whole, self._story)
+        except (Unexpected, Refused, BusError) as unexpected:
             played, outcome = Played(), _nothing(str(unexpected))
-        report = await node_report(self._loaded.config, info, client.connection)
-        return self._judge(played, outcome, report)
+        else:
+            queued, uneven = await find_queue(whole)
+        polled, miscounted = await self._elect(node, client, show)
+        names = [child.name for child in self._children(node)]
+        report = await node_report(self._loaded.config, info, client.connection, names)
+        return self._judge(played, outcome, report, queued, polled, [*uneven, *miscounted])
+
+    async def _elect(self, node: Node, client: Client, show: bool) -> tuple[Polled, list[str]]:
+        """The last act: what came of it, and every difference."""
+        sites = self._shown_info().sites
+
+        def new_client(number: int) -> SitesClient:
+            """Each begins at another site."""
+            first = number % len(sites)
+            return SitesClient(client.connection, client.node, sites[first:] + sites[:first])
+
+        def kill(site: str) -> None:
+            pid = next((child.pid for child in self._children(node) if child.name == site_user(site)), None)
+            if pid is None:
+                raise Unexpected(f"site {site} does not run")
+            os.kill(pid, signal.SIGKILL)
+
+        polled, uneven = Polled(), list[str]()
+        polls, person = Polls(new_client, self._seed, kill=kill, told=self._scene(show)), new_client(0)
+        async with anyio.create_task_group() as tasks:
+            if show:
+                tasks.start_soon(self._show_election, node, person)
+            polled, uneven = await polls.play()
+            tasks.cancel_scope.cancel()
+        with suppress(Refused, BusError):
+            if show:
+                await self._look(node, person)
+            else:
+                self._tally = picture(await results_of(person, KEY))
+        return polled, uneven
+
+    async def _show_election(self, node: Node, person: SitesClient) -> None:
+        while True:
+            with suppress(Refused, BusError):
+                await self._look(node, person)
+            await anyio.sleep(LOOK_S)
+
+    async def _look(self, node: Node, person: SitesClient) -> None:
+        """Show how the election stands. Raises Refused, BusError."""
+        self._view.children = self._children(node)
+        found, copies = await results_of(person, KEY), await person.copies(KEY)
+        known = [report for report in copies.values() if report is not None]
+        if known:
+            rows = copies_of(copies, max(known, key=lambda report: report.topology))
+            self._view.election = Group(picture(found), "", copies_table(rows))
+            self._view.elected = max(report.head.sequence for report in known) / EVENTS
+
+    def _children(self, node: Node) -> Sequence[ChildStatus]:
+        return node.supervisor.statuses() if node.supervisor is not None else ()
 
     def _follow(self, node: Node, show: bool) -> Callable[[int, Scene | Send | Await], None]:
+        scene = self._scene(show)
+
         def follow(number: int, step: Scene | Send | Await) -> None:
             self._view.step = number
-            self._view.children = node.supervisor.statuses() if node.supervisor is not None else ()
+            self._view.children = self._children(node)
             if isinstance(step, Scene):
-                self._view.scene = step.text
-                if not show and not self._json:
-                    say(f"[{time.monotonic() - self._began:5.1f} s] {step.text}".replace("[", "\\[", 1))
+                scene(step.text)
 
         return follow
 
-    def _judge(self, played: Played, outcome: Outcome, report: NodeReport) -> Told:
+    def _scene(self, show: bool) -> Callable[[str], None]:
+        def scene(text: str) -> None:
+            self._view.scene = text
+            if not show and not self._json:
+                say(f"[{time.monotonic() - self._began:5.1f} s] {text}".replace("[", "\\[", 1))
+
+        return scene
+
+    def _judge(self, played: Played, outcome: Outcome, report: NodeReport, queued: Queued, polled: Polled, uneven: Sequence[str]) -> Told:
         expected = self._story.expected
-        differences = list(outcome.differences)
+        differences = [*outcome.differences, *uneven]
         dead = sum(row.dead_letters for row in report.subsystems)
         if dead:
             differences.append(f"dead letters: {dead}, expected 0")
@@ -182,7 +268,7 @@ class _Demo:
         return Told(
             ok=not differences,
             seconds=round(time.monotonic() - self._began, 1),
-            # The overseer, the NATS server, and the subsystems.
+            # The overseer, the NATS server, the subsystems, and the sites.
             processes=2 + len(report.subsystems),
             blocks=expected.blocks,
             votes_sent=played.votes_sent,
@@ -196,6 +282,8 @@ class _Demo:
             governance_entered=outcome.governance_entered,
             governance_left=outcome.governance_left,
             dead_letters=dead,
+            gateways=queued,
+            elections=polled,
             differences=differences,
         )
 
@@ -212,15 +300,25 @@ def _nothing(difference: str) -> Outcome:
     )  # fmt: skip
 
 
-def _summary(told: Told, loaded: Loaded, info: RunInfo, stay: bool) -> None:
+def _summary(told: Told, tally: RenderableType) -> None:
     verdict = "[bold green]as it had to be[/]" if told.ok else "[bold red]not as it had to be[/]"
     say(f"\n[bold]The story is told, {verdict}[/], in {told.seconds} s by {told.processes} processes:")
     say(f"  {told.blocks} blocks, {told.votes_sent} votes sent, {told.votes_stored} stored (each once), {told.dead_letters} dead letters")
     say(f"  {told.disputes} disputes: {told.concluded_for} concluded for, {told.concluded_against} against")
     say(f"  {told.blacklisted} blocks blacklisted (expected {told.blacklisted_expected}), {told.transactions} rewards and slashes")
     say(f"  governance mode: {'entered' if told.governance_entered else 'never entered'}{', and left' if told.governance_left else ''}")
+    queued = told.gateways
+    say(f"  a queue of gateways: {len(queued.returned)} requests open again by a blacklisted block, {len(queued.executed)} proven later")
+    polled = told.elections
+    say(f"  an election on {polled.sites} sites, one killed after {polled.killed_after} of {polled.ballots} ballots:")
+    say(f"  {polled.acknowledged} ballots acknowledged, {polled.cast} counted (each once), {polled.copies_equal} equal copies")
     for difference in told.differences:
-        say(f"  [red]differs:[/] {difference}")
+        say(f"  [red]differs:[/] {escape(difference)}")
+    if tally:
+        console.print(Padding(tally, (1, 0, 0, 2), expand=False))
+
+
+def _next(loaded: Loaded, info: RunInfo, stay: bool) -> None:
     if not stay:
         say("\nTry next: [bold]overseer demo --stay[/], and in another terminal what it then proposes; or [bold]overseer run[/].")
         return
@@ -230,6 +328,9 @@ def _summary(told: Told, loaded: Loaded, info: RunInfo, stay: bool) -> None:
         "overseer status",
         "overseer dispute list",
         "overseer query best",
+        f"overseer election results {KEY}",
+        f"overseer election where {KEY}",
+        f"overseer gateway results {QUEUE} 1",
         "overseer journal chain_api --limit 5",
         "overseer verify",
         "overseer nats-context   # then: nats --context overseer-demo micro ls",

@@ -1,21 +1,16 @@
 """`overseer election ...`: open, cast, close, judge, and see what comes of it."""
 
 import time
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
-from secrets import token_hex
+from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
 import anyio
 import typer
-from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 from messages.ballots import (
-    BallotElection,
     CastBallot,
     CloseElection,
     GetBallotElection,
@@ -25,7 +20,7 @@ from messages.ballots import (
     ValidateBallot,
     ValidateElection,
 )
-from messages.codec import CodecError, decode, encode
+from messages.codec import decode
 from messages.election_pairs import CopyReport, GetCopy
 from messages.elections import (
     ArchiveElection,
@@ -36,19 +31,13 @@ from messages.elections import (
     GetElection,
     HistoryRow,
     ListElections,
-    OfElection,
-    ProjectionPage,
     QueryHistory,
-    QueryProjection,
 )
 from messages.message import CATALOG, Kind, Message
 from overseer.cli import common
 from overseer.cli.common import ConfigFile, DataDir, Json, examples, load_settings, plain_message, print_json, run_async, say
-from overseer.node.catalogue import build_sites
-from overseer.node.client import Client
-from overseer.node.folder import NotRunning
-from overseer.runner.endpoints import outcome_plain
-from overseer.settings import Loaded
+from overseer.cli.election_view import copies_of, copies_table, is_behind, picture, results_of
+from overseer.cli.elections_client import checked, elections_client, request
 from overseer.sites.client import SitesClient
 
 __all__ = ["election"]
@@ -61,7 +50,6 @@ election = typer.Typer(
 )
 
 WATCH_S = 0.5
-BAR_CELLS = 40
 _PAGE = 1_000
 
 Key = Annotated[str, typer.Argument(help="The election's key: lower case letters, digits, - and _.")]
@@ -78,47 +66,6 @@ def _voter(text: str) -> bytes:
         return bytes.fromhex(text[2:])
     except ValueError:
         common.fail(f"{text!r} is not hexadecimal.", "A signature is text, or 0x and an even number of hexadecimal digits.")
-
-
-def _checked(message: OfElection) -> OfElection:
-    """A message made of arguments is checked as one off the wire is."""
-    try:
-        decode(message.spec, encode(message))
-    except CodecError as error:
-        common.fail(f"This is no {message.spec.name}: {error.detail}", "See --help; keys are like mayor-2026.")
-    return message
-
-
-@asynccontextmanager
-async def _client(loaded: Loaded) -> AsyncGenerator[Client | SitesClient, None]:
-    """Of the elections of the running node, on one site or several."""
-    async with common.running_client(loaded) as client:
-        sites = _sites(loaded)
-        yield SitesClient(client.connection, client.node, sites) if sites else client
-
-
-def _sites(loaded: Loaded) -> tuple[str, ...]:
-    """Those that the running node has; else those of the configuration."""
-    try:
-        return common.running_node(loaded).sites
-    except NotRunning:
-        return build_sites(loaded).names
-
-
-def _request(command: OfElection, config: ConfigFile, data_dir: DataDir, id: str, as_json: bool) -> None:
-    """Send it, wait for the outcome, say it."""
-    loaded = load_settings(config, data_dir)
-    _checked(command)
-
-    async def main() -> dict[str, Any]:
-        async with _client(loaded) as client:
-            return outcome_plain(command.spec, await client.request(command, command_id=id or token_hex(16)))
-
-    outcome = run_async(main)
-    if as_json:
-        print_json(outcome)
-    else:
-        say(f"{command.spec.name}: event {outcome['reply']['sequence']} of {command.election}")
 
 
 # ------------------------------------------------------------------------------------------------ commands
@@ -147,7 +94,7 @@ def open_election(
     """Open a new election, or an invalid one again as its next round."""
     closes_at = None if closes_in is None else int((time.time() + closes_in) * 1000)
     command = OpenElection(election=key, title=title, choices=choice, electorate=electorate, closes_at=closes_at)
-    _request(command, config, data_dir, id, json)
+    request(command, config, data_dir, id, json)
 
 
 @election.command(
@@ -164,13 +111,13 @@ def cast(
 ) -> None:
     """Cast one ballot: a signature casts once in a round."""
     command = CastBallot(election=key, voter=_voter(voter), choice=choice, at=int(time.time() * 1000))
-    _request(command, config, data_dir, id, json)
+    request(command, config, data_dir, id, json)
 
 
 @election.command(epilog=examples("overseer election close mayor-2026"))
 def close(key: Key, config: ConfigFile = None, data_dir: DataDir = None, id: CommandId = "", json: Json = False) -> None:
     """Close the polls: no ballots any more, verdicts begin."""
-    _request(CloseElection(election=key), config, data_dir, id, json)
+    request(CloseElection(election=key), config, data_dir, id, json)
 
 
 @election.command(epilog=examples("overseer election validate mayor-2026 --voter voter-17", "overseer election validate mayor-2026"))
@@ -185,7 +132,7 @@ def validate(
 ) -> None:
     """Judge a ballot valid (--voter), or declare the result of a closed election valid."""
     ballot = None if voter is None else ValidateBallot(election=key, voter=_voter(voter), reason=reason)
-    _request(ballot or ValidateElection(election=key), config, data_dir, id, json)
+    request(ballot or ValidateElection(election=key), config, data_dir, id, json)
 
 
 @election.command(
@@ -202,13 +149,13 @@ def invalidate(
 ) -> None:
     """Judge a ballot invalid (--voter), or declare a closed election invalid: it can be opened again as the next round."""
     ballot = None if voter is None else InvalidateBallot(election=key, voter=_voter(voter), reason=reason)
-    _request(ballot or InvalidateElection(election=key, reason=reason), config, data_dir, id, json)
+    request(ballot or InvalidateElection(election=key, reason=reason), config, data_dir, id, json)
 
 
 @election.command(epilog=examples("overseer election archive mayor-2026"))
 def archive(key: Key, config: ConfigFile = None, data_dir: DataDir = None, id: CommandId = "", json: Json = False) -> None:
     """End an election's retention; refused before 21 days have passed and its results were kept long enough."""
-    _request(ArchiveElection(election=key), config, data_dir, id, json)
+    request(ArchiveElection(election=key), config, data_dir, id, json)
 
 
 # ------------------------------------------------------------------------------------------------ looking
@@ -221,7 +168,7 @@ def list_elections(config: ConfigFile = None, data_dir: DataDir = None, json: Js
 
     async def main() -> list[ElectionSummary]:
         found: list[ElectionSummary] = []
-        async with _client(loaded) as client:
+        async with elections_client(loaded) as client:
             while True:
                 page = await client.query(ListElections(after=found[-1].election if found else "", limit=_PAGE))
                 assert isinstance(page, Elections)
@@ -248,11 +195,11 @@ def _summary(row: ElectionSummary) -> dict[str, Any]:
 def show(key: Key, config: ConfigFile = None, data_dir: DataDir = None, json: Json = False) -> None:
     """One election: its head, its retention, its projections."""
     loaded = load_settings(config, data_dir)
-    query = _checked(GetElection(election=key))
+    query = checked(GetElection(election=key))
 
     async def main() -> tuple[Message, bool]:
-        async with _client(loaded) as client:
-            return await client.query(query), _behind(client)
+        async with elections_client(loaded) as client:
+            return await client.query(query), is_behind(client)
 
     report, behind = run_async(main)
     assert isinstance(report, ElectionReport)
@@ -269,11 +216,6 @@ def show(key: Key, config: ConfigFile = None, data_dir: DataDir = None, json: Js
         say(f"  {state.name} (version {state.version}), counted up to event {state.applied}: {trouble}")
 
 
-def _behind(client: Client | SitesClient) -> bool:
-    """Whether its last answer may be behind what is committed."""
-    return isinstance(client, SitesClient) and client.stale
-
-
 def _say_behind(behind: bool) -> None:
     if behind:
         say("[bold yellow]this copy may be behind:[/] see `overseer election where`")
@@ -287,10 +229,10 @@ def _moment(ms: int) -> str:
 def where(key: Key, config: ConfigFile = None, data_dir: DataDir = None, json: Json = False) -> None:
     """Where an election is: the sites that hold it, which one writes, how far and how fresh each copy is."""
     loaded = load_settings(config, data_dir)
-    _checked(GetCopy(election=key))
+    checked(GetCopy(election=key))
 
     async def main() -> dict[str, CopyReport | None]:
-        async with _client(loaded) as client:
+        async with elections_client(loaded) as client:
             return await client.copies(key) if isinstance(client, SitesClient) else {}
 
     found = run_async(main)
@@ -300,49 +242,23 @@ def where(key: Key, config: ConfigFile = None, data_dir: DataDir = None, json: J
     if not known:
         common.fail("No site of the elections answers.", "See `overseer status`.")
     newest = max(known, key=lambda report: report.topology)
-    rows = [_copy_row(site, found.get(site), newest) for site in newest.sites]
+    rows = copies_of(found, newest)
     if json:
         print_json({"election": key, "topology": newest.topology, "writer": newest.writer, "copies": rows})
         return
     say(f"{key}: written at [bold]{newest.writer}[/], home {newest.sites[0]}, by topology {newest.topology}")
-    table = Table("site", "role", "epoch", "events", "committed", "behind the log", "state", box=None, pad_edge=False)
-    for row in rows:
-        age = "" if row["age_ms"] is None else f"{row['age_ms'] / 1000:.1f} s"
-        table.add_row(row["site"], row["role"], *(_cell(row[name]) for name in ("epoch", "events", "committed")), age, row["state"])
-    common.console.print(table)
-
-
-def _copy_row(site: str, report: CopyReport | None, newest: CopyReport) -> dict[str, Any]:
-    role = "writer" if site == newest.writer else "follower"
-    if report is None:
-        state, fresh, head = "away" if site in newest.away else "no answer", None, None
-    else:
-        fresh, head = report.freshness, report.head
-        state = "stale" if fresh.stale else "serving" if report.serving else "up to date"
-    return {
-        "site": site,
-        "role": role,
-        "epoch": head.epoch if head is not None else None,
-        "events": fresh.applied if fresh is not None else None,
-        "committed": fresh.committed if fresh is not None else None,
-        "age_ms": fresh.age_ms if fresh is not None else None,
-        "state": state,
-    }
-
-
-def _cell(value: int | None) -> str:
-    return "" if value is None else str(value)
+    common.console.print(copies_table(rows))
 
 
 @election.command(epilog=examples("overseer election history mayor-2026", "overseer election history mayor-2026 --json"))
 def history(key: Key, config: ConfigFile = None, data_dir: DataDir = None, json: Json = False) -> None:
     """Every event of an election, in order."""
     loaded = load_settings(config, data_dir)
-    _checked(QueryHistory(election=key))
+    checked(QueryHistory(election=key))
 
     async def main() -> None:
         start = 1
-        async with _client(loaded) as client:
+        async with elections_client(loaded) as client:
             while True:
                 page = await client.query(QueryHistory(election=key, start=start))
                 assert isinstance(page, ElectionHistory)
@@ -370,18 +286,18 @@ def _tell(row: HistoryRow, as_json: bool) -> None:
 def results(key: Key, config: ConfigFile = None, data_dir: DataDir = None, json: Json = False) -> None:
     """The present round: turnout and tally."""
     loaded = load_settings(config, data_dir)
-    _checked(GetBallotElection(election=key))
+    checked(GetBallotElection(election=key))
 
     async def main() -> dict[str, Any]:
-        async with _client(loaded) as client:
-            return await _results(client, key)
+        async with elections_client(loaded) as client:
+            return await results_of(client, key)
 
     found = run_async(main)
     if json:
         print_json(found)
     else:
         _say_behind(bool(found["behind"]))
-        common.console.print(_picture(found))
+        common.console.print(picture(found))
 
 
 @election.command(epilog=examples("overseer election watch mayor-2026", "overseer election watch mayor-2026 --seconds 10 --json"))
@@ -394,72 +310,23 @@ def watch(
 ) -> None:
     """Turnout and tally, live; without a terminal (or with --json) a line for each change."""
     loaded = load_settings(config, data_dir)
-    _checked(GetBallotElection(election=key))
+    checked(GetBallotElection(election=key))
 
     async def main() -> None:
         until = time.monotonic() + seconds if seconds else float("inf")
         shown: dict[str, Any] | None = None
-        async with _client(loaded) as client, AsyncExitStack() as stack:
+        async with elections_client(loaded) as client, AsyncExitStack() as stack:
             live = None
             if common.console.is_terminal and not json:
                 live = stack.enter_context(Live(console=common.console, auto_refresh=False))
             while time.monotonic() < until:
-                found = await _results(client, key)
+                found = await results_of(client, key)
                 if found != shown:
                     shown = found
                     if live is not None:
-                        live.update(_picture(found), refresh=True)
+                        live.update(picture(found), refresh=True)
                     else:
                         print_json(found)
                 await anyio.sleep(WATCH_S)
 
     run_async(main)
-
-
-async def _results(client: Client | SitesClient, key: str) -> dict[str, Any]:
-    """The present round as its projections count it: choices in the election's order."""
-    ballots = await client.query(GetBallotElection(election=key))
-    assert isinstance(ballots, BallotElection)
-    page = await client.query(QueryProjection(election=key, projection="tally", limit=_PAGE))
-    assert isinstance(page, ProjectionPage)
-    counts = {row.key: row.count for row in page.counts}
-    present = ballots.rounds[-1]
-
-    def of(what: str, choice: str) -> int:
-        return counts.get(f"{present.round} {what} {choice}", 0)
-
-    return {
-        "election": key,
-        "title": ballots.title,
-        "phase": ballots.phase.value,
-        "round": present.round,
-        "electorate": ballots.electorate,
-        "cast": present.cast,
-        "valid": present.valid,
-        "invalid": present.invalid,
-        "stale": page.state.stale,
-        "behind": _behind(client),
-        "tally": [
-            {"choice": choice, "cast": of("cast", choice), "valid": of("valid", choice), "invalid": of("invalid", choice)}
-            for choice in ballots.choices
-        ],
-    }
-
-
-def _picture(found: dict[str, Any]) -> RenderableType:
-    """Bars: of each choice its share of the ballots cast."""
-    of_all = f" of {found['electorate']}" if found["electorate"] is not None else ""
-    share = f" ({found['cast'] / found['electorate']:.1%})" if found["electorate"] else ""
-    head = f"[bold]{escape(found['title'])}[/]  {found['phase']}, round {found['round']}"
-    turnout = f"{found['cast']} ballots{of_all}{share}, {found['valid']} valid, {found['invalid']} invalid"
-    lines: list[RenderableType] = [Text.from_markup(head), Text(turnout)]
-    if found["stale"]:
-        lines.append(Text.from_markup(f"[bold red]the tally is stale: {escape(found['stale'])}[/]"))
-    table = Table(box=None, show_header=False, pad_edge=False)
-    most = max((row["cast"] for row in found["tally"]), default=0)
-    for row in found["tally"]:
-        cells = round(BAR_CELLS * row["cast"] / found["cast"]) if found["cast"] else 0
-        style = "bold green" if row["cast"] == most and most else ""
-        part = f"{row['cast'] / found['cast']:.1%}" if found["cast"] else ""
-        table.add_row(row["choice"], Text("\u2588" * cells, style=style), str(row["cast"]), part)
-    return Group(*lines, table)

@@ -16,7 +16,7 @@ from messages.text import to_json
 from overseer.cli import common
 from overseer.cli.common import ConfigFile, DataDir, Json, load_settings, print_json, run_async, say
 from overseer.graph import Graph
-from overseer.node.catalogue import CATALOGUE, build_subsystem, build_subsystems
+from overseer.node.catalogue import CATALOGUE, build_elections, build_subsystem, build_subsystems
 from overseer.node.folder import NodeFolder
 from overseer.ports.store import StoreCorrupted, StoreMissing
 from overseer.rocks.reader import RocksReader
@@ -25,6 +25,8 @@ from overseer.runner.schema import Record
 from overseer.runner.verify import Verdict, base_of
 from overseer.runner.verify import verify as verify_store
 from overseer.settings import Loaded
+from overseer.sites.layout import site_stores
+from overseer.sites.verifying import verify_site
 
 __all__ = ["graph", "journal", "verify"]
 
@@ -151,19 +153,21 @@ def verify(
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Rebuild every table from its journal, and every outgoing message, and compare. Exit code 1 when anything differs.
+    """Rebuild every table from its journal, and every outgoing message, and compare; of a site of the elections (elections_<site>),
+    every election from its events. Exit code 1 when anything differs.
 
     Works on a running node too: each store is looked at as of one moment.
     """
     loaded = load_settings(config, data_dir)
     stores = NodeFolder(loaded.config.data_dir).path / "stores"
-    names = subsystems or [name for name in CATALOGUE if (stores / name).is_dir()]
+    sites = site_stores(stores)
+    names = subsystems or [*(name for name in CATALOGUE if (stores / name).is_dir()), *sites]
     if not names:
         common.fail(
             f"There are no stores in {stores}.",
             "Name the node's folder with --data-dir; they are made when it first runs (`overseer run`).",
         )
-    verdicts = [_verify_one(loaded, name) for name in names]
+    verdicts = [_verify_one(loaded, name, site=name in sites) for name in names]
     if json:
         print_json([{**msgspec.to_builtins(verdict), "ok": verdict.ok} for verdict in verdicts])
     else:
@@ -173,9 +177,11 @@ def verify(
         raise typer.Exit(1)
 
 
-def _verify_one(loaded: Loaded, name: str) -> Verdict:
-    _known(name)
+def _verify_one(loaded: Loaded, name: str, *, site: bool) -> Verdict:
     try:
+        if site:
+            return _verified_site(loaded, name)
+        _known(name)
         return _verified(loaded, name)
     except StoreCorrupted as error:
         return Verdict(subsystem=name, faults=[str(error)])
@@ -188,6 +194,15 @@ def _verified(loaded: Loaded, name: str) -> Verdict:
             subsystem = build_subsystem(name, loaded)
             kept_ms = loaded.config.limits.command_outcomes_kept_ms
             return run_async(lambda: verify_store(subsystem, loaded.config.node, reader, base, outcomes_kept_ms=kept_ms))
+    finally:
+        reader.close()
+
+
+def _verified_site(loaded: Loaded, name: str) -> Verdict:
+    """A site has no journal: its elections are compared with their own events."""
+    reader = _open(loaded, name)
+    try:
+        return run_async(lambda: verify_site(name, reader, build_elections(loaded)))
     finally:
         reader.close()
 

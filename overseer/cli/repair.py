@@ -10,14 +10,20 @@ from rich.markup import escape
 from overseer.cli import common
 from overseer.cli.common import ConfigFile, DataDir, Json, UserError, load_settings, print_json, run_async, say
 from overseer.node.catalogue import CATALOGUE
+from overseer.node.folder import NodeFolder
 from overseer.node.repair import NATS, Refusal, Report, set_stream_aside
 from overseer.node.repair import repair as repair_store
+from overseer.node.site_repair import repair_site
+from overseer.sites.layout import site_stores
 
 __all__ = ["repair"]
 
 
 def repair(
-    subsystem: Annotated[str, typer.Argument(help="Whose store: " + ", ".join(CATALOGUE) + f"; or {NATS}, the embedded server's streams.")],
+    subsystem: Annotated[
+        str,
+        typer.Argument(help=f"Whose store: {', '.join(CATALOGUE)}, or elections_<site>; or {NATS}, the embedded server's streams."),
+    ],
     source: Annotated[
         Path | None, typer.Option("--from", help="A copy: of the store, of one of its checkpoints, or of a whole node's folder.")
     ] = None,
@@ -28,7 +34,8 @@ def repair(
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Put a store in the place of a damaged one, of a stopped node: a copy of it, or what can be rebuilt.
+    """Put a store in the place of a damaged one, of a stopped node: a copy of it, or what can be rebuilt. One of a site of the
+    elections is set aside, and filled again from the elections' log and the other sites.
 
     A copy is verified first; by replay, the journal's hash chain tells what is intact, and all tables are made from that. The old
     store is kept beside the new one. At the next start the subsystem takes from the stream what its store has not.
@@ -37,10 +44,18 @@ def repair(
     if subsystem == NATS:
         _show(set_stream_aside(loaded, dry_run=dry_run), json)
         return
-    if subsystem not in CATALOGUE:
-        common.fail(f"There is no subsystem {subsystem!r}.", common.near(subsystem, [*CATALOGUE, NATS]))
+    sites = site_stores(NodeFolder(loaded.config.data_dir).path / "stores")
+    if subsystem == "elections" and sites:
+        common.fail(f"This node's elections are on {len(sites)} sites.", f"Name the one whose store is damaged: {', '.join(sites)}.")
+    if subsystem not in CATALOGUE and subsystem not in sites:
+        common.fail(f"There is no subsystem {subsystem!r}.", common.near(subsystem, [*CATALOGUE, *sites, NATS]))
     if (source is None) != replay:
         common.fail("Say how: --from COPY or --replay, one of the two.", "Is there a copy? Then --from loses least.")
+    if subsystem in sites:
+        if source is not None:
+            common.fail("A site of the elections needs no copy: the log and the other sites have everything.", "Take --replay.")
+        _show(repair_site(loaded, subsystem, dry_run=dry_run), json)
+        return
     try:
         report = run_async(lambda: repair_store(loaded, subsystem, source=source, accept_loss=accept_loss, dry_run=dry_run))
     except Refusal as refusal:

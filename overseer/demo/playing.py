@@ -1,21 +1,36 @@
 """Plays a story against a running node, and finds out what it came to."""
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import AsyncGenerator, Callable
+from typing import Protocol, TypeVar
 
 import anyio
 import msgspec
 
 from messages.chain_api import GovernanceReport, GovernanceStatus
 from messages.codec import decode
+from messages.elections import ElectionHistory, HistoryRow, OfElection, QueryHistory
 from messages.message import Message
+from messages.overseer import CommandOutcome
 from messages.signals import GovernanceState
 from messages.votes_db import DisputeStatus, DisputeSummaries, QueryVotes, RecentDisputes, VotesRegistered, VotesSnapshot
 from overseer.feeds.story import ACCEPTED, Await, Scene, Send, Story
 from overseer.node.client import Client, Refused
 from overseer.ports.bus import BusError
+from overseer.sites.client import NO_OUTCOME, SitesClient
 
-__all__ = ["Outcome", "Played", "Unexpected", "asked", "find_out", "play"]
+__all__ = [
+    "LOOK_AGAIN_S",
+    "PATIENCE_S",
+    "Asked",
+    "Outcome",
+    "Played",
+    "Sited",
+    "Unexpected",
+    "asked",
+    "find_out",
+    "history_of",
+    "play",
+]
 
 # How long anything may take before the story is given up, and how often it is looked at again.
 PATIENCE_S = 30.0
@@ -23,14 +38,36 @@ LOOK_AGAIN_S = 0.01
 # A subsystem that was killed answers nobody: its successor is asked after this long.
 ANSWER_MS = 4_000
 
-# Refusals by the endpoint itself: nothing came of the command yet.
-_NO_OUTCOME = ("busy", "timeout")
-
 _M = TypeVar("_M", bound=Message)
 
 
 class Unexpected(Exception):
     """The node did something else than the story says."""
+
+
+class Asked(Protocol):
+    """Whoever takes commands and queries: a `Client`."""
+
+    async def query(self, query: Message) -> Message: ...
+    async def request(self, command: Message, *, command_id: str = ..., timeout_ms: int = ...) -> CommandOutcome: ...
+
+
+class Sited:
+    """A client of a node whose elections are on several sites: those are asked about them."""
+
+    def __init__(self, client: Client, sites: SitesClient) -> None:
+        self._client = client
+        self._sites = sites
+
+    async def query(self, query: Message) -> Message:
+        """The reply. Raises Refused, BusError."""
+        return await (self._sites if isinstance(query, OfElection) else self._client).query(query)
+
+    async def request(self, command: Message, *, command_id: str = "", timeout_ms: int = ANSWER_MS) -> CommandOutcome:
+        """The outcome; elections are waited for as long as their client does. Raises Refused, BusError."""
+        if isinstance(command, OfElection):
+            return await self._sites.request(command, command_id=command_id)
+        return await self._client.request(command, command_id=command_id, timeout_ms=timeout_ms)
 
 
 class Played(msgspec.Struct):
@@ -54,7 +91,7 @@ class Outcome(msgspec.Struct, kw_only=True):
     differences: list[str]
 
 
-async def play(client: Client, story: Story, told: Callable[[int, Scene | Send | Await], None]) -> Played:
+async def play(client: Asked, story: Story, told: Callable[[int, Scene | Send | Await], None]) -> Played:
     """All steps in order; `told` hears of each before it is done. Raises Unexpected."""
     played = Played()
     for number, step in enumerate(story.steps):
@@ -69,7 +106,7 @@ async def play(client: Client, story: Story, told: Callable[[int, Scene | Send |
     return played
 
 
-async def _send(client: Client, number: int, step: Send, played: Played) -> None:
+async def _send(client: Asked, number: int, step: Send, played: Played) -> None:
     spec = step.message.spec
     code, reply, attempt = "", None, 0
     with anyio.move_on_after(PATIENCE_S):
@@ -83,7 +120,7 @@ async def _send(client: Client, number: int, step: Send, played: Played) -> None
                 if code == step.outcome or not refused.retriable:
                     break
                 # A refusal is what came of this id, for good; where none came in time, the same id learns it.
-                attempt += code not in _NO_OUTCOME
+                attempt += code not in NO_OUTCOME
             except BusError as error:
                 # Asked again under the same id, it has one effect however often it arrived.
                 code = str(error)
@@ -101,7 +138,7 @@ async def _send(client: Client, number: int, step: Send, played: Played) -> None
                 raise Unexpected(f"step {number}: votes ended as {[v.value for v in found]}, expected {[v.value for v in step.votes]}")
 
 
-async def _await(client: Client, step: Await) -> None:
+async def _await(client: Asked, step: Await) -> None:
     answer: Message | None = None
     with anyio.move_on_after(PATIENCE_S):
         while True:
@@ -112,7 +149,7 @@ async def _await(client: Client, step: Await) -> None:
     raise Unexpected(f"never came true: {step.what}; the answer is {answer}")
 
 
-async def asked(client: Client, query: Message) -> Message:
+async def asked(client: Asked, query: Message) -> Message:
     """The reply, or the typed rejection it was refused with. A subsystem that restarts is waited for."""
     for _ in range(int(PATIENCE_S / LOOK_AGAIN_S)):
         try:
@@ -120,13 +157,27 @@ async def asked(client: Client, query: Message) -> Message:
         except Refused as refused:
             if isinstance(refused.detail, Message):
                 return refused.detail
-            raise
+            if not refused.retriable:
+                raise
         except BusError:
-            await anyio.sleep(LOOK_AGAIN_S)
+            pass
+        await anyio.sleep(LOOK_AGAIN_S)
     raise Unexpected(f"{query.spec.owner} does not answer {query.spec.name}")
 
 
-async def find_out(client: Client, story: Story) -> Outcome:
+async def history_of(client: Asked | SitesClient, election: str) -> AsyncGenerator[HistoryRow, None]:
+    """All events of an election, page by page. Raises Refused, BusError."""
+    start, more = 1, True
+    while more:
+        page = await client.query(QueryHistory(election=election, start=start))
+        assert isinstance(page, ElectionHistory)
+        for row in page.events:
+            yield row
+            start = row.sequence + 1
+        more = page.more
+
+
+async def find_out(client: Asked, story: Story) -> Outcome:
     """Ask all that can be asked, and compare."""
     expected = story.expected
     differences: list[str] = []
@@ -164,7 +215,7 @@ async def find_out(client: Client, story: Story) -> Outcome:
     return outcome
 
 
-async def _get(client: Client, query: Message, kind: type[_M]) -> _M:
+async def _get(client: Asked, query: Message, kind: type[_M]) -> _M:
     answer = await asked(client, query)
     if not isinstance(answer, kind):
         raise Unexpected(f"{query.spec.name} was answered by {answer}")

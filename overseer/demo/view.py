@@ -11,15 +11,17 @@ from rich.text import Text
 
 from messages.chain_api import BlockImported, TransactionQueued
 from messages.codec import CodecError, decode
+from messages.gateways import RequestsReturned, RoundClosed, RoundRevoked
 from messages.message import Kind, Message
 from messages.signals import BestChain, BlockFinalized, BlocksBlacklisted, GovernanceMode, GovernanceState
 from messages.subjects import SubjectError, parse
 from messages.votes_db import DisputeStatus, DisputeStatusChanged
-from overseer.supervise.status import ChildStatus
+from overseer.nats.sites import site_user
+from overseer.supervise.status import ChildState, ChildStatus
 
 __all__ = ["LiveView"]
 
-TREE_ROWS = 14
+TREE_ROWS = 12
 NEWS_ROWS = 6
 DISPUTE_ROWS = 9
 _STATUS_STYLE = {
@@ -41,6 +43,9 @@ class LiveView:
         self.heard: Counter[str] = Counter()
         self.transactions: set[bytes] = set()
         self.children: Sequence[ChildStatus] = ()
+        # The last act: shown instead of the chain and the disputes once it has begun, and how much of it is told (0 to 1).
+        self.election: RenderableType | None = None
+        self.elected = 0.0
         self._blocks: dict[bytes, BlockImported] = {}
         self._best: set[bytes] = set()
         self._black: set[bytes] = set()
@@ -88,6 +93,12 @@ class LiveView:
             case DisputeStatusChanged():
                 self._disputes[message.session, message.candidate] = message.status
                 self._news.append(f"dispute {message.candidate.hex()[:8]}: {message.status.value}")
+            case RoundClosed():
+                self._news.append(f"{message.election}: round {message.round} closed at block {message.close.number}")
+            case RoundRevoked():
+                self._news.append(f"{message.election}: round {message.round} revoked")
+            case RequestsReturned():
+                self._news.append(f"{message.election}: {len(message.returned)} requests open again")
             case TransactionQueued():
                 self.transactions.add(message.id)
             case _:
@@ -96,11 +107,13 @@ class LiveView:
     # -------------------------------------------------------------------------------------------- showing
 
     def __rich__(self) -> RenderableType:
-        top = Table.grid(expand=True)
-        top.add_column(ratio=3)
-        top.add_column(ratio=2)
-        bar = ProgressBar(total=max(1, self.steps), completed=self.step)
+        top = Table.grid(expand=True, padding=(0, 2))
+        top.add_column(ratio=1)
+        top.add_column()
+        bar = ProgressBar(total=2 * max(1, self.steps), completed=self.step + self.elected * self.steps)
         top.add_row(Group(Text(self.scene, style="bold"), bar), self._processes())
+        if self.election is not None:
+            return Group(top, Panel(self.election, title="election", title_align="left"))
         middle = Table.grid(expand=True, padding=(0, 1))
         middle.add_column(ratio=1)
         middle.add_column(ratio=1)
@@ -109,10 +122,16 @@ class LiveView:
 
     def _processes(self) -> RenderableType:
         table = Table("process", "pid", "state", "handled", box=None, pad_edge=False)
+        for column in table.columns:
+            column.no_wrap = True
+        sites = [child for child in self.children if child.name.startswith(site_user(""))]
         for child in self.children:
-            style = "green" if child.state.value == "ready" else "yellow"
-            done = str(child.beat.progress) if child.beat else ""
-            table.add_row(child.name, str(child.pid or ""), Text(child.state.value, style=style), done)
+            if self.election is not None or child not in sites:
+                done = str(child.beat.progress) if child.beat else ""
+                table.add_row(child.name, str(child.pid or ""), _state(child.state), done)
+        if sites and self.election is None:
+            worst = next((child.state for child in sites if child.state is not ChildState.READY), ChildState.READY)
+            table.add_row(f"{len(sites)} x elections", "", _state(worst), "")
         return table
 
     def _tree(self) -> RenderableType:
@@ -120,13 +139,14 @@ class LiveView:
         heights: dict[int, list[BlockImported]] = {}
         for block in self._blocks.values():
             heights.setdefault(block.number, []).append(block)
-        text = Text()
+        # Further branches are cut rather than folded: each height is one line.
+        text = Text(no_wrap=True, overflow="ellipsis")
         for number in sorted(heights, reverse=True)[:TREE_ROWS]:
             text.append(f"{number:>5} ", style="dim")
             for block in sorted(heights[number], key=lambda b: b.hash not in self._best):
                 text.append_text(self._mark(block))
             text.append("\n")
-        text.append("● best  ○ fork  ✖ blacklisted  underlined: final", style="dim")
+        text.append("● best  ○ fork  ✖ black  underlined: final", style="dim")
         frozen = f", GOVERNANCE MODE frozen at {self._frozen}" if self._frozen is not None else ""
         return Panel(text, title=f"block tree: {len(self._blocks)} blocks, final {self._final}{frozen}", title_align="left")
 
@@ -146,4 +166,8 @@ class LiveView:
 
     def _news_panel(self) -> RenderableType:
         counts = "  ".join(f"{kind} {count}" for kind, count in sorted(self.heard.items()))
-        return Panel("\n".join(self._news), title=f"heard: {counts}", title_align="left")
+        return Panel(Text("\n".join(self._news), no_wrap=True, overflow="ellipsis"), title=f"heard: {counts}", title_align="left")
+
+
+def _state(state: ChildState) -> Text:
+    return Text(state.value, style="green" if state is ChildState.READY else "yellow")

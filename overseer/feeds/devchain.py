@@ -8,6 +8,8 @@ a dispute that is challenged and turns; hostile votes; and, at the end, a final 
 The same seed and shape give the same bytes.
 """
 
+from collections.abc import Callable
+
 import msgspec
 
 from messages.chain_api import FinalizeBlock, ResumeMode
@@ -32,8 +34,8 @@ class DevChain:
         self.seed = seed
         self.shape = shape or Shape()
 
-    def story(self) -> Story:
-        """The whole of it, written anew on every call: steps, outcome and questions."""
+    def story(self, *more: Callable[[Author], None]) -> Story:
+        """The whole of it, written anew on every call: steps, outcome and questions. `more` goes on at its end, part by part."""
         author = Author(self.seed, self.shape)
         _opening(author)
         for i in range(self.shape.disputes_for):
@@ -49,6 +51,8 @@ class DevChain:
             author.grow()
         if self.shape.resume is not None:
             _final_bad_block(author, "final", self.shape.resume)
+        for part in more:
+            part(author)
         return author.finished()
 
 

@@ -7,6 +7,7 @@ import anyio.abc
 import anyio.lowlevel
 
 from messages.election_pairs import PairMessage
+from overseer.pauses import set_or_at
 from overseer.ports.bus import BusUnavailable, Handler, Request, Response
 from overseer.ports.clock import Clock
 from overseer.ports.sites import Answer, Hear
@@ -97,16 +98,9 @@ class MemoryPostOffice:
                 heard.append(response)
                 done.set()
 
-        async def give_up() -> None:
-            await self.clock.sleep_until(until_ms)
-            done.set()
-
         until_ms = self.clock.now_ms() + timeout_ms
         self.tasks.start_soon(work)
-        async with anyio.create_task_group() as waiting:
-            waiting.start_soon(give_up)
-            await done.wait()
-            waiting.cancel_scope.cancel()
+        await set_or_at(done, self.clock, until_ms)
         if not heard:
             raise BusUnavailable(f"no answer within {timeout_ms} ms")
         return heard[0]

@@ -93,7 +93,8 @@ def account_text(account: Account) -> str:
         f"{{ stream: {{ account: {BUS}, subject: {_quoted(there)} }}" + (f", to: {_quoted(here)} }}" if here != there else " }")
         for there, here in account.views
     ]
-    exports = [_export(service.subject, service.responses, service.to) for service in account.serves]
+    # An export to nobody by name would be one to everybody.
+    exports = [_export(service.subject, service.responses, service.to) for service in account.serves if service.to]
     # Answers to what came over an import go to `_R_.>`, in this account; the server knows where each belongs.
     publish = [*(use.subject for use in account.uses), *dict.fromkeys(subject for _, subject in account.asks)]
     publish += ["_R_.>"] if account.serves else []

@@ -10,7 +10,7 @@ there. Between accounts an answer goes back to whoever asked, and nowhere else.
     <node>-<name>    one per subsystem: sends what it declares, pulls from its own consumers, serves its own queries
     <node>-overseer  conclude, own facts, reading
     <node>-operator  commands as `op_operator`, requests, queries, history, live view
-    <node>-reader    queries, history message by message, live view; no commands, no requests, no consumers
+    <node>-reader    queries (of sites too), history message by message, live view; no commands, no requests, no consumers
     <node>-elections_<site>  where elections have several sites: appends to their log, says who is alive, has mail with the others
 
 The stored messages come back to people over `live.>` (the streams republish there), imported under the original subjects.
@@ -24,6 +24,7 @@ from messages.message import Kind, Message
 from messages.overseer import IncarnationStarted, Parked
 from messages.signals import Conclude
 from messages.subjects import build, check_token, live_prefix, net_stream, node_stream
+from overseer.graph import net_filters, networked
 from overseer.nats.account_text import BUS, CONNECTIONS_MAX, Account, Service, Use, account_text, bus_text, inbox_prefix
 from overseer.nats.sites import (
     LOG_KINDS,
@@ -35,6 +36,7 @@ from overseer.nats.sites import (
     log_filter,
     log_stream,
     mail_filter,
+    mail_queries,
     pair_filter,
     site_user,
     topology_bucket,
@@ -201,13 +203,11 @@ def _consumers_of(users: NodeUsers) -> list[tuple[str, str]]:
 
 def _streams_of(node: str, declaration: Declaration) -> list[str]:
     """The streams a subsystem has to do with."""
-    on_network = any(m.spec.kind is Kind.NETWORK for m in (*declaration.consumes, *declaration.sends))
-    return [node_stream(node), net_stream()] if on_network else [node_stream(node)]
+    return [node_stream(node), net_stream()] if networked(declaration) else [node_stream(node)]
 
 
 def _consumed_streams(node: str, declaration: Declaration) -> list[str]:
-    from_network = any(m.spec.kind is Kind.NETWORK for m in declaration.consumes)
-    return [node_stream(node), net_stream()] if from_network else [node_stream(node)]
+    return [node_stream(node), net_stream()] if net_filters(declaration) else [node_stream(node)]
 
 
 def _subsystem(users: NodeUsers, declaration: Declaration) -> Account:
@@ -258,9 +258,8 @@ def _peoples_asks(users: NodeUsers, *, requests: bool) -> list[tuple[str, str]]:
             asks.append((account, f"overseer.{users.node}.{name}.req.>"))
     for site in users.sites:
         account = account_name(users.node, site_user(site))
-        asks.append((account, "$SRV.>"))
-        if requests:
-            asks.append((account, mail_filter(users.node, site)))
+        mail = [mail_filter(users.node, site)] if requests else mail_queries(users.node, site)
+        asks += [(account, subject) for subject in ("$SRV.>", *mail)]
     return asks
 
 
@@ -404,7 +403,7 @@ def _site(users: NodeUsers, site: str) -> Account:
     for stream in (*_streams_of_sites(node), node_stream(node)):
         uses += [Use(f"$JS.API.STREAM.INFO.{stream}"), Use(f"$JS.API.STREAM.MSG.GET.{stream}")]
     operators = tuple(account_name(node, o) for o in users.operators)
-    people = (*operators, *(account_name(node, r) for r in users.readers))
+    readers = tuple(account_name(node, r) for r in users.readers)
     others = [other for other in users.sites if other != site]
     accounts = tuple(account_name(node, site_user(other)) for other in others)
     return Account(
@@ -415,8 +414,9 @@ def _site(users: NodeUsers, site: str) -> Account:
         uses=uses,
         asks=[(account_name(node, site_user(other)), of(node, other)) for other in others for of in (mail_filter, pair_filter)],
         serves=[
-            Service("$SRV.>", "stream", people),
+            Service("$SRV.>", "stream", (*operators, *readers)),
             Service(mail_filter(node, site), "singleton", (*operators, *accounts)),
+            *(Service(subject, "singleton", readers) for subject in mail_queries(node, site)),
             Service(pair_filter(node, site), "singleton", accounts),
         ],
         connections_max=SITES_CONNECTIONS_MAX,

@@ -13,7 +13,7 @@ from overseer.nats.append import append_one
 from overseer.nats.connection import Connection
 from overseer.nats.line import NatsLine
 from overseer.nats.sites import LogSubject, log_durable, log_filter, log_stream, log_subject, site_user
-from overseer.ports.bus import BusUnavailable, Delivery, Outgoing, StoredMessage
+from overseer.ports.bus import BusUnavailable, Delivery, Outgoing, StoredMessage, StreamState
 from overseer.ports.envelope import check_envelope
 from overseer.ports.sites import Logged, LoggedPage, StreamReplaced
 
@@ -117,15 +117,20 @@ class NatsElectionLog:
     # --- following -------------------------------------------------------------------------------------------------------
 
     async def _begin(self, stream: str, after: int) -> tuple[str, int]:
-        """Set the consumer behind `after`, or to the beginning of another stream; where it stands then."""
-        now = await self._stream_id()
-        if now != stream:
-            stream, after = now, 0
+        """Set the consumer behind `after`, or to the beginning of another stream; where it stands then.
+
+        A stream that lost its tail goes on below `after`: what is new in it must not be passed over.
+        """
+        state = await self._state()
+        stream, after = (stream, min(after, state.last_sequence)) if state.id == stream else (state.id, 0)
         await self._line.seek(after + 1)
         return stream, after
 
     async def _pages(self, stream: str, after: int) -> AsyncGenerator[LoggedPage, None]:
         """From where the consumer stands. Raises BusUnavailable when it must be set anew."""
+        if await self._at_end(stream, after):
+            # Said at once: a site that has everything is not to wait for a pull that brings nothing.
+            yield LoggedPage(stream, (), 0)
         overdue = False
         while True:
             deliveries = await self._line.pull(self._page_entries, _IDLE_MS)
@@ -161,11 +166,15 @@ class NatsElectionLog:
 
     # --- inside ----------------------------------------------------------------------------------------------------------
 
-    async def _stream_id(self) -> str:
-        self._id = (await self._line.state()).id
+    async def _state(self) -> StreamState:
+        state = await self._line.state()
+        self._id = state.id
         if not self._id:
             raise BusUnavailable(f"{self._name} has no id: it was not made by `overseer provision`")
-        return self._id
+        return state
+
+    async def _stream_id(self) -> str:
+        return (await self._state()).id
 
     def _subject(self, election: str, stream: str) -> str:
         return log_subject(self._kind, election, self._node, stream)

@@ -78,7 +78,6 @@ class Greeting(msgspec.Struct, frozen=True, kw_only=True):
 
     tls_required: bool
     auth_required: bool
-    jetstream: bool
     payload_bytes_max: int
     open_door: bool
 
@@ -111,7 +110,6 @@ async def meet(url: str, *, tls: ssl.SSLContext | None = None) -> Greeting:
     return Greeting(
         tls_required=bool(info.get("tls_required")),
         auth_required=bool(info.get("auth_required")),
-        jetstream=bool(info.get("jetstream")),
         payload_bytes_max=_number(info, "max_payload"),
         open_door=open_door,
     )

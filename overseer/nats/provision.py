@@ -5,22 +5,35 @@ It speaks the JetStream API in JSON itself: reading a configuration and writing 
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol, cast
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeVar, cast
 
+import anyio
 import msgspec
 
+from overseer.nats.connection import NobodyListens
 from overseer.nats.hardening import server_dangers
 from overseer.nats.resources import STREAM_ID, STREAM_NODE, SUBSYSTEM, WantedConsumer, WantedStream
+from overseer.ports.bus import BusUnavailable
 
 __all__ = ["Api", "ApiError", "Change", "DangerousSettings", "Drift", "Provisioner", "call", "server_dangers"]
 
 _TIMEOUT_MS = 10_000
 _NOT_FOUND = 404
+_UNAVAILABLE = 503
 # Written by the server, renewed with every update.
 _SERVERS_OWN = "_nats."
 # Setting a consumer to a sequence (CONSUMER.RESET) came with nats-server 2.14; atomic batches are older.
 API_LEVEL_MIN = 4
+# A cluster that has no leader yet, or not enough servers for the copies that are wanted, gets this long.
+SETTLE_S = 30.0
+_SETTLE_LOOK_S = 0.1
+# Beside those of code 503: there are not enough servers for the copies that are wanted.
+_NO_PEERS = 10005
+# 503 as well, and there to stay: too little memory or disk (10023), JetStream is off (10039, 10076).
+_SETTLED = (10023, 10039, 10076)
+
+T = TypeVar("T")
 
 
 class _Answer(Protocol):
@@ -43,6 +56,11 @@ class ApiError(Exception):
         self.code = code
         self.error_code = error_code
         self.description = description
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether it is a cluster's that is about to settle: the same may be asked again."""
+        return self.error_code == _NO_PEERS or (self.code == _UNAVAILABLE and self.error_code not in _SETTLED)
 
 
 class DangerousSettings(Exception):
@@ -91,7 +109,10 @@ async def call(api: Api, verb: str, body: Mapping[str, Any] | None = None) -> di
 
 
 class Provisioner:
-    """Makes streams and consumers what they should be. One node's provisioner at a time; two do no harm."""
+    """Makes streams and consumers what they should be. One node's provisioner at a time; two do no harm.
+
+    A cluster is given SETTLE_S to elect who leads it; what it says then is raised.
+    """
 
     def __init__(self, api: Api, streams: Sequence[WantedStream], consumers: Sequence[WantedConsumer]) -> None:
         self._api = api
@@ -99,7 +120,10 @@ class Provisioner:
         self._consumers = consumers
 
     async def plan(self) -> list[Change]:
-        """What `apply` would do, in order; empty when everything is as it should be."""
+        """What `apply` would do, in order; empty when everything is as it should be. Raises ApiError, BusError."""
+        return await _when_settled(self._plan)
+
+    async def _plan(self) -> list[Change]:
         changes: list[Change] = []
         for stream in self._streams:
             changes += _stream_change(stream, await self._stream_config(stream.name))
@@ -108,8 +132,13 @@ class Provisioner:
         return changes + await self._strays()
 
     async def apply(self, *, delete: bool = False) -> list[Change]:
-        """Do it, and return what was done. Consumers that nobody declares are deleted only on demand. Raises ApiError."""
+        """Do it, and return what was done. Consumers that nobody declares are deleted only on demand. Raises ApiError, BusError."""
         done: list[Change] = []
+        await _when_settled(lambda: self._apply(done, delete))
+        return done
+
+    async def _apply(self, done: list[Change], delete: bool) -> None:
+        """From what is there, so it may be begun again; `done` gets what was done."""
         for stream in self._streams:
             found = await self._stream_config(stream.name)
             for change in _stream_change(stream, found):
@@ -126,7 +155,6 @@ class Provisioner:
             for change in await self._strays():
                 await call(self._api, f"CONSUMER.DELETE.{change.name.replace('/', '.')}")
                 done.append(change)
-        return done
 
     async def verify(self, varz: Mapping[str, Any] | None = None, *, also: Sequence[str] = ()) -> None:
         """Raise DangerousSettings when something dangerous is not as wanted.
@@ -168,6 +196,19 @@ class Provisioner:
                 if SUBSYSTEM in metadata and metadata.get(STREAM_NODE) in nodes and (stream, name) not in declared:
                     strays.append(Change(action="delete", kind="consumer", name=f"{stream}/{name}"))
         return strays
+
+
+async def _when_settled(work: Callable[[], Awaitable[T]]) -> T:
+    """`work`, begun again while a cluster settles, or the server that we are with goes away."""
+    until = anyio.current_time() + SETTLE_S
+    while True:
+        try:
+            return await work()
+        except (ApiError, BusUnavailable) as error:
+            passing = error.unsettled if isinstance(error, ApiError) else not isinstance(error, NobodyListens)
+            if not passing or anyio.current_time() >= until:
+                raise
+        await anyio.sleep(_SETTLE_LOOK_S)
 
 
 def metadata_of(config: Mapping[str, Any]) -> dict[str, str]:

@@ -208,11 +208,17 @@ class Session(Client):
     async def _read_loop(self) -> None:
         try:
             await super()._read_loop()
-        except OSError as error:
-            # A reset is met once more while nats-py flushes on its way out.
-            self.cause = f"{type(error).__name__}: {error}"
         finally:
             # However it ended: an error that escapes it leaves a client that says it is connected and hears nothing.
+            self._over()
+
+    async def _process_op_err(self, e: Exception) -> None:
+        """Whichever of nats-py's tasks met it: reading, sending, or its ping."""
+        try:
+            await super()._process_op_err(e)
+        except OSError as error:
+            # A reset is met once more while nats-py flushes on its way out; it then tells nobody that it closed.
+            self.cause = f"{type(error).__name__}: {error}"
             self._over()
 
     async def _note_error(self, error: Exception) -> None:

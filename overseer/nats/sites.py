@@ -7,6 +7,9 @@ a stream that was made anew has another id and takes no subject with the old one
 
 import msgspec
 
+from messages.contract import load as load_contract
+from messages.message import Kind
+
 __all__ = [
     "LOG_KINDS",
     "TOPOLOGY_KEY",
@@ -19,6 +22,7 @@ __all__ = [
     "log_stream",
     "log_subject",
     "mail_filter",
+    "mail_queries",
     "pair_filter",
     "site_user",
     "topology_bucket",
@@ -55,6 +59,12 @@ def site_user(site: str) -> str:
 def mail_filter(node: str, site: str) -> str:
     """Commands for elections, `<key>.<command>` behind it: asked by other sites and by operators."""
     return f"overseer.{node}.{site_user(site)}.mail.>"
+
+
+def mail_queries(node: str, site: str) -> list[str]:
+    """Of the mail, what only asks: open to those who may not command."""
+    names = sorted(spec.name for spec in load_contract() if spec.owner == "elections" and spec.kind is Kind.QUERY)
+    return [f"overseer.{node}.{site_user(site)}.mail.*.{name}" for name in names]
 
 
 def pair_filter(node: str, site: str) -> str:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import anyio
 from anyio.abc import TaskStatus
 
-from overseer.config import Config
+from overseer.config import Config, servers_of
 from overseer.graph import filters, net_filters
 from overseer.nats.accounts import NodeUsers, accounts_config, inbox_prefix, user_names
 from overseer.nats.connection import Connection, connect
@@ -145,7 +145,7 @@ async def connect_as(config: Config, url: str, user: str, *, wait_ms: int, seed:
     if seed is None:
         # Said by name before anything is tried.
         keys.seed(user)
-    servers = [each.strip() for each in url.split(",")]
+    servers = servers_of(url)
     return await connect(
         servers,
         name=f"{config.node}/{user}",
@@ -196,7 +196,7 @@ async def provisioned(
 
 async def dangers_at_the_door(config: Config, url: str) -> list[str]:
     """What a stranger finds at each of the servers. Raises BusUnavailable when there is none that answers."""
-    servers = [each.strip() for each in url.split(",") if each]
+    servers = servers_of(url)
     tls = context_for(servers, tls_files(config))
     dangers: list[str] = []
     failed: list[str] = []

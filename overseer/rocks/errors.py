@@ -18,8 +18,8 @@ def repair_advice(path: str) -> str:
     place = Path(path)
     name = (place.parent.parent if place.parent.name == "checkpoints" else place).name
     return (
-        f"It is not used any more. Stop the node, then restore a backup (`overseer repair {name} --from COPY`), or rebuild it from its "
-        f"journal and the stream (`overseer repair {name} --replay`)"
+        f"It is not used any more. Stop the node, then restore a backup (`overseer repair {name} --from COPY`), or rebuild it "
+        f"(`overseer repair {name} --replay`)"
     )
 
 

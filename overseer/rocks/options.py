@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from rocksdict import AccessType, BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, Options, Rdict
+from rocksdict import AccessType, BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, Options, Rdict
 
 __all__ = ["open_rocks"]
 
@@ -19,6 +19,8 @@ _OPEN_FILES = 256
 _LOGS_KEPT = 4
 _LOG_BYTES = 1024 * 1024
 _BLOOM_BITS = 10
+# A piece of an index or filter.
+_METADATA_BLOCK_BYTES = 4096
 
 
 def _options(cache: Cache, *, create: bool, open_files: int, tolerant: bool) -> Options:
@@ -27,6 +29,12 @@ def _options(cache: Cache, *, create: bool, open_files: int, tolerant: bool) -> 
     blocks.set_cache_index_and_filter_blocks(True)
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(True)
     blocks.set_bloom_filter(_BLOOM_BITS, False)
+    # In pieces: the cache is split into parts of 512 KiB, and the filter of half a million keys is kept in none of them, but read for
+    # every row that is looked up (130 us; 15 in pieces).
+    blocks.set_index_type(BlockBasedIndexType.two_level_index_search())
+    blocks.set_partition_filters(True)
+    blocks.set_metadata_block_size(_METADATA_BLOCK_BYTES)
+    blocks.set_pin_top_level_index_and_filter(True)
     options = Options(raw_mode=True)
     options.create_if_missing(create)
     options.create_missing_column_families(create)

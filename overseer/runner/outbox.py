@@ -14,6 +14,7 @@ import anyio
 from messages.codec import decode_value
 from messages.subjects import HEADER_ID, MessageId, SubjectError
 from overseer.limits import Limits
+from overseer.pauses import Pauses
 from overseer.ports.bus import BusUnavailable, Line, OutcomeUnknown, Outgoing, StoredMessage, StreamFull, WrongLastSequence
 from overseer.runner.engine import Mark, outgoing
 from overseer.runner.errors import SecondCopy
@@ -225,7 +226,7 @@ class Outbox:
 
     async def drain(self) -> None:
         """Publish for ever. Raises SecondCopy; waits out everything else, saying so in `trouble`."""
-        pause_ms = self._limits.reconnect_ms
+        pauses = Pauses(self._limits.reconnect_ms, self._limits.reconnect_ms_max)
         while True:
             try:
                 if self.trouble:
@@ -234,15 +235,14 @@ class Outbox:
                 while self._waiting:
                     await self._publish_some()
                     self.trouble = ""
-                    pause_ms = self._limits.reconnect_ms
+                    pauses.reset()
             except (BusUnavailable, OutcomeUnknown, StreamFull) as error:
                 self.trouble = f"{type(error).__name__}: {error}"
                 if isinstance(error, StreamFull):
                     self._at_once = max(1, self._at_once // 8)
                     self.no_room = True
                     self._tell()
-                await anyio.sleep(pause_ms / 1000)
-                pause_ms = min(pause_ms * 2, self._limits.reconnect_ms_max)
+                await anyio.sleep(pauses.next_ms() / 1000)
                 continue
             await self._wake.wait()
             self._wake = anyio.Event()

@@ -17,6 +17,7 @@ from messages.message import Message, Rejection
 from messages.signals import Conclude
 from overseer.checks import Verifier
 from overseer.limits import Limits
+from overseer.pauses import Pauses
 from overseer.ports.bus import BusUnavailable, Delivery, Exchange, Line
 from overseer.ports.clock import Clock
 from overseer.ports.entropy import Entropy
@@ -170,7 +171,7 @@ class Runner:
 
     async def _patiently(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
         """Do it; while there is no bus, wait for it."""
-        pause_ms = self._limits.reconnect_ms
+        pauses = Pauses(self._limits.reconnect_ms, self._limits.reconnect_ms_max)
         while True:
             try:
                 done = await attempt()
@@ -179,8 +180,7 @@ class Runner:
             except BusUnavailable as error:
                 self.progress.trouble = f"bus: {error}"
                 self._say("opening", self.progress.trouble)
-                await anyio.sleep(pause_ms / 1000)
-                pause_ms = min(pause_ms * 2, self._limits.reconnect_ms_max)
+                await anyio.sleep(pauses.next_ms() / 1000)
 
     async def _open(self) -> Opened:
         ports = self._ports

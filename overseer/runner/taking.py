@@ -8,6 +8,7 @@ import msgspec
 
 from overseer.checks import Memo, Verifier
 from overseer.limits import Limits
+from overseer.pauses import Pauses
 from overseer.ports.bus import BusUnavailable, Delivery, Line
 from overseer.ports.store import Store
 from overseer.runner.errors import StreamChanged
@@ -75,18 +76,20 @@ class Taker:
 
     async def run(self) -> None:
         """Raises StreamChanged; waits out a bus that is away."""
-        pause_ms = self._limits.reconnect_ms
+        pauses = Pauses(self._limits.reconnect_ms, self._limits.reconnect_ms_max)
         while True:
             try:
                 await self._check_stream()
                 # Setting the consumer counts as acknowledging all before, and what is acknowledged may be trimmed.
                 await self._committed(self._taken)
                 await self._line.seek(self._taken + 1)
+                # Replaced since the first look, it would have us wait for a sequence of the old one.
+                await self._check_stream()
                 self._resumed()
                 expected = 1
                 while True:
                     deliveries = await self._line.pull(self._limits.batch_messages_max, self._limits.pull_wait_ms)
-                    pause_ms = self._limits.reconnect_ms
+                    pauses.reset()
                     self._progress.trouble = ""
                     self._say(self._name, "")
                     whole = _contiguous(deliveries, expected)
@@ -103,8 +106,7 @@ class Taker:
             except BusUnavailable as error:
                 self._progress.trouble = f"bus: {error}"
                 self._say(self._name, self._progress.trouble)
-                await anyio.sleep(pause_ms / 1000)
-                pause_ms = min(pause_ms * 2, self._limits.reconnect_ms_max)
+                await anyio.sleep(pauses.next_ms() / 1000)
 
     async def _check_stream(self) -> None:
         state = await self._line.state()

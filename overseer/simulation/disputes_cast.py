@@ -1,4 +1,5 @@
-"""Who plays in the disputes' simulation: the three subsystems, with bounds so small that every step of theirs is cut short.
+"""Who plays in the simulation of disputes: the three subsystems, with bounds so small that every step of theirs is cut short; and, where
+queues of gateways follow their chain, the elections.
 
 A composition of its own, as the benches are.
 """
@@ -11,9 +12,11 @@ from overseer.subsystem import Subsystem
 from subsystems.chain_api import ChainApi, ChainConfig
 from subsystems.dispute_conclusion import Config as DisputeConclusionConfig
 from subsystems.dispute_conclusion import DisputeConclusion
+from subsystems.elections import Elections, ElectionsConfig
+from subsystems.elections.gateways.config import GatewaysConfig
 from subsystems.votes_db import VotesDb, VotesDbConfig
 
-__all__ = ["AUTHORITY", "CAST", "GENESIS", "HELD_MAX", "INCLUSION_SESSIONS", "ORPHANS_MAX", "SEED", "SPAM_SLOTS", "WINDOW"]
+__all__ = ["AUTHORITY", "CAST", "GATEWAYS_CAST", "GENESIS", "HELD_MAX", "INCLUSION_SESSIONS", "ORPHANS_MAX", "SEED", "SPAM_SLOTS", "WINDOW"]
 
 SEED = "simulation"
 GENESIS = derive(SEED, "genesis")
@@ -52,8 +55,14 @@ def _dispute_conclusion() -> Subsystem:
     return DisputeConclusion(DisputeConclusionConfig(blocks_per_round_max=2, inclusion_sessions=INCLUSION_SESSIONS))
 
 
+def _elections() -> Subsystem:
+    return Elections(ElectionsConfig(chain_steps_max=2, gateways=GatewaysConfig(queues_max=2, requests_per_step=2, standings_per_step=4)))
+
+
 CAST: Mapping[str, Callable[[], Subsystem]] = {
     "chain_api": _chain_api,
     "votes_db": _votes_db,
     "dispute_conclusion": _dispute_conclusion,
 }
+# With the elections, on one site of each node.
+GATEWAYS_CAST: Mapping[str, Callable[[], Subsystem]] = {**CAST, "elections": _elections}

@@ -48,6 +48,9 @@ class Dispute(NamedTuple):
 class Plan:
     """One seed's chain and disputes."""
 
+    # How high the chain of an ordinary seed grows.
+    heights = (6, 12)
+
     def __init__(self, network: Network, random: Random) -> None:
         self.network = network
         self.random = random
@@ -57,7 +60,7 @@ class Plan:
         # The main chain by height, genesis first.
         self.main: list[bytes] = [GENESIS]
         large = random.random() < 0.06
-        self.height = random.randint(20, 30) if large else random.randint(6, 12)
+        self.height = random.randint(20, 30) if large else random.randint(*self.heights)
         self.size = random.choice((10, 13)) if large else random.choice((4, 4, 5, 6, 7))
         self.lag = random.randint(1, 4)
         self.sessions = self._sessions()

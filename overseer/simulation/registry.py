@@ -14,6 +14,7 @@ __all__ = ["SCENARIOS", "UnknownScenario", "find_scenario"]
 # under the variant's name.
 SCENARIOS: dict[str, str] = {
     "disputes": "overseer.simulation.disputes:scenario",
+    "gateways": "overseer.simulation.gateways:scenario",
     "elections": "overseer.simulation.elections.scenario:scenario",
 }
 

@@ -1,6 +1,11 @@
-"""A person's side of elections on several sites: any site will do, and another one when it does not answer."""
+"""A person's side of elections on several sites: any site will do, and another one as well when it is silent.
 
+Whoever is asked twice does it once: a query changes nothing, and a command has one effect under its id, at whichever sites it arrives.
+"""
+
+import math
 from secrets import token_hex
+from zlib import crc32
 
 import anyio
 
@@ -17,30 +22,40 @@ from overseer.node.client import accepted, message_headers, refusal_of
 from overseer.ports.bus import BusError, BusUnavailable, Response
 from overseer.sites.mailroom import ALL, HEADER_FRESHNESS
 
-__all__ = ["SitesClient"]
+__all__ = ["NO_OUTCOME", "SILENT_MS", "SitesClient"]
 
 # In all, for one command or query.
 _PATIENCE_S = 20.0
 # For one site's answer: longer than a new writer takes to recover, shorter than anybody's patience.
 _COMMAND_MS = 3_000
 _QUERY_MS = 1_000
+# A site that is silent for so long is not waited for alone: the next one is asked beside it. That is what a client loses by a site that was
+# killed with the question in hand; one that was gone before is passed over at once. Longer than a commit takes on a busy machine.
+SILENT_MS = 300
+# Sites that are asked for the same thing at a time. With one of them gone it is enough, and it bounds what slow sites are burdened with.
+_AT_ONCE = 2
+# A site that left a question to others is asked last for so long.
+_SHUNNED_S = 2.0
 _PAUSE_S = 0.1
 # Refusals that are no outcome of the command: the same id is sent again.
-_AGAIN = frozenset({"not_owned_yet", "too_few_copies", "writer_busy", "not_applied_yet", "busy", "timeout"})
+NO_OUTCOME = frozenset({"not_owned_yet", "too_few_copies", "writer_busy", "not_applied_yet", "busy", "timeout"})
 
 
 class SitesClient:
     """As `overseer.node.client.Client`, for elections. `stale`: whether the last answer may be behind."""
 
-    def __init__(self, connection: Connection, node: str, sites: tuple[str, ...], *, patience_s: float = _PATIENCE_S) -> None:
+    def __init__(
+        self, connection: Connection, node: str, sites: tuple[str, ...], *, patience_s: float = _PATIENCE_S, silent_ms: int = SILENT_MS
+    ) -> None:
         self.connection = connection
         self.sites = sites
         self.stale = False
         self._node = node
         self._exchange = NatsExchange(connection)
         self._patience_s = patience_s
-        # The one that answered last is asked first.
-        self._first = 0
+        self._silent_s = silent_ms / 1000
+        # Until when a site is asked after the others.
+        self._shunned: dict[str, float] = {}
 
     async def query(self, query: Message) -> Message:
         """The reply. Raises Refused, BusError."""
@@ -112,24 +127,71 @@ class SitesClient:
     async def _persistent(self, message: Message, headers: dict[str, str], wait_ms: int) -> Response:
         """An answer that is one, from any site. Raises BusError when there was none in time."""
         until = anyio.current_time() + self._patience_s
-        failed: BusError = BusUnavailable("no site of the elections answers")
         while True:
-            for step in range(len(self.sites)):
-                number = (self._first + step) % len(self.sites)
-                try:
-                    response = await self._ask(self.sites[number], message, headers, wait_ms)
-                except BusUnavailable as error:
-                    failed = error
-                    continue
-                late = anyio.current_time() >= until
-                if response.error is None or response.error[1] not in _AGAIN or late:
-                    self._first = number
-                    return response
-            if anyio.current_time() >= until:
-                raise failed
+            answer = await self._round(message, headers, wait_ms, until)
+            if _lasting(answer) or anyio.current_time() >= until:
+                if isinstance(answer, BusError):
+                    raise answer
+                return answer
             await anyio.sleep(_PAUSE_S)
 
+    async def _round(self, message: Message, headers: dict[str, str], wait_ms: int, until: float) -> Response | BusError:
+        """Ask site after site: the next one when there was no answer, when it was no lasting one, or when there is none yet.
+
+        The first answer that lasts; else a refusal that does not, else why there was none.
+        """
+        left, waiting = self._order(message), list[str]()
+        answer: Response | BusError = BusUnavailable("no site of the elections answers")
+        tell, hear = anyio.create_memory_object_stream[tuple[str, Response | BusError]](len(left))
+
+        async def ask(site: str) -> None:
+            in_time_ms = max(1, min(wait_ms, int((until - anyio.current_time()) * 1000)))
+            try:
+                found = await self._ask(site, message, headers, in_time_ms)
+            except BusError as error:
+                # Not out of the task group: it would come as a group.
+                found = error
+            tell.send_nowait((site, found))
+
+        async with tell, hear, anyio.create_task_group() as tasks:
+            while (left or waiting) and not _lasting(answer):
+                if left and len(waiting) < _AT_ONCE:
+                    waiting.append(left.pop(0))
+                    tasks.start_soon(ask, waiting[-1])
+                another = left and len(waiting) < _AT_ONCE
+                with anyio.move_on_after(self._silent_s if another else math.inf):
+                    site, found = await hear.receive()
+                    waiting.remove(site)
+                    if isinstance(found, BusUnavailable):
+                        self._shun(site)
+                    # A refusal says more than silence.
+                    if not isinstance(found, BusUnavailable) or isinstance(answer, BusError):
+                        answer = found
+            for site in waiting:
+                self._shun(site)
+            tasks.cancel_scope.cancel()
+        return answer
+
+    def _order(self, message: Message) -> list[str]:
+        """All sites: from one on that the election's key picks, so that they share the work; those that were silent lately come last."""
+        start = crc32(_key(message).encode()) % len(self.sites)
+        now = anyio.current_time()
+        return sorted(self.sites[start:] + self.sites[:start], key=lambda site: self._shunned.get(site, 0.0) > now)
+
+    def _shun(self, site: str) -> None:
+        self._shunned[site] = anyio.current_time() + _SHUNNED_S
+
     async def _ask(self, site: str, message: Message, headers: dict[str, str], wait_ms: int) -> Response:
-        key = message.election if isinstance(message, OfElection) else ALL
-        subject = f"overseer.{self._node}.{site_user(site)}.mail.{key}.{message.spec.name}"
+        subject = f"overseer.{self._node}.{site_user(site)}.mail.{_key(message)}.{message.spec.name}"
         return await self._exchange.request(subject, encode(message), headers, wait_ms)
+
+
+def _key(message: Message) -> str:
+    return message.election if isinstance(message, OfElection) else ALL
+
+
+def _lasting(answer: Response | BusError) -> bool:
+    """Whether asking others would bring nothing else: an outcome, or an error that is not silence."""
+    if isinstance(answer, BusError):
+        return not isinstance(answer, BusUnavailable)
+    return answer.error is None or answer.error[1] not in NO_OUTCOME

@@ -7,19 +7,19 @@ from blake3 import blake3
 
 from messages.codec import encode, encode_value
 from messages.election_pairs import LoggedEvent, LoggedTimer, Record
-from messages.elections import ElectionEvent, OfElection, Recorded
+from messages.elections import ChainDue, ElectionEvent, OfElection, Recorded
 from messages.message import Kind, Message, Rejection
 from overseer.ports.clock import Clock
 from overseer.ports.entropy import Entropy
 from overseer.subsystem import Check, Context, Decision, SetTimer
 from overseer.tables import Overlay, Rows, Tables
 from overseer.verification import verify_check
-from subsystems.elections.rows import ELECTIONS
+from subsystems.elections.rows import ELECTIONS, pack_event
 from subsystems.elections.runtime.rows import settled
 from subsystems.elections.runtime.steps import Command, Verdict
 from subsystems.elections.subsystem import Elections
 
-__all__ = ["HANDLER_FAILED", "Asked", "Decider", "command_of", "timer_command"]
+__all__ = ["HANDLER_FAILED", "Asked", "Decider", "command_of", "due_command", "timer_command"]
 
 # The code of a record whose command could not be decided because the rules raised: it is recorded, so that it fails once.
 HANDLER_FAILED = "handler_failed"
@@ -43,6 +43,12 @@ def command_of(id: str, asked: Asked) -> Command:
 def timer_command(key: str, at_ms: int, message: OfElection) -> Command:
     """A timer that is due, as a command. Nobody else can use its id: those of callers do not begin with a space."""
     return command_of(f" timer {key} {at_ms}", Asked(message, message.spec.owner, "", key))
+
+
+def due_command(message: ChainDue) -> Command:
+    """What the chain makes due, as a command. Its id follows from its content: whoever writes finds that it was done, or does it."""
+    content = blake3(encode(message)).hexdigest()[:32]
+    return command_of(f" due {content}", Asked(message, message.spec.owner, ""))
 
 
 class Decider:
@@ -93,12 +99,13 @@ class Decider:
         timers = [LoggedTimer(asked.timer, None)] if asked.timer else []
         events: list[LoggedEvent] = []
         try:
-            outcome = self._elections.decide(tables, asked.message, self._context(asked, now_ms))
+            outcome = self._elections.decide_one(tables, asked.message, self._context(asked, now_ms))
             if isinstance(outcome, Decision):
                 for event in outcome.events:
                     assert isinstance(event, ElectionEvent)
-                    self._elections.evolve(tables, event)
-                    events.append(LoggedEvent(event.spec.key, event.spec.version, encode(event)))
+                    logged = LoggedEvent(event.spec.key, event.spec.version, encode(event))
+                    self._elections.evolve_stored(tables, event, pack_event(logged.message, logged.version, logged.body))
+                    events.append(logged)
         except Exception as error:
             text = f"{type(error).__name__}: {error}"[:200].encode()
             return Record(command.id, command.digest, asked.sender, now_ms, HANDLER_FAILED, text, [], timers), Overlay(rows)

@@ -16,16 +16,20 @@ from messages.message import CATALOG
 from overseer.ports.bus import BusError, BusUnavailable, WrongLastSequence
 from overseer.ports.sites import Logged, StreamReplaced
 from overseer.ports.store import StoreError
-from overseer.sites.copying import Fetched, fetch, install, verified
+from overseer.sites.copying import clear, discard_torn, install, verified
+from overseer.sites.fetching import Fetched, fetch
 from overseer.sites.surroundings import Surroundings
-from overseer.tables import View, WriteSet
+from overseer.tables import View
 from subsystems.elections.rows import ELECTIONS, EVENTS, key_hash, load_event
 from subsystems.elections.runtime import steps
-from subsystems.elections.runtime.entry import dump_entry, load_entry
+from subsystems.elections.runtime.entry import dump_entry, load_entry, stored_events
 from subsystems.elections.runtime.member import Member
-from subsystems.elections.runtime.rows import apply_place, load_copy, store_prepared
+from subsystems.elections.runtime.rows import COPIES, CopyRow, apply_place, load_copy, store_prepared
 
 __all__ = ["Hosted", "untold"]
+
+# What a copy is asked for by: one at a time, whoever of the machine's parts wants it.
+_SNAPSHOT = "snapshot"
 
 
 class Hosted:
@@ -35,10 +39,15 @@ class Hosted:
         self.key = key
         self._around = around
         topology = around.topology
+        discard_torn(around.ledger, around.elections, key)
         self.member = Member(
             key, around.site, topology.placement(key), topology.version, load_copy(around.ledger.view, key), around.runtime
         )
         self.used_ms = around.clock.now_ms()
+        # When its copy last got on: an entry was applied, a page of another copy came.
+        self.moved_ms = self.used_ms
+        # Its rows are being replaced: they are no copy of anything, and nothing is handled meanwhile.
+        self.installing = False
         # At least so many entries of its log are not applied here, as far as the site's reader knows.
         self.behind = 0
         self._inbox: deque[tuple[steps.Input, anyio.Event | None]] = deque()
@@ -46,8 +55,8 @@ class Hosted:
         # Tasks whose answer comes back as an input, by what they ask.
         self._asking: set[object] = set()
         self._gone = False
-        # Fetched, until they are installed: by site.
-        self._fetched: dict[str, Fetched] = {}
+        # Until the machine has said what becomes of it.
+        self._fetched: Fetched | None = None
         # What follows from events up to here was told; it counts while the writer here serves.
         self._told = 0
         self._serving = False
@@ -87,6 +96,7 @@ class Hosted:
     def drop(self) -> None:
         """Forget it: late answers go nowhere."""
         self._gone = True
+        self._close_fetched()
         while self._inbox:
             _, done = self._inbox.popleft()
             if done is not None:
@@ -115,7 +125,14 @@ class Hosted:
         if around.topology.version > member.topology and not isinstance(given, steps.Placed):
             # Before anything is decided by the older one.
             await self._handle(steps.Placed(around.topology.placement(self.key), around.topology.version))
-        for effect in member.handle(given, around.clock.now_ms()):
+        settled = isinstance(given, steps.SnapshotFetched | steps.SnapshotFailed)
+        if settled:
+            # The next one may be asked for.
+            self._asking.discard(_SNAPSHOT)
+        effects = member.handle(given, around.clock.now_ms())
+        if settled and not any(isinstance(effect, steps.Install) for effect in effects):
+            self._close_fetched()
+        for effect in effects:
             await self._perform(effect)
 
     # -------------------------------------------------------------------------------------------- effects
@@ -130,14 +147,12 @@ class Hosted:
                 store_prepared(change, effect.entry)
                 around.ledger.put(change)
                 await around.ledger.durable()
-                self.give(steps.Stored(effect.entry.epoch, effect.entry.number))
+                if self.member.writer is not None:
+                    self.give(steps.Stored(effect.entry.epoch, effect.entry.number))
             case steps.Apply():
                 self._apply(effect)
             case steps.Install():
-                fetched = self._fetched.pop(effect.site, None) if effect.site else None
-                install(around.ledger, around.elections, self.key, effect.copy, fetched.rows if fetched is not None else WriteSet())
-                around.installed(self.key)
-                await around.ledger.durable()
+                await self._install(effect)
             case steps.Decide():
                 copies = 1 + self.member.placement.acknowledgements
                 self.give(steps.Decided(around.decider.decide(around.ledger, self.key, effect.commands, copies=copies)))
@@ -151,6 +166,7 @@ class Hosted:
                 around.observer.serving(self.key, effect.epoch)
                 self._told, self._serving = effect.told, True
                 self._tell()
+                around.serving(self.key)
             case steps.Released():
                 self._serving = False
                 around.observer.released(self.key, effect.reason)
@@ -162,12 +178,33 @@ class Hosted:
             case steps.Append() | steps.ReadLog() | steps.ReadLast() | steps.FetchSnapshot() | steps.VerifyCopy():
                 self._ask(effect)
 
+    async def _install(self, effect: steps.Install) -> None:
+        """Nothing else is handled before it is done; it takes as long as the copy is."""
+        around = self._around
+        fetched, self._fetched = self._fetched, None
+        if not effect.site:
+            clear(around.ledger, around.elections, self.key)
+            await around.ledger.durable()
+            return
+        assert fetched is not None
+        self.installing = True
+        try:
+            await install(around.ledger, around.elections, self.key, effect.copy, fetched.pages(), around.limits)
+        finally:
+            self.installing = False
+            fetched.close()
+        around.installed(self.key)
+        self.behind = 0
+        self._moved()
+
     def _apply(self, effect: steps.Apply) -> None:
         around, entry = self._around, effect.entry
+        self.behind = max(0, self.behind - 1)
+        self._moved()
         change = around.ledger.change()
         events = _events(entry) if isinstance(entry, BatchLogged) else []
-        for event in events:
-            around.elections.evolve(change, event)
+        for event, data in zip(events, stored_events(entry) if isinstance(entry, BatchLogged) else [], strict=True):
+            around.elections.evolve_stored(change, event, data)
         apply_place(change, effect)
         around.ledger.put(change)
         for record in entry.records if isinstance(entry, BatchLogged) else ():
@@ -188,7 +225,12 @@ class Hosted:
     def _ask(self, effect: steps.Append | steps.ReadLog | steps.ReadLast | steps.FetchSnapshot | steps.VerifyCopy) -> None:
         """Beside, once at a time for each question: an answer that is on its way answers the second as well."""
         # An append is repeated only when the one before was answered.
-        what: object = ("append", effect.entry.epoch, effect.entry.number) if isinstance(effect, steps.Append) else effect
+        what: object = effect
+        if isinstance(effect, steps.Append):
+            what = ("append", effect.entry.epoch, effect.entry.number)
+        elif isinstance(effect, steps.FetchSnapshot):
+            # One from another site, where that is asked for meanwhile, may do as well; if it does not, it is asked for again.
+            what = _SNAPSHOT
         if what in self._asking:
             return
         self._asking.add(what)
@@ -211,21 +253,36 @@ class Hosted:
             self._around.observer.failed(self.key, error)
             return
         finally:
-            self._asking.discard(what)
+            if what is not _SNAPSHOT:
+                self._asking.discard(what)
         if given is not None:
             self.give(given)
 
     async def _append(self, effect: steps.Append) -> steps.Input:
         try:
             sequence = await self._around.log.append(self.key, dump_entry(effect.entry), stream=effect.stream, expected=effect.expected)
-        except (WrongLastSequence, StreamReplaced):
+        except WrongLastSequence:
+            if await self._shortened(effect):
+                # Nothing will ever come behind what is gone. Begun anew, a recovery compares the log with the copies, and stops by name.
+                self._around.observer.report("log_shortened", f"{self.key}: the log ends before {effect.expected}, which it held")
+                self.drop()
+            return steps.AppendUnsettled(effect.entry)
+        except StreamReplaced:
             return steps.AppendUnsettled(effect.entry)
         except BusError:
             # The log is away, or full: it is asked again behind this, and must not be asked all the time.
-            await self._around.clock.sleep_until(self._around.clock.now_ms() + self._around.runtime.retry_ms)
+            await self._around.sleep(self._around.runtime.retry_ms)
             return steps.AppendUnsettled(effect.entry)
         self._around.observer.committed(self.key)
         return steps.Appended(effect.entry, sequence)
+
+    async def _shortened(self, effect: steps.Append) -> bool:
+        """Whether the log has lost what this append comes behind, and is the same log."""
+        try:
+            stream, last = await self._around.log.last(self.key)
+        except BusError:
+            return False
+        return stream == effect.stream and (0 if last is None else last.sequence) < effect.expected
 
     async def _read(self, effect: steps.ReadLog) -> steps.Input | None:
         """Asked again until the bus answers: a follower waits for nothing else."""
@@ -236,7 +293,6 @@ class Hosted:
             begin = after
             if effect.stream not in ("", page.stream) and after:
                 begin, page = 0, await log.read(self.key, after=0, entries=entries)
-            self.behind = max(0, self.behind - len(page.entries))
             found = tuple((each.sequence, _entry(each)) for each in page.entries)
             return steps.LogRead(page.stream, begin, found, max(page.remaining, self.behind if page.remaining else 0))
 
@@ -250,25 +306,43 @@ class Hosted:
         return await self._until_answered(read)
 
     async def _until_answered(self, read: Callable[[], Awaitable[steps.Input]]) -> steps.Input | None:
-        limits, clock = self._around.limits, self._around.clock
-        pause_ms = limits.retry_ms
+        pauses = self._around.pauses()
         while not self._gone:
             try:
                 return await read()
             except BusUnavailable:
-                await clock.sleep_until(clock.now_ms() + pause_ms)
-                pause_ms = min(2 * pause_ms, limits.retry_ms_max)
+                await self._around.sleep(pauses.next_ms())
         return None
 
     async def _fetch(self, effect: steps.FetchSnapshot) -> steps.Input:
         around, source = self._around, effect.site
         asked = SnapshotAsked(election=self.key, site=around.site, topology=around.topology.version)
-        async with around.fetching:
-            found = await fetch(around.mail, asked, source, around.elections, around.limits)
+        found: Fetched | None = None
+        try:
+            async with around.fetching:
+                found = await fetch(
+                    around.mail, asked, source, around.elections, around.limits, folder=around.spool_folder, moved=self._moved
+                )
+        except OSError as error:
+            around.observer.report("snapshot_not_kept", f"{self.key}, from {source}: {error}")
         if found is None:
+            # It would be asked for again at once.
+            await around.sleep(around.runtime.retry_ms)
             return steps.SnapshotFailed(source)
-        self._fetched = {source: found}
+        self._close_fetched()
+        if self._gone:
+            found.close()
+        else:
+            self._fetched = found
         return steps.SnapshotFetched(source, found.copy, found.sound)
+
+    def _close_fetched(self) -> None:
+        if self._fetched is not None:
+            self._fetched.close()
+            self._fetched = None
+
+    def _moved(self) -> None:
+        self.moved_ms = self._around.clock.now_ms()
 
     async def _verify(self) -> steps.Input:
         """The machine takes nothing meanwhile: the rows stand still."""
@@ -283,25 +357,32 @@ class Hosted:
 
     async def _telling_all(self) -> None:
         """What follows from events that were not told, from the rows, until the last one is told or somebody else serves."""
-        around, clock = self._around, self._around.clock
-        pause_ms = around.limits.retry_ms
+        around, pauses = self._around, self._around.pauses()
         try:
             while self._serving and not self._gone and self._told < self.member.follower.copy.applied.sequence:
                 sequence = self._told + 1
                 try:
-                    for message in around.elections.react(_event_at(around.ledger.view, self.key, sequence)):
-                        await around.facts.tell(self.key, sequence, message)
+                    for place, message in enumerate(around.elections.react(_event_at(around.ledger.view, self.key, sequence))):
+                        await around.facts.tell(self.key, sequence, place, message)
                 except BusError:
-                    await clock.sleep_until(clock.now_ms() + pause_ms)
-                    pause_ms = min(2 * pause_ms, around.limits.retry_ms_max)
+                    await around.sleep(pauses.next_ms())
                     continue
-                pause_ms = around.limits.retry_ms
+                pauses.reset()
                 # Another writer here may have begun meanwhile, with what the log says.
                 self._told = max(self._told, sequence)
+            self._note_told()
             if self._serving:
                 self.give(steps.Told(self._told))
         finally:
             self._telling = False
+
+    def _note_told(self) -> None:
+        """In the rows here as well as with the next entry of the log: an election that came to its end has no next one."""
+        change = self._around.ledger.change()
+        row = change.get(COPIES, (self.key,))
+        if row is not None and row.told < self._told <= row.applied.sequence:
+            change.put(COPIES, (self.key,), CopyRow(row.stream, row.applied, row.log_sequence, self._told))
+            self._around.ledger.put(change)
 
 
 def untold(around: Surroundings, key: str) -> bool:

@@ -1,9 +1,8 @@
 """All elections of a site: those that something comes for are in memory, the others on the disk (points 2 and 10 of the runtime)."""
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-
-import anyio
 
 from messages.election_pairs import PairMessage, Record, WriterBusy
 from messages.message import Rejection
@@ -15,48 +14,39 @@ from subsystems.elections.runtime import steps
 __all__ = ["Hosting", "Outcomes"]
 
 
-class _Caller:
-    """One that waits for the outcome of a command."""
-
-    def __init__(self) -> None:
-        self.told = anyio.Event()
-        self.outcome: Record | Rejection | None = None
-
-
 class Outcomes:
     """Who waits for outcomes, by origin: what the machines hand back with an answer."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, _Caller] = {}
+        self._waiting: dict[str, asyncio.Future[Record | Rejection | None]] = {}
         self._count = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def tell(self, origin: str, outcome: Record | Rejection) -> None:
-        caller = self._waiting.get(origin)
-        if caller is not None and caller.outcome is None:
-            caller.outcome = outcome
-            caller.told.set()
+    def tell(self, origin: str, outcome: Record | Rejection | None) -> None:
+        """The first one counts."""
+        told = self._waiting.get(origin)
+        if told is not None and not told.done():
+            told.set_result(outcome)
 
-    async def awaited(self, submit: Callable[[str], None], clock: Clock, until_ms: int) -> Record | Rejection | None:
+    def give_up(self) -> None:
+        """None of those that are waited for will come."""
+        for origin in list(self._waiting):
+            self.tell(origin, None)
+
+    async def awaited(self, submit: Callable[[str], None], wait_ms: int) -> Record | Rejection | None:
         """Submit under a fresh origin; the outcome, or None when it did not come in time."""
         self._count += 1
-        origin, caller = str(self._count), _Caller()
-        self._waiting[origin] = caller
+        loop, origin = asyncio.get_running_loop(), str(self._count)
+        told = self._waiting[origin] = loop.create_future()
+        late = loop.call_later(wait_ms / 1000, self.tell, origin, None)
         try:
             submit(origin)
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._give_up, clock, until_ms, caller)
-                await caller.told.wait()
-                tasks.cancel_scope.cancel()
-            return caller.outcome
+            return await told
         finally:
+            late.cancel()
             del self._waiting[origin]
-
-    async def _give_up(self, clock: Clock, until_ms: int, caller: _Caller) -> None:
-        await clock.sleep_until(until_ms)
-        caller.told.set()
 
 
 class Hosting:
@@ -116,6 +106,13 @@ class Hosting:
                 hosted.drop()
                 del self._active[key]
 
+    def drop_all(self) -> None:
+        """The end: what they hold beside memory is let go, and nobody waits for them."""
+        for hosted in self._active.values():
+            hosted.drop()
+        self._active.clear()
+        self._outcomes.give_up()
+
     async def tidy(self) -> None:
         """Passivate, for ever."""
         while True:
@@ -137,4 +134,5 @@ class Hosting:
         hosted = self.find(key)
         if hosted is None or hosted.full:
             return WriterBusy(election=key, waiting=self._limits.inbox_max)
-        return await self._outcomes.awaited(lambda origin: hosted.give(steps.Submit(command, origin)), self._clock, until_ms)
+        wait_ms = max(0, until_ms - self._clock.now_ms())
+        return await self._outcomes.awaited(lambda origin: hosted.give(steps.Submit(command, origin)), wait_ms)

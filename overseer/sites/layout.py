@@ -13,7 +13,7 @@ from subsystems.elections.config import ElectionsConfig
 from subsystems.elections.rows import ELECTIONS
 from subsystems.elections.runtime.placement import check
 
-__all__ = ["ONE_SITE", "ElectionsElsewhere", "Sites", "UnknownLayout", "check_stores", "sites_of"]
+__all__ = ["ONE_SITE", "ElectionsElsewhere", "Sites", "UnknownLayout", "check_stores", "site_stores", "sites_of"]
 
 
 class UnknownLayout(Exception):
@@ -68,9 +68,14 @@ def sites_of(config: ElectionsConfig) -> Sites:
     return Sites(topology, config.lease_ms)
 
 
+def site_stores(stores: Path) -> list[str]:
+    """The sites whose stores are there, by their processes; without those that a repair set aside."""
+    return sorted(path.name for path in stores.glob(site_user("*")) if path.is_dir() and "." not in path.name)
+
+
 def check_stores(stores: Path, sites: Sites) -> None:
     """Elections do not move by themselves between one site and several. `stores`: the node's. Raises ElectionsElsewhere."""
-    held = sorted(path.name for path in stores.glob(site_user("*")) if path.is_dir())
+    held = site_stores(stores)
     if held and not sites.names:
         raise ElectionsElsewhere(f"this node's elections are on {len(held)} sites ({', '.join(held)}): set elections.sites to {len(held)}")
     one = stores / "elections"

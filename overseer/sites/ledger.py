@@ -4,16 +4,19 @@ Elections change rows at the same time, the store takes one commit at a time: wh
 soon as they are put, whole change by whole change and in order, so a commit never holds a later change without an earlier one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 import anyio
 
 from overseer.limits import SiteLimits
 from overseer.ports.clock import Clock
 from overseer.ports.store import Store
-from overseer.tables import Overlay, Rows, Tables, View, WriteSet
+from overseer.tables import Overlay, Rows, Table, Tables, View, WriteSet
 
 __all__ = ["Change", "Ledger"]
+
+V = TypeVar("V")
 
 
 class _Below:
@@ -30,11 +33,84 @@ class _Below:
 
 
 class Change(Tables):
-    """Rows that one election, or the site itself, wants to write; nobody sees them before `Ledger.put`."""
+    """Rows that one election, or the site itself, wants to write; nobody sees them before `Ledger.put`.
+
+    Values that are read and put by their key are held as they are, and encoded once: an election's counters change with each event
+    of a batch.
+    """
 
     def __init__(self, below: Rows) -> None:
-        self.writes = Overlay(below)
-        super().__init__(self.writes)
+        super().__init__(Overlay(below))
+        # By table and key; None: there is no such row.
+        self._values: dict[tuple[str, tuple[Any, ...]], Any] = {}
+        # Those that were put, or deleted, and that the overlay does not have yet.
+        self._unwritten: dict[tuple[str, tuple[Any, ...]], Table[Any]] = {}
+
+    @property
+    def writes(self) -> Overlay:
+        """All of it, as it is written; to be changed before anything else is read or put here."""
+        for place, table in self._unwritten.items():
+            value = self._values[place]
+            self._overlay.put(table.name, table.pack(place[1]), None if value is None else table.dump(value))
+        self._unwritten.clear()
+        self._values.clear()
+        return self._overlay
+
+    def get(self, table: Table[V], key: tuple[Any, ...]) -> V | None:
+        place = (table.name, key)
+        if place not in self._values:
+            data = self._overlay.get(table.name, table.pack(key))
+            self._values[place] = None if data is None else table.load(data)
+        return self._values[place]
+
+    def has(self, table: Table[Any], key: tuple[Any, ...]) -> bool:
+        return self.get(table, key) is not None
+
+    def put(self, table: Table[V], key: tuple[Any, ...], value: V) -> None:
+        self._hold(table, key, value)
+
+    def delete(self, table: Table[Any], key: tuple[Any, ...]) -> None:
+        self._hold(table, key, None)
+
+    def _hold(self, table: Table[Any], key: tuple[Any, ...], value: object) -> None:
+        place = (table.name, key)
+        self._values[place] = value
+        self._unwritten[place] = table
+
+    # What goes by packed keys, or over many rows, goes past what is held.
+
+    def scratch(self) -> Tables:
+        return Tables(Overlay(self.writes))
+
+    def get_packed(self, table: Table[Any], key: bytes) -> bytes | None:
+        return self.writes.get(table.name, key)
+
+    def scan_packed(
+        self,
+        table: Table[Any],
+        prefix: tuple[Any, ...] = (),
+        *,
+        start: tuple[Any, ...] | None = None,
+        end: tuple[Any, ...] | None = None,
+        reverse: bool = False,
+    ) -> Iterator[tuple[bytes, bytes]]:
+        low, high = table.bounds(prefix, start, end)
+        return self.writes.scan(table.name, low, high, reverse=reverse)
+
+    def put_packed(self, table: Table[Any], key: bytes, value: bytes) -> None:
+        self.writes.put(table.name, key, value)
+
+    def put_all_packed(self, table: Table[Any], keys: Iterable[bytes], value: bytes) -> None:
+        self.writes.put_all(table.name, keys, value)
+
+    def delete_all_packed(self, table: Table[Any], keys: Iterable[bytes]) -> None:
+        self.writes.put_all(table.name, keys, None)
+
+    def delete_range(
+        self, table: Table[Any], prefix: tuple[Any, ...] = (), *, start: tuple[Any, ...] | None = None, end: tuple[Any, ...] | None = None
+    ) -> None:
+        low, high = table.bounds(prefix, start, end)
+        self.writes.delete_range(table.name, low, high)
 
 
 class Ledger:
@@ -49,10 +125,10 @@ class Ledger:
         # Changes put so far, and how many of them are durable.
         self._put = 0
         self._durable = 0
-        self._awaited = False
         # Since when the store is at the present commit; 0 while it is at none.
         self._writing_ms = 0
         self._wake = anyio.Event()
+        self._hurry = anyio.Event()
         self._written = anyio.Event()
 
     def get(self, table: str, key: bytes) -> bytes | None:
@@ -86,8 +162,8 @@ class Ledger:
     async def durable(self) -> None:
         """Return when everything that was put until now is durable."""
         until = self._put
-        self._awaited = True
         self._wake.set()
+        self._hurry.set()
         while self._durable < until:
             await self._written.wait()
 
@@ -95,25 +171,11 @@ class Ledger:
         """Write, for ever. Raises StoreError, after which nothing of this is of any use."""
         while True:
             await self._wake.wait()
-            if not self._awaited:
-                await self._unless_awaited()
-            self._wake, self._awaited = anyio.Event(), False
+            # While nobody waits for it, more may come along.
+            with anyio.move_on_after(self._limits.flush_ms / 1000):
+                await self._hurry.wait()
+            self._wake, self._hurry = anyio.Event(), anyio.Event()
             await self._write()
-
-    async def _unless_awaited(self) -> None:
-        """Nobody waits: more may come along."""
-        at_ms = self._clock.now_ms() + self._limits.flush_ms
-
-        async def look() -> None:
-            while not self._awaited:
-                self._wake = anyio.Event()
-                await self._wake.wait()
-            tasks.cancel_scope.cancel()
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(look)
-            await self._clock.sleep_until(at_ms)
-            tasks.cancel_scope.cancel()
 
     async def _write(self) -> None:
         flying, count = self._pending, self._put

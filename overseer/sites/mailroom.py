@@ -24,7 +24,7 @@ from messages.message import CATALOG, Kind, Message, Rejection, Spec
 from messages.overseer import Busy, CommandOutcome, InvalidRequest, OutcomeStatus, Timeout
 from messages.subjects import CONTENT_CBOR, HEADER_CONTENT_TYPE
 from overseer.limits import Limits
-from overseer.ports.bus import BusUnavailable, Request, Response
+from overseer.ports.bus import BusError, BusUnavailable, Request, Response
 from overseer.ports.entropy import Entropy
 from overseer.runner.endpoints import Admission
 from overseer.runner.responses import outcome_response, read_command_id, read_request, refuse, respond, wants_json
@@ -32,9 +32,13 @@ from overseer.sites.deciding import HANDLER_FAILED, Asked, command_of
 from overseer.sites.hosted import Hosted
 from overseer.sites.hosting import Hosting
 from overseer.sites.surroundings import Surroundings
+from overseer.sites.tables import KNOWN
 from overseer.subsystem import Context
 from overseer.verification import verify_check
+from subsystems.elections.runtime.entry import BEGIN
 from subsystems.elections.runtime.routing import HOPS_MAX, CatchUp, Deliver, Forward, route
+from subsystems.elections.runtime.rows import COPIES
+from subsystems.elections.runtime.steps import Command
 
 __all__ = ["ALL", "HEADER_FRESHNESS", "HEADER_REQUIRED", "Mailroom"]
 
@@ -47,9 +51,7 @@ HEADER_REQUIRED = "Overseer-Required"
 
 
 class Mailroom:
-    """`caught_up_ms`: when this site's reader of the log was last at its end. `at_version`: waits for a version of the topology,
-    `changed` for a change of it.
-    """
+    """`caught_up_ms`: when this site's reader of the log was last at its end. `at_version`: waits for a version of the topology."""
 
     def __init__(
         self,
@@ -60,7 +62,6 @@ class Mailroom:
         limits: Limits,
         caught_up_ms: Callable[[], int],
         at_version: Callable[[int, int], Awaitable[bool]],
-        changed: Callable[[], Awaitable[None]],
     ) -> None:
         self._around = around
         self._hosting = hosting
@@ -68,7 +69,8 @@ class Mailroom:
         self._admission = Admission(limits)
         self._caught_up_ms = caught_up_ms
         self._at_version = at_version
-        self._changed = changed
+        # Commands that are at other sites.
+        self._away: set[anyio.CancelScope] = set()
         declared = around.elections.declaration
         self._commands = {message.spec.name: message.spec for message in declared.requests}
         self._queries = {message.spec.name: message.spec for message in (*declared.answers, GetCopy)}
@@ -98,14 +100,16 @@ class Mailroom:
                 return _shown(spec, await self._query(message, required, ()), as_json)
             assert isinstance(message, OfElection)
             until_ms = self._around.clock.now_ms() + self._around.limits.command_ms
-            sent = self._forwarded(message, command_id, f"req_{message.spec.owner}", request.account)
+            # The bytes that came are good enough for another site, which reads them as this one did.
+            body = encode(message) if as_json else request.body
+            sent = self._forwarded(message, body, command_id, request.account)
             outcome = await self._command(message, sent, until_ms)
         if outcome is None:
             return refuse(Timeout(waited_ms=self._around.limits.command_ms), as_json)
         return outcome_response(spec, outcome, as_json, command_id)
 
-    def _forwarded(self, message: OfElection, command_id: str, sender: str, caller: str, required: int = 0) -> Forwarded:
-        """As it is sent on from here, before it went anywhere."""
+    def _forwarded(self, message: OfElection, body: bytes, command_id: str, caller: str, required: int = 0) -> Forwarded:
+        """As it is sent on from here, before it went anywhere. `body`: of the present version."""
         return Forwarded(
             election=message.election,
             site=self._around.site,
@@ -113,8 +117,8 @@ class Mailroom:
             id=command_id,
             command=message.spec.key,
             version=message.spec.version,
-            body=encode(message),
-            sender=sender,
+            body=body,
+            sender=f"req_{message.spec.owner}",
             caller=caller,
             path=[],
             required=required,
@@ -142,10 +146,11 @@ class Mailroom:
         """The CommandOutcome; None when there was none in time."""
         around, key, seen = self._around, message.election, sent.topology
         while True:
-            match route(around.topology.record, key, site=around.site, seen=seen, path=sent.path):
+            topology = around.topology
+            match route(topology.placement(key).writer, topology.version, site=around.site, seen=seen, path=sent.path):
                 case Deliver():
-                    asked = Asked(message, sent.sender, sent.caller)
-                    outcome = await self._hosting.submit(key, command_of(sent.id, asked), until_ms)
+                    command = command_of(sent.id, Asked(message, sent.sender, sent.caller))
+                    outcome = await self._refused_at_once(key, command) or await self._hosting.submit(key, command, until_ms)
                     return None if outcome is None else encode(_outcome(outcome))
                 case Forward(site, path):
                     version = max(seen, around.topology.version)
@@ -158,28 +163,54 @@ class Mailroom:
                 case refused:
                     return _not_owned(key, refused.reason)
 
+    async def _refused_at_once(self, key: str, command: Command) -> Record | None:
+        """The refusal of a command for an election that never was. It is not recorded, so that mistyped keys fill no log.
+
+        Whether there is the election is asked of the log, which has all that was ever acknowledged. None where its writer has to decide.
+        """
+        around = self._around
+        if self._known(key):
+            return None
+        try:
+            _, last = await around.log.last(key)
+        except BusError:
+            return None
+        if last is not None or self._known(key):
+            return None
+        (verdict,) = around.decider.decide(around.ledger, key, [command], copies=0)
+        return verdict if isinstance(verdict, Record) and verdict.code not in ("", HANDLER_FAILED) else None
+
+    def _known(self, key: str) -> bool:
+        """Whether anything of the election is, or may come to be, here; also where the log that had it is lost."""
+        hosted = self._hosting.there(key)
+        if hosted is not None and (hosted.member.follower.copy.stream or not hosted.idle):
+            return True
+        view = self._around.ledger.view
+        return view.get(COPIES, (key,)) is not None or view.get(KNOWN, (key,)) is not None
+
+    def turn_back(self) -> None:
+        """The topology changed: somebody else may be the one for commands that are at other sites."""
+        for forwarding in self._away:
+            forwarding.cancel()
+
     async def _forward(self, sent: Forwarded, to: str, until_ms: int) -> bytes | None:
-        """The outcome as `to` told it. None when it did not, or when the topology changed meanwhile: then somebody else may be the one."""
-        around, heard = self._around, list[bytes]()
+        """The outcome as `to` told it. None when it did not, or when the topology changed meanwhile."""
+        around = self._around
         left_ms = min(around.limits.forward_ms, until_ms - around.clock.now_ms())
         if left_ms <= 0:
             return None
-
-        async def ask() -> None:
-            with suppress(BusUnavailable):
-                response = await around.mail.ask(to, sent, left_ms)
-                if response.error is None:
-                    heard.append(response.body)
-            if not heard:
+        with anyio.CancelScope() as forwarding:
+            self._away.add(forwarding)
+            try:
+                with suppress(BusUnavailable):
+                    response = await around.mail.ask(to, sent, left_ms)
+                    if response.error is None:
+                        return response.body
                 # Nobody there, or too busy: not all the time.
-                await around.clock.sleep_until(around.clock.now_ms() + around.limits.retry_ms)
-            tasks.cancel_scope.cancel()
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(ask)
-            await self._changed()
-            tasks.cancel_scope.cancel()
-        return heard[0] if heard else None
+                await around.sleep(around.limits.retry_ms)
+            finally:
+                self._away.discard(forwarding)
+        return None
 
     def _on(self, sent: Forwarded, path: tuple[str, ...], version: int) -> Forwarded:
         return Forwarded(
@@ -205,7 +236,9 @@ class Mailroom:
             return _answered(around.elections.answer(around.ledger.view, query, self._context()), {})
         placement = around.topology.placement(query.election)
         hosted = self._hosting.find(query.election) if isinstance(query, GetCopy) or around.site in placement.sites else None
-        here = hosted is not None and (bool(hosted.member.follower.copy.stream) or placement.writer == around.site)
+        # While its rows are replaced there is nothing here to answer from.
+        whole = hosted is not None and not hosted.installing
+        here = hosted is not None and whole and (bool(hosted.member.follower.copy.stream) or placement.writer == around.site)
         if hosted is not None and isinstance(query, GetCopy):
             return _answered(self._copy_report(hosted), {})
         if not here and not path:
@@ -214,15 +247,16 @@ class Mailroom:
             response = await self._ask_others(query, required, [site for site in others if site not in (around.site, *placement.away)])
             if response is not None:
                 return response
-        if hosted is None:
-            return _answered(NotOwnedYet(election=query.election, reason=NotOwnedYetReason.MOVED), {})
+        if hosted is None or not whole:
+            reason = NotOwnedYetReason.MOVED if hosted is None else NotOwnedYetReason.RECOVERING
+            return _answered(NotOwnedYet(election=query.election, reason=reason), {})
         freshness = self._freshness(hosted)
         answer = hosted.member.readable(required) or around.elections.answer(around.ledger.view, query, self._context())
         told = f"{freshness.applied} {freshness.committed} {freshness.age_ms} {int(freshness.stale)}"
         return _answered(answer, {HEADER_FRESHNESS: told})
 
     async def _ask_others(self, query: OfElection, required: int, sites: list[str]) -> Response | None:
-        sent = self._forwarded(query, "", f"req_{query.spec.owner}", "", required)
+        sent = self._forwarded(query, encode(query), "", "", required)
         for site in sites[:HOPS_MAX]:
             try:
                 onward = self._on(sent, (self._around.site,), self._around.topology.version)
@@ -247,7 +281,7 @@ class Mailroom:
             sites=list(placement.sites),
             away=list(placement.away),
             writer=placement.writer,
-            head=member.follower.copy.applied,
+            head=BEGIN if hosted.installing else member.follower.copy.applied,
             serving=member.writer is not None,
             freshness=self._freshness(hosted),
         )

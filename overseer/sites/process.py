@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from messages.subjects import node_stream, own_filter
 from overseer.config import Config, HttpConfig
+from overseer.limits import SiteLimits
 from overseer.nats.accounts import durable_name
 from overseer.nats.connection import Connection
 from overseer.nats.election_log import NatsElectionLog
@@ -60,6 +61,8 @@ class _Told:
         self._log.info("election_released", election=key, reason=reason)
 
     def report(self, what: str, detail: str) -> None:
+        if what == "log_shortened":
+            self.trouble = detail
         self._log.warning(what, what=detail)
 
     def stopped(self, key: str, reason: str) -> None:
@@ -124,7 +127,8 @@ async def _serve(
         told = _Told(user, registry, kill)
         ports = _ports(connection, store, config.node, name)
         stack.push_async_callback(ports.mail.close)
-        site = Site(name, elections, ports, sites.topology, admission=config.limits, node=config.node, observer=told)
+        limits = SiteLimits(back_after_ms=max(SiteLimits().back_after_ms, sites.lease_ms))
+        site = Site(name, elections, ports, sites.topology, limits=limits, admission=config.limits, node=config.node, observer=told)
         place = http or HttpConfig()
         active = Gauge("overseer_elections_active", "Elections in memory", ["site"], registry=registry)
 
@@ -160,6 +164,8 @@ def _ports(connection: Connection, store: RocksStore, node: str, name: str) -> S
         board=NatsTopologyBoard(connection, node=node),
         mail=NatsSiteMail(connection, node=node, site=name, metadata={"node": node, "site": name}),
         facts=NatsFacts(NatsExchange(connection), node=node),
+        # A file without a name: RocksDB does not see it.
+        spool_folder=store.path,
         clock=SystemClock(),
         entropy=SystemEntropy(),
         line=NatsLine(connection, stream=stream, sender=user, own_filter=own_filter(node, user), durable=durable_name(node, user, stream)),

@@ -20,19 +20,20 @@ class LogReader:
     """Its place is kept with the rows, never ahead of them: what it has read is applied, or the election reads for itself."""
 
     def __init__(self, around: Surroundings, hosting: Hosting, *, moved: Callable[[], None], skipped: Callable[[], None]) -> None:
-        """`moved` is called whenever it got on; `skipped` when elections have to catch up by themselves."""
+        """`moved` is called whenever it got on; `skipped` when it begins to leave entries out: their elections catch up by themselves."""
         self._around = around
         self._hosting = hosting
         self._moved = moved
         self._skipped = skipped
         # It is so far behind that each election catches up for itself, by a snapshot where that is shorter.
-        self._skipping = False
+        self.skipping = False
         # How many entries of each election were left out.
         self.left_out: Counter[str] = Counter()
         place = around.ledger.view.get(PLACES, log_place)
         self.place = place or Place("", 0)
-        # When it was last at the log's end.
+        # When it was last at the log's end, and near to it.
         self.caught_up_ms = 0
+        self.near_ms = 0
         self.handled = 0
 
     async def run(self) -> None:
@@ -41,22 +42,27 @@ class LogReader:
             if page.stream != self.place.stream:
                 await self._replaced(page.stream)
             await self._take(page)
-            if self._skipping and not page.remaining:
-                self._skipping = False
-                self._skipped()
             if not page.remaining:
+                self.skipping = False
                 self.caught_up_ms = self._around.clock.now_ms()
+            if page.remaining <= self._around.limits.fill_entries_near and not self.skipping:
+                self.near_ms = self._around.clock.now_ms()
             self._moved()
 
     async def _take(self, page: LoggedPage) -> None:
         if not page.entries:
             return
-        self._skipping = self._skipping or len(page.entries) + page.remaining > self._around.runtime.catch_up_entries_max
+        if page.entries[0].sequence <= self.place.sequence:
+            lost = f"the elections' log goes on at {page.entries[0].sequence}, it held {self.place.sequence}"
+            self._around.observer.report("log_shortened", f"{lost}: stop the node, `overseer repair nats`")
+        if not self.skipping and len(page.entries) + page.remaining > self._around.runtime.catch_up_entries_max:
+            self.skipping = True
+            self._skipped()
         waiting: list[anyio.Event] = []
         change = self._around.ledger.change()
         for logged in page.entries:
             change.put(KNOWN, (logged.election,), logged.sequence)
-            if self._skipping:
+            if self.skipping:
                 self.left_out[logged.election] += 1
             else:
                 waiting += await self._deliver(page.stream, logged)
@@ -79,8 +85,11 @@ class LogReader:
         if copy.stream == stream and copy.log_sequence >= logged.sequence:
             # The writer's own, as a rule: applied when the log took it.
             return []
+        if hosted.installing:
+            # It reads on by itself from where the new copy ends; the others are not to wait for it.
+            return []
         done = anyio.Event()
-        hosted.give(steps.LogDelivered(stream, logged.sequence, load_entry(logged.body)), done)
+        hosted.give(steps.LogDelivered(stream, logged.sequence, copy.held(logged.body) or load_entry(logged.body)), done)
         return [done]
 
     async def _replaced(self, stream: str) -> None:
@@ -89,6 +98,9 @@ class LogReader:
         self.place = Place(stream, 0)
         change = around.ledger.change()
         change.put(PLACES, log_place, self.place)
+        for place, _ in around.ledger.view.scan(KNOWN):
+            # Nothing of it is in this log yet.
+            change.put(KNOWN, place, 0)
         around.ledger.put(change)
         if before.stream:
             around.observer.report("log_replaced", f"the elections' log is {stream}, it was {before.stream}")

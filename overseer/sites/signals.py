@@ -1,20 +1,22 @@
-"""Signals from the node's stream: governance mode is known at every site, as whoever writes must refuse what it holds back."""
+"""Signals from the node's stream: governance mode and the chain are known at every site, as whoever writes decides by them."""
+
+from collections.abc import Callable
 
 import anyio.lowlevel
 
 from messages.message import Message
-from messages.signals import GovernanceMode
+from messages.signals import BestChain, GovernanceMode, SessionChange
 from overseer.ports.bus import BusUnavailable, Delivery, Line
 from overseer.runner.intake import Reader
 from overseer.sites.surroundings import Surroundings
 from overseer.sites.tables import PLACES, Place, signal_place
-from overseer.subsystem import Context, Decision, Declaration
+from overseer.subsystem import Context, Declaration
 from overseer.verification import verify_check
 
 __all__ = ["SIGNALS", "SignalReader", "declaration"]
 
 # What a site takes from the node's stream.
-SIGNALS: tuple[type[Message], ...] = (GovernanceMode,)
+SIGNALS: tuple[type[Message], ...] = (GovernanceMode, BestChain, SessionChange)
 
 _BATCH = 64
 _WAIT_MS = 1_000
@@ -28,24 +30,25 @@ def declaration(name: str) -> Declaration:
 class SignalReader:
     """Reads the site's own consumer; its place is kept with what it read."""
 
-    def __init__(self, around: Surroundings, line: Line, node: str) -> None:
+    def __init__(self, around: Surroundings, line: Line, node: str, *, heard: Callable[[], None]) -> None:
+        """`heard` is called behind each signal by which something new is known."""
         self._around = around
         self._line = line
+        self._heard = heard
         self._reader = Reader(node, declaration(line.sender))
         self.place: Place | None = around.ledger.view.get(PLACES, signal_place)
 
     async def run(self) -> None:
         """For ever; waits out the bus."""
         around = self._around
-        pause_ms = around.limits.retry_ms
+        pauses = around.pauses()
         while True:
             try:
                 await self._read()
             except BusUnavailable:
-                await around.clock.sleep_until(around.clock.now_ms() + pause_ms)
-                pause_ms = min(2 * pause_ms, around.limits.retry_ms_max)
+                await around.sleep(pauses.next_ms())
             else:
-                pause_ms = around.limits.retry_ms
+                pauses.reset()
 
     async def _read(self) -> None:
         """Until the connection is lost. Raises BusUnavailable."""
@@ -53,6 +56,9 @@ class SignalReader:
         known = self.place is not None and self.place.stream == state.id and self.place.sequence <= state.last_sequence
         place = self.place if known and self.place is not None else Place(state.id, 0)
         await self._line.seek(place.sequence + 1)
+        # Replaced since the first look, it would have us wait for a sequence of the old one.
+        if (await self._line.state()).id != place.stream:
+            raise BusUnavailable("the stream was replaced")
         while True:
             deliveries = await self._line.pull(_BATCH, _WAIT_MS)
             if not deliveries:
@@ -73,12 +79,13 @@ class SignalReader:
         intake = self._reader.read(delivery)
         if intake.refusal is not None:
             around.observer.report("signal_refused", f"{delivery.message.subject}: {intake.refusal}")
-        if not isinstance(intake.message, GovernanceMode):
+        if intake.message is None or type(intake.message) not in SIGNALS:
             return
         change = around.ledger.change()
         context = Context(now_ms=delivery.message.time_ms, sender="chain_api", position=delivery.message.sequence, verify=verify_check)
-        decision = around.elections.decide(change, intake.message, context)
-        assert isinstance(decision, Decision)
-        for event in decision.events:
+        events = around.elections.heard(change, intake.message, context)
+        for event in events:
             around.elections.evolve(change, event)
         around.ledger.put(change)
+        if events:
+            self._heard()

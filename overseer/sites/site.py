@@ -1,38 +1,41 @@
 """A site put together: its elections, its readers, its mailroom, and what it tells about itself."""
 
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio.abc
-import anyio.lowlevel
 import msgspec
 
 from messages.codec import CodecError
 from messages.election_pairs import Forwarded, PairMessage, SnapshotAsked, TopologyRecord
-from messages.overseer import InvalidRequest
+from messages.overseer import Busy, InvalidRequest
 from overseer.limits import Limits, SiteLimits
-from overseer.ports.bus import BusUnavailable, Line, Response
+from overseer.pauses import Pauses
+from overseer.ports.bus import BusUnavailable, Line, Request, Response
 from overseer.ports.clock import Clock
 from overseer.ports.entropy import Entropy
 from overseer.ports.sites import ElectionLog, SiteMail, TopologyBoard
-from overseer.ports.store import Store
-from overseer.runner.responses import refuse
+from overseer.ports.store import Store, StoreError
+from overseer.runner.responses import refuse, wants_json
+from overseer.sites.chores import Chores
 from overseer.sites.copying import SnapshotDesk
+from overseer.sites.crew import Crew
 from overseer.sites.deciding import Decider
-from overseer.sites.hosted import Hosted, untold
+from overseer.sites.filling import Filling
+from overseer.sites.hosted import Hosted
 from overseer.sites.hosting import Hosting, Outcomes
 from overseer.sites.ledger import Ledger
 from overseer.sites.mailroom import Mailroom
 from overseer.sites.reading import LogReader
 from overseer.sites.signals import SignalReader
 from overseer.sites.surroundings import Alarms, Facts, Observer, Silent, Surroundings, Topology
-from overseer.sites.tables import KNOWN
 from overseer.sites.timers import Timetable
 from overseer.sites.watching import Watch, recorded
 from overseer.tables import View
 from subsystems.elections.runtime import steps
 from subsystems.elections.runtime.limits import RuntimeLimits
-from subsystems.elections.runtime.rows import COPIES
 from subsystems.elections.subsystem import Elections
 
 __all__ = ["Site", "SitePorts", "SiteProgress"]
@@ -51,6 +54,8 @@ class SitePorts(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     entropy: Entropy
     line: Line | None = None
+    # Where snapshots wait that are fetched; None: the system's folder for such.
+    spool_folder: Path | None = None
 
 
 class SiteProgress(msgspec.Struct):
@@ -80,6 +85,7 @@ class Site:
         self.name = name
         self.progress = SiteProgress()
         self.hosting: Hosting
+        self.filling: Filling
         self.mailroom: Mailroom
         self.reader: LogReader
         self._elections = elections
@@ -91,7 +97,6 @@ class Site:
         self._node = node
         self._observer = observer or Silent()
         self._outcomes = Outcomes()
-        self._rearranging = anyio.Event()
         self._up = False
 
     @property
@@ -101,10 +106,16 @@ class Site:
 
     @property
     def trouble(self) -> str:
-        """What keeps it from its work: the bus is away; "" when nothing does."""
-        if self.progress.ready and self._ports.clock.now_ms() - self.reader.caught_up_ms > self._limits.stale_after_ms:
+        """What keeps it from its work: the bus is away, its disk does not get on, others write for it; "" when nothing does."""
+        if not self.progress.ready or self.progress.trouble:
+            return self.progress.trouble
+        if self._around.ledger.stuck(self._limits.stuck_ms):
+            return "its store does not get on with a commit: is the disk full?"
+        if self._ports.clock.now_ms() - self.reader.caught_up_ms > self._limits.stale_after_ms:
             return "behind the elections' log, or without it"
-        return self.progress.trouble
+        if self.filling.trouble:
+            return self.filling.trouble
+        return "recorded as away: others write for it until its lease has run on for a while" if self.name in _away(self.topology) else ""
 
     @property
     def active(self) -> int:
@@ -123,6 +134,7 @@ class Site:
             around = self._around = self._surroundings(tasks, record)
             self.hosting = Hosting(lambda key: Hosted(key, around), self._outcomes, around.clock, self._limits)
             self.timetable = Timetable(around, self.hosting)
+            self.chores = Chores(around, self.hosting)
             self.watch = Watch(
                 self.name,
                 record,
@@ -131,9 +143,11 @@ class Site:
                 self._limits,
                 self._observer,
                 self._learn,
-                healthy=lambda: not around.ledger.stuck(self._limits.stuck_ms),
+                healthy=lambda: self.filling.filled and not around.ledger.stuck(self._limits.stuck_ms),
+                lacking=lambda: self.filling.lacking,
             )
-            self.reader = LogReader(around, self.hosting, moved=self._moved, skipped=lambda: self._rearranging.set())
+            self.reader = LogReader(around, self.hosting, moved=self._moved, skipped=lambda: self.filling.again())
+            self.filling = Filling(around, self.hosting, self.reader, self.watch.look_now)
             self.desk = SnapshotDesk(self.name, self._elections, around.ledger, around.clock, self._limits)
             self.mailroom = Mailroom(
                 around,
@@ -142,19 +156,21 @@ class Site:
                 limits=self._admission,
                 caught_up_ms=lambda: self.reader.caught_up_ms,
                 at_version=self.watch.at_version,
-                changed=self.watch.changed,
             )
             self._up = True
             for work in self._works():
                 tasks.start_soon(work)
-            await self._patiently(lambda: around.mail.serve(self._hear, self._answer, self.mailroom.handle))
-            # What this site left unfinished when it ended.
-            self._rearranging.set()
-            await anyio.sleep_forever()
+            try:
+                await self._patiently(lambda: around.mail.serve(self._hear, self._answer, self._handle))
+                # What this site left unfinished when it ended.
+                self.filling.look()
+                await anyio.sleep_forever()
+            finally:
+                self.hosting.drop_all()
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
         """Again until the bus is there."""
-        clock, pause_ms = self._ports.clock, self._limits.retry_ms
+        clock, pauses = self._ports.clock, Pauses(self._limits.retry_ms, self._limits.retry_ms_max)
         while True:
             try:
                 result = await work()
@@ -163,8 +179,7 @@ class Site:
             else:
                 self.progress.trouble = ""
                 return result
-            await clock.sleep_until(clock.now_ms() + pause_ms)
-            pause_ms = min(2 * pause_ms, self._limits.retry_ms_max)
+            await clock.sleep_until(clock.now_ms() + pauses.next_ms())
 
     def _works(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         works: list[Callable[[], Coroutine[Any, Any, None]]] = [
@@ -174,10 +189,10 @@ class Site:
             self.timetable.run,
             self.watch.run,
             self.reader.run,
-            self._rearrange,
+            self.filling.run,
         ]
         if self._ports.line is not None:
-            works.append(SignalReader(self._around, self._ports.line, self._node).run)
+            works.append(SignalReader(self._around, self._ports.line, self._node, heard=self.chores.heard).run)
         return works
 
     def _surroundings(self, tasks: anyio.abc.TaskGroup, record: TopologyRecord) -> Surroundings:
@@ -192,27 +207,39 @@ class Site:
             decider=Decider(self._elections, ports.clock, ports.entropy, bytes_max=limits.batch_bytes_max),
             facts=ports.facts,
             topology=Topology(record),
-            tasks=tasks,
+            tasks=Crew(tasks),
             alarms=Alarms(ports.clock),
             limits=limits,
             runtime=self._runtime,
             observer=self._observer,
             fetching=anyio.CapacityLimiter(limits.snapshots_fetched_max),
+            spool_folder=ports.spool_folder,
             answer=self._outcomes.tell,
             catch_up=lambda version: self.watch.hurry(version),
             timer_set=lambda key, name, at_ms: self.timetable.add(key, name, at_ms),
+            serving=lambda key: self.chores.look(key),
             installed=lambda key: self.timetable.renew(key),
         )
 
     def _moved(self) -> None:
         self.progress.handled += 1
         self.progress.ready = self.progress.ready or self.reader.caught_up_ms > 0
+        self.filling.moved()
 
-    # -------------------------------------------------------------------------------------------- from other sites
+    # -------------------------------------------------------------------------------------------- from people and other sites
+
+    # Between the failure of its store and its end a site still hears: what that leads to is as lost as if it had ended.
+
+    async def _handle(self, request: Request) -> Response:
+        try:
+            return await self.mailroom.handle(request)
+        except StoreError:
+            return refuse(Busy(reason="stopping"), wants_json(request))
 
     def _hear(self, message: PairMessage) -> None:
         self.watch.hurry(message.topology)
-        self.hosting.hear(message)
+        with suppress(StoreError):
+            self.hosting.hear(message)
 
     async def _answer(self, message: PairMessage) -> Response:
         self.watch.hurry(message.topology)
@@ -226,39 +253,25 @@ class Site:
                     return refuse(InvalidRequest(reason="unknown_message", detail=message.spec.name), False)
         except CodecError as error:
             return refuse(InvalidRequest(reason=error.reason, detail=error.detail), False)
+        except StoreError:
+            return refuse(Busy(reason="stopping"), False)
 
     # -------------------------------------------------------------------------------------------- placement
 
-    def _start(self, key: str) -> None:
-        hosted = self.hosting.find(key)
-        if hosted is not None:
-            hosted.give(steps.Start())
-
     def _learn(self, record: TopologyRecord) -> None:
         """A newer topology: those in memory hear of it at once, for those on the disk it is looked at one by one."""
+        was_away = self.name in _away(self._around.topology.record)
         self._around.topology = Topology(record)
+        self.mailroom.turn_back()
         for hosted in self.hosting.active():
             placement = self._around.topology.placement(hosted.key)
             hosted.give(steps.Placed(placement, record.version))
             if placement.writer == self.name:
                 hosted.give(steps.Start())
-        self._rearranging.set()
+        if self.name in _away(record) and not was_away:
+            self.filling.again()
+        self.filling.look()
 
-    async def _rearrange(self) -> None:
-        """Copies that are not here, or behind, catch up; elections that are written here and have left something to tell are started."""
-        around = self._around
-        while True:
-            await self._rearranging.wait()
-            self._rearranging = anyio.Event()
-            for (key,), last in list(around.ledger.view.scan(KNOWN)):
-                placement = around.topology.placement(key)
-                if self.name not in placement.sites:
-                    continue
-                row = around.ledger.view.get(COPIES, (key,))
-                if row is None or row.log_sequence < last:
-                    hosted = await self.hosting.brought(key)
-                    hosted.behind = self.reader.left_out.pop(key, 0)
-                    hosted.give(steps.Fill())
-                elif placement.writer == self.name and untold(around, key):
-                    self._start(key)
-                await anyio.lowlevel.checkpoint()
+
+def _away(record: TopologyRecord) -> set[str]:
+    return {row.name for row in record.sites if row.away}

@@ -2,17 +2,19 @@
 
 import heapq
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 import anyio
-import anyio.abc
 import msgspec
 
 from messages.election_pairs import Record, TopologyRecord
 from messages.message import Message, Rejection
 from overseer.limits import SiteLimits
+from overseer.pauses import Pauses
 from overseer.ports.clock import Clock
 from overseer.ports.sites import ElectionLog, SiteMail
+from overseer.sites.crew import Crew
 from overseer.sites.deciding import Decider
 from overseer.sites.ledger import Ledger
 from subsystems.elections.runtime.limits import RuntimeLimits
@@ -71,8 +73,11 @@ class Silent:
 class Facts(Protocol):
     """Where the world is told what follows from an election's events."""
 
-    async def tell(self, key: str, sequence: int, message: Message) -> None:
-        """Publish what follows from event `sequence`. Raises BusError; what was not told is told again later."""
+    async def tell(self, key: str, sequence: int, place: int, message: Message) -> None:
+        """Publish one message of those that follow from event `sequence`, by its place among them.
+
+        Raises BusError; what was not told is told again later.
+        """
         ...
 
 
@@ -107,31 +112,22 @@ class Alarms:
         self._clock = clock
         self._due: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
-        self._sooner = anyio.Event()
+        self._asleep = anyio.CancelScope()
 
     def at(self, at_ms: int, call: Callable[[], None]) -> None:
+        sooner = not self._due or at_ms < self._due[0][0]
         self._count += 1
         heapq.heappush(self._due, (at_ms, self._count, call))
-        if self._due[0][0] == at_ms:
-            self._sooner.set()
+        if sooner:
+            self._asleep.cancel()
 
     async def run(self) -> None:
         """For ever."""
         while True:
-            self._sooner = anyio.Event()
-            if not self._due:
-                await self._sooner.wait()
-                continue
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._until, self._due[0][0], tasks.cancel_scope)
-                await self._sooner.wait()
-                tasks.cancel_scope.cancel()
+            with anyio.CancelScope() as self._asleep:
+                await (self._clock.sleep_until(self._due[0][0]) if self._due else anyio.sleep_forever())
             while self._due and self._due[0][0] <= self._clock.now_ms():
                 heapq.heappop(self._due)[2]()
-
-    async def _until(self, at_ms: int, waiting: anyio.CancelScope) -> None:
-        await self._clock.sleep_until(at_ms)
-        waiting.cancel()
 
 
 class Surroundings(msgspec.Struct, kw_only=True):
@@ -146,18 +142,28 @@ class Surroundings(msgspec.Struct, kw_only=True):
     decider: Decider
     facts: Facts
     topology: Topology
-    tasks: anyio.abc.TaskGroup
+    tasks: Crew
     alarms: Alarms
     limits: SiteLimits
     runtime: RuntimeLimits
     observer: Observer
-    # Snapshots that are fetched at once.
+    # Snapshots that are fetched at once, and where they wait until they are installed (None: the system's folder for such).
     fetching: anyio.CapacityLimiter
+    spool_folder: Path | None
     # The outcome for one caller, by origin.
     answer: Callable[[str, Record | Rejection], None]
     # Somebody knows this version of the topology.
     catch_up: Callable[[int], None]
     # A timer of this election was set, for this time.
     timer_set: Callable[[str, str, int], None]
+    # This site writes this election from now on.
+    serving: Callable[[str], None]
     # All rows of this election were replaced.
     installed: Callable[[str], None]
+
+    def pauses(self) -> Pauses:
+        """Between attempts at what needs the bus, or another site."""
+        return Pauses(self.limits.retry_ms, self.limits.retry_ms_max)
+
+    async def sleep(self, for_ms: int) -> None:
+        await self.clock.sleep_until(self.clock.now_ms() + for_ms)

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from overseer.tables import TEXT, U8, Table
+from subsystems.elections.chain import BEST, CHAIN, FOLLOWING, SESSION
 from subsystems.elections.projection import COUNTS, PROJECTIONS
 from subsystems.elections.rows import ELECTIONS, EVENTS, GOVERNANCE
 from subsystems.elections.runtime.rows import COMMANDS, COPIES, PREPARED, TIMERS
@@ -35,10 +36,10 @@ signal_place = (1,)
 def election_tables(elections: Elections) -> tuple[Table[Any], ...]:
     """Those that a snapshot consists of, beside the election's row in ELECTIONS; the first part of each key is the election's hash."""
     kinds = [table for kind in elections.kinds for table in kind.declaration.tables]
-    return (EVENTS, PROJECTIONS, COUNTS, *kinds, COMMANDS, TIMERS)
+    return (EVENTS, PROJECTIONS, COUNTS, FOLLOWING, *kinds, COMMANDS, TIMERS)
 
 
 def table_names(elections: Elections) -> list[str]:
     """All tables of a site's store."""
-    own = (ELECTIONS, GOVERNANCE, COPIES, PREPARED, PLACES, KNOWN)
+    own = (ELECTIONS, GOVERNANCE, CHAIN, BEST, SESSION, COPIES, PREPARED, PLACES, KNOWN)
     return [table.name for table in (*election_tables(elections), *own)]

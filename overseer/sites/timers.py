@@ -2,7 +2,7 @@
 
 import heapq
 
-from messages.codec import decode
+from messages.codec import CodecError, decode
 from messages.elections import OfElection
 from messages.message import CATALOG
 from overseer.sites.deciding import timer_command
@@ -64,7 +64,12 @@ class Timetable:
 
     async def _fire(self, name: str, row: TimerRow) -> None:
         limits = self._around.limits
-        command = timer_command(name, row.at_ms, _message(row))
+        try:
+            command = timer_command(name, row.at_ms, _message(row))
+        except (TypeError, CodecError) as error:
+            # Of a newer release. One election's timer is not the others' trouble; it is tried again when this site starts again.
+            self._around.observer.failed(row.election, error)
+            return
         try:
             await self._hosting.submit(row.election, command, self._around.clock.now_ms() + limits.command_ms)
         finally:

@@ -1,5 +1,9 @@
 """The recorded topology and who is alive: this site renews its lease, learns of changes, and records who has gone and who is back.
 
+A site gives no sign of life while it cannot write what it would be given to write, and records itself as away when it is known
+to lack something. Who is recorded as away is back when its lease has run on for long enough since: so `back_after_ms` is no shorter than a
+lease, lest one be taken for a sign of life that is older.
+
 Leases are for liveness alone (point 6): who is recorded as away writes nothing from then on, but what keeps it from doing harm is the log.
 """
 
@@ -9,8 +13,9 @@ from contextlib import suppress
 import anyio
 import msgspec
 
-from messages.election_pairs import TopologyRecord
+from messages.election_pairs import SiteRow, TopologyRecord
 from overseer.limits import SiteLimits
+from overseer.pauses import set_or_at
 from overseer.ports.bus import BusError, WrongLastSequence
 from overseer.ports.clock import Clock
 from overseer.ports.sites import TopologyBoard
@@ -25,7 +30,10 @@ class WrongTopology(Exception):
 
 
 async def recorded(board: TopologyBoard, wanted: TopologyRecord) -> TopologyRecord:
-    """The recorded topology, with all of the sites that are `wanted`: what lacks is added (point 8). Raises WrongTopology, BusError."""
+    """The recorded topology, with all of the sites that are `wanted`: what lacks is added (point 8). Raises WrongTopology, BusError.
+
+    What is added is away at first: it has nothing yet. It fetches its copies as a follower, and is back, and writes, when it has them.
+    """
     while True:
         found = await board.topology()
         after = wanted
@@ -37,7 +45,8 @@ async def recorded(board: TopologyBoard, wanted: TopologyRecord) -> TopologyReco
             if have == want:
                 return found.record
             known = {row.name for row in found.record.sites}
-            after = changed(found.record, [*found.record.sites, *(row for row in wanted.sites if row.name not in known)])
+            lacking = (msgspec.structs.replace(row, away=True) for row in wanted.sites if row.name not in known)
+            after = changed(found.record, [*found.record.sites, *lacking])
         with suppress(WrongLastSequence):
             # Another site may be first.
             await board.record(after, revision=found.revision)
@@ -60,8 +69,12 @@ class Watch:
         observer: Observer,
         learnt: Callable[[TopologyRecord], None],
         healthy: Callable[[], bool] = lambda: True,
+        lacking: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`healthy`: whether this site can do its work; while it cannot, it lets its lease run out, and another one writes."""
+        """`healthy`: whether this site can do its work; while it cannot, it lets its lease run out, and another one writes.
+
+        `lacking`: it is known that it cannot; then it does not wait for that, if another one is there.
+        """
         self.record = record
         self._site = site
         self._board = board
@@ -70,6 +83,7 @@ class Watch:
         self._observer = observer
         self._learnt = learnt
         self._healthy = healthy
+        self._lacking = lacking
         # Since when each site is seen as alive, or not; and since when we have been looking without a gap.
         self._since: dict[str, tuple[bool, int]] = {}
         self._looking_ms = 0
@@ -82,40 +96,31 @@ class Watch:
         if version > self.record.version:
             self._wake.set()
 
+    def look_now(self) -> None:
+        """This site can do its work, or cannot any more."""
+        self._wake.set()
+
     async def at_version(self, version: int, wait_ms: int) -> bool:
         """Whether the topology was at `version` in time."""
         until_ms = self._clock.now_ms() + wait_ms
         while self.record.version < version and self._clock.now_ms() < until_ms:
             self.hurry(version)
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._sleep, min(until_ms, self._clock.now_ms() + self._limits.look_ms), tasks.cancel_scope)
-                await self._learnt_one.wait()
-                tasks.cancel_scope.cancel()
+            await set_or_at(self._learnt_one, self._clock, min(until_ms, self._clock.now_ms() + self._limits.look_ms))
         return self.record.version >= version
-
-    async def changed(self) -> None:
-        """Return with the next change of the topology."""
-        await self._learnt_one.wait()
-
-    async def _sleep(self, at_ms: int, waiting: anyio.CancelScope) -> None:
-        await self._clock.sleep_until(at_ms)
-        waiting.cancel()
 
     async def run(self) -> None:
         """For ever."""
         while True:
             self._wake = anyio.Event()
             try:
+                # First what became of this site while it was stopped or cut off: it may have to catch up before it says that it lives.
+                await self._look()
                 if self._healthy():
                     await self._board.renew(self._site)
-                await self._look()
             except BusError:
                 # Nothing was seen: whoever seems to be away may just be as cut off as we were.
                 self._since.clear()
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._sleep, self._clock.now_ms() + self._limits.look_ms, tasks.cancel_scope)
-                await self._wake.wait()
-                tasks.cancel_scope.cancel()
+            await set_or_at(self._wake, self._clock, self._clock.now_ms() + self._limits.look_ms)
 
     async def _look(self) -> None:
         found = await self._board.topology()
@@ -132,22 +137,31 @@ class Watch:
             there = row.name in alive
             if self._since.get(row.name, (not there, 0))[0] != there:
                 self._since[row.name] = (there, now_ms)
-        if now_ms - self._looking_ms >= self._limits.watched_ms:
-            await self._mark(found.revision, now_ms)
+        await self._mark(found.revision, now_ms, alive)
 
     def _take(self, record: TopologyRecord) -> None:
         before = {row.name: row.away for row in self.record.sites}
         self.record = record
         for row in record.sites:
-            if row.away != before.get(row.name, False):
+            if row.name not in before:
+                self._observer.report("site_added", f"{row.name}, by topology {record.version}")
+            elif row.away != before[row.name]:
+                # A lease that still runs was for the time before.
+                self._since.pop(row.name, None)
                 self._observer.report("site_away" if row.away else "site_back", f"{row.name}, by topology {record.version}")
         self._learnt(record)
         self._learnt_one.set()
         self._learnt_one = anyio.Event()
 
-    async def _mark(self, revision: int, now_ms: int) -> None:
+    async def _mark(self, revision: int, now_ms: int, alive: frozenset[str]) -> None:
         """Record who was gone, or back, for long enough. Whoever is first does it; the others then see it done."""
-        rows = [msgspec.structs.replace(row, away=self._away(row.name, row.away, now_ms)) for row in self.record.sites]
+        watched = now_ms - self._looking_ms >= self._limits.watched_ms
+        others = any(row.name in alive and not row.away for row in self.record.sites if row.name != self._site)
+        aside = others and self._lacking()
+        rows: list[SiteRow] = []
+        for row in self.record.sites:
+            away = self._away(row.name, row.away, now_ms) if watched else row.away
+            rows.append(msgspec.structs.replace(row, away=away or (aside and row.name == self._site)))
         if rows == list(self.record.sites) or all(row.away for row in rows):
             return
         after = changed(self.record, rows)

@@ -9,6 +9,8 @@ from messages.elections import (
     Archived,
     ArchiveDue,
     ArchiveElection,
+    ChainDue,
+    ChainSeen,
     ElectionArchived,
     GetElection,
     GovernanceHeld,
@@ -17,21 +19,23 @@ from messages.elections import (
     QueryHistory,
     QueryProjection,
     Retained,
+    SessionSeen,
     UnknownElection,
     UnknownProjection,
 )
-from messages.signals import GovernanceMode
+from messages.signals import BestChain, GovernanceMode, SessionChange
 from overseer.subsystem import Declaration
 from overseer.tables import Table
+from subsystems.elections.chain import BEST, CHAIN, FOLLOWING, SESSION
 from subsystems.elections.kind import KindDeclaration
 from subsystems.elections.projection import COUNTS, PROJECTIONS, Projection
 from subsystems.elections.rows import ELECTIONS, EVENTS, GOVERNANCE
 
 __all__ = ["Clash", "composed"]
 
-# Raised when the rows of an election are made otherwise from the same events.
-_EVOLVE_VERSION = 1
-_TABLES: tuple[Table[Any], ...] = (ELECTIONS, EVENTS, GOVERNANCE, PROJECTIONS, COUNTS)
+# Raised when the rows of an election are made otherwise from the same events, and when there are other tables.
+_EVOLVE_VERSION = 2
+_TABLES: tuple[Table[Any], ...] = (ELECTIONS, EVENTS, GOVERNANCE, CHAIN, BEST, SESSION, FOLLOWING, PROJECTIONS, COUNTS)
 
 
 class Clash(Exception):
@@ -48,12 +52,12 @@ def composed(kinds: Sequence[KindDeclaration], projections: Sequence[Projection]
     return Declaration(
         name="elections",
         description="Long-lived elections of every kind: commands decided, events kept and numbered, counted along, retained",
-        consumes=_each((ArchiveElection, GovernanceMode), *(kind.consumes for kind in kinds)),
+        consumes=_each((ArchiveElection, GovernanceMode, BestChain, SessionChange), *(kind.consumes for kind in kinds)),
         sends=_each((ElectionArchived,), *(kind.sends for kind in kinds)),
         answers=_each((GetElection, ListElections, QueryHistory, QueryProjection), *(kind.answers for kind in kinds)),
         requests=_each((ArchiveElection,), *(kind.requests for kind in kinds)),
-        events=_each((GovernanceSeen,), *(kind.events for kind in kinds)),
-        timers=_each((ArchiveDue,), *(kind.timers for kind in kinds)),
+        events=_each((GovernanceSeen, ChainSeen, SessionSeen), *(kind.events for kind in kinds)),
+        timers=_each((ArchiveDue, ChainDue), *(kind.timers for kind in kinds)),
         rejections=_each((UnknownElection, UnknownProjection, Archived, Retained, GovernanceHeld), *(kind.rejections for kind in kinds)),
         tables=tables,
         evolve_version=_version(kinds, projections),

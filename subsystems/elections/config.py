@@ -4,6 +4,8 @@ from typing import Annotated
 
 import msgspec
 
+from subsystems.elections.gateways.config import GatewaysConfig
+
 __all__ = ["RETENTION_MS", "ElectionsConfig"]
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -30,3 +32,9 @@ class ElectionsConfig(msgspec.Struct, frozen=True, kw_only=True):
     page_rows_max: Positive = 1_000
     # Bytes of events in one page of a history: far below a message's size.
     page_bytes_max: Positive = 384 * 1024
+    # Heights of the best chain of which the block is remembered: as far back as a round can be revoked (16 384: a day of 6 s blocks).
+    chain_blocks_kept: Positive = 16_384
+    # Steps of elections that one signal of the chain makes at once (a large one takes some ten ms); the rest follows by timers.
+    chain_steps_max: Positive = 4
+    # What a queue of gateway elections is opened with, and its bounds.
+    gateways: GatewaysConfig = GatewaysConfig()

@@ -34,6 +34,8 @@ class KindDeclaration(msgspec.Struct, frozen=True, kw_only=True):
     # The first part of each key is the election's hash (see `rows.key_hash`): an election can be copied and dropped as a whole.
     tables: tuple[Table[Any], ...] = ()
     projections: tuple[Projection, ...] = ()
+    # Whether the chain makes something due for its elections: `due` is then asked whenever the chain moved.
+    follows_chain: bool = False
 
 
 class Kind(Protocol):
@@ -46,6 +48,12 @@ class Kind(Protocol):
         """What follows from a command, timer or signal. `sequence`: the number of the election's next event (0: no election).
 
         The reply is the runtime's; events of one decision belong to one election.
+        """
+        ...
+
+    def due(self, view: View, key: str) -> bool:
+        """Whether a step follows for this election from what is known of the chain (`subsystems.elections.chain`): `decide` is then
+        asked with ChainDue, and decides on one step of bounded work, by what is known then. Cheap.
         """
         ...
 

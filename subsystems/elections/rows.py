@@ -20,6 +20,7 @@ __all__ = [
     "governed",
     "key_hash",
     "load_event",
+    "pack_event",
     "stored_event",
 ]
 
@@ -57,8 +58,13 @@ def key_hash(key: str) -> bytes:
     return blake3(key.encode()).digest()
 
 
+def pack_event(message: str, version: int, body: bytes) -> bytes:
+    """An event as it is kept and hashed. `message`: its type's key, as in StoredEvent."""
+    return encode_value([message, version, body])
+
+
 def dump_event(event: ElectionEvent) -> bytes:
-    return encode_value([event.spec.key, event.spec.version, encode(event)])
+    return pack_event(event.spec.key, event.spec.version, encode(event))
 
 
 def stored_event(data: bytes) -> StoredEvent:

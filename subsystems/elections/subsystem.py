@@ -1,32 +1,37 @@
 """The subsystem itself: which function answers which message, for elections of every kind."""
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 from messages.elections import (
     Archived,
     ArchiveDue,
     ArchiveElection,
+    ChainDue,
+    ChainSeen,
     ElectionArchived,
     ElectionEvent,
     GovernanceHeld,
     GovernanceSeen,
     OfElection,
     Recorded,
+    SessionSeen,
     UnknownElection,
 )
 from messages.message import Kind as MessageKind
 from messages.message import Message, Rejection
-from messages.signals import GovernanceMode, GovernanceState
-from overseer.subsystem import Check, Context, Decision, Declaration
+from messages.signals import GovernanceMode, GovernanceState, SessionChange
+from overseer.subsystem import Check, Context, Decision, Declaration, SetTimer
 from overseer.tables import Tables, View
-from subsystems.elections import answers, evolution
+from subsystems.elections import answers, chain, evolution
 from subsystems.elections.ballots.kind import Ballots
 from subsystems.elections.composition import composed
 from subsystems.elections.config import ElectionsConfig
+from subsystems.elections.gateways.kind import Gateways
 from subsystems.elections.kind import Kind
 from subsystems.elections.projection import Projection
 from subsystems.elections.retention import archive, archive_timers
-from subsystems.elections.rows import ELECTIONS, GOVERNANCE, governed
+from subsystems.elections.rows import ELECTIONS, GOVERNANCE, dump_event, governed
 
 __all__ = ["Elections"]
 
@@ -42,13 +47,16 @@ class Elections:
     ) -> None:
         """`projections`: those of third parties, for elections of every kind. Raises Clash."""
         self.config = config or ElectionsConfig()
-        self.kinds = tuple(kinds) if kinds is not None else (Ballots(self.config),)
+        self.kinds = tuple(kinds) if kinds is not None else (Ballots(self.config), Gateways(self.config.gateways))
         self._third_party = tuple(projections)
         self._declaration = composed([kind.declaration for kind in self.kinds], self._third_party)
         self._named = {kind.declaration.name: kind for kind in self.kinds}
         self._takes: dict[type[Message], list[Kind]] = {}
+        self._recording: dict[type[ElectionEvent], Kind] = {}
+        self._dumped: tuple[ElectionEvent, bytes] | None = None
         for kind in self.kinds:
             declared = kind.declaration
+            self._recording.update(dict.fromkeys(declared.events, kind))
             for message in (*declared.consumes, *declared.timers, *declared.answers):
                 self._takes.setdefault(message, []).append(kind)
 
@@ -57,7 +65,20 @@ class Elections:
         return self._declaration
 
     def decide(self, view: View, message: Message, context: Context) -> Decision | Rejection:
-        """Rejects for every kind with UnknownElection, Archived, Retained, GovernanceHeld; else with the kind's own."""
+        """Everything, with one site. Rejects for every kind with UnknownElection, Archived, Retained, GovernanceHeld; else with the kind's
+        own.
+        """
+        if not isinstance(message, OfElection):
+            return self._hear(view, message, context)
+        decision = self.decide_one(view, message, context)
+        if not isinstance(message, ChainDue) or isinstance(decision, Rejection):
+            return decision
+        after = self._after(view.scratch(), decision.events)
+        timers = [*decision.timers, *self._due_timers(after, [message.election] if decision.events else [], context)]
+        return Decision(events=decision.events, timers=timers)
+
+    def decide_one(self, view: View, message: OfElection, context: Context) -> Decision | Rejection:
+        """A command, or a timer, that concerns one election; rejects as `decide`. What the chain makes due next is left to the caller."""
         match message:
             case ArchiveElection():
                 event = archive(view, message.election, context.now_ms, self.config)
@@ -65,17 +86,36 @@ class Elections:
             case ArchiveDue():
                 event = archive(view, message.election, context.now_ms, self.config)
                 return Decision() if isinstance(event, Rejection) else Decision(events=[event])
-            case GovernanceMode():
-                seen = GovernanceSeen(entered=message.state is GovernanceState.ENTERED)
-                rest = self._for_all(view, message, context)
-                return Decision(events=[seen, *rest.events], timers=rest.timers)
+            case ChainDue():
+                kind = self._following(view, message.election)
+                return Decision() if kind is None else self._by_kind(view, kind, message, context)
             case _:
-                of_one = isinstance(message, OfElection)
-                return self._for_one(view, message, context) if of_one else self._for_all(view, message, context)
+                (kind,) = self._takes[type(message)]
+                return self._by_kind(view, kind, message, context)
 
-    def _for_one(self, view: View, message: OfElection, context: Context) -> Decision | Rejection:
-        """A command, or a timer, that concerns one election."""
-        (kind,) = self._takes[type(message)]
+    def heard(self, view: View, message: Message, context: Context) -> list[Message]:
+        """What a signal changes of what is known of the world, as events: the rows of no election."""
+        if isinstance(message, GovernanceMode):
+            return [GovernanceSeen(entered=message.state is GovernanceState.ENTERED)]
+        return list(chain.seen(view, message, context, blocks_kept=self.config.chain_blocks_kept))
+
+    def due(self, view: View, key: str) -> ChainDue | None:
+        """What the chain makes due for an election, if anything; it is decided as a command of that election."""
+        kind = self._following(view, key)
+        if kind is None or not kind.due(view, key):
+            return None
+        row, known = view.get(ELECTIONS, (key,)), chain.Chain(view)
+        assert row is not None
+        best = known.best
+        return ChainDue(election=key, sequence=row.sequence, height=known.height, block=best.hash if best is not None else bytes(32))
+
+    def _following(self, view: View, key: str) -> Kind | None:
+        """The kind of an election that is there, if the chain matters to it."""
+        row = view.get(ELECTIONS, (key,))
+        kind = None if row is None or row.archived else self._named[row.kind]
+        return kind if kind is not None and kind.declaration.follows_chain else None
+
+    def _by_kind(self, view: View, kind: Kind, message: OfElection, context: Context) -> Decision | Rejection:
         declared, key = kind.declaration, message.election
         row = view.get(ELECTIONS, (key,))
         if row is not None and row.kind != declared.name:
@@ -93,11 +133,44 @@ class Elections:
         timers = [*decision.timers, *archive_timers(row, key, events, declared.terminal, self.config)]
         return Decision(events=events, timers=timers, reply=_recorded(key, sequence - 1 + len(events)))
 
-    def _for_all(self, view: View, message: Message, context: Context) -> Decision:
-        """A signal or fact: for every kind that takes it."""
+    def _hear(self, view: View, message: Message, context: Context) -> Decision:
+        """A signal or fact: for what is known of the world, for every kind that takes it, and for whom something is due by it."""
         taken = [kind.decide(view, message, context, sequence=0) for kind in self._takes.get(type(message), ())]
         decisions = [decision for decision in taken if isinstance(decision, Decision)]
-        return Decision(events=[event for d in decisions for event in d.events], timers=[timer for d in decisions for timer in d.timers])
+        events = [*self.heard(view, message, context), *(event for d in decisions for event in d.events)]
+        timers = [timer for d in decisions for timer in d.timers]
+        if events and not isinstance(message, SessionChange):
+            after = self._after(view.scratch(), events)
+            steps, more = self._steps(after, list(chain.followers(after)), context)
+            events += steps
+            timers += more
+        return Decision(events=events, timers=timers)
+
+    def _steps(self, after: Tables, keys: Sequence[str], context: Context) -> tuple[list[Message], list[SetTimer]]:
+        """Steps that are due, before anything else is decided: one of each election at least; what is left goes on by timers."""
+        events: list[Message] = []
+        waiting = deque(keys)
+        for _ in range(max(len(keys), self.config.chain_steps_max)):
+            if not waiting:
+                break
+            key = waiting.popleft()
+            message = self.due(after, key)
+            decision = self.decide_one(after, message, context) if message is not None else Decision()
+            if isinstance(decision, Decision) and decision.events:
+                self._after(after, decision.events)
+                events += decision.events
+                waiting.append(key)
+        return events, self._due_timers(after, waiting, context)
+
+    def _due_timers(self, after: View, keys: Iterable[str], context: Context) -> list[SetTimer]:
+        due = [self.due(after, key) for key in keys]
+        return [SetTimer(key=f"due {message.election}", at_ms=context.now_ms, message=message) for message in due if message is not None]
+
+    def _after(self, tables: Tables, events: Iterable[Message]) -> Tables:
+        """The rows as these events make them."""
+        for event in events:
+            self.evolve(tables, event)
+        return tables
 
     def evolve(self, tables: Tables, event: Message) -> None:
         match event:
@@ -105,19 +178,28 @@ class Elections:
                 tables.put(GOVERNANCE, (0,), b"\1")
             case GovernanceSeen():
                 tables.delete(GOVERNANCE, (0,))
+            case ChainSeen() | SessionSeen():
+                chain.apply(tables, event)
             case ElectionArchived():
                 evolution.archived(tables, self._named[event.kind].declaration, event)
             case ElectionEvent():
-                evolution.apply(tables, self._kind_of(event), event, self._third_party)
+                evolution.apply(tables, self._recording[type(event)], event, self._dump(event), self._third_party)
             case _:
                 raise TypeError(f"{event.spec.key} is not an event of {self._declaration.name}")
+
+    def evolve_stored(self, tables: Tables, event: ElectionEvent, data: bytes) -> None:
+        """As `evolve`, where the event is there as it is kept (`rows.dump_event`)."""
+        if isinstance(event, ElectionArchived):
+            self.evolve(tables, event)
+        else:
+            evolution.apply(tables, self._recording[type(event)], event, data, self._third_party)
 
     def react(self, event: Message) -> Iterable[Message]:
         match event:
             case ElectionArchived():
                 return [event]
             case ElectionEvent():
-                return self._kind_of(event).react(event)
+                return self._recording[type(event)].react(event)
             case _:
                 return ()
 
@@ -137,8 +219,11 @@ class Elections:
     def checks(self, view: View, message: Message) -> Iterable[Check]:
         return [check for kind in self._takes.get(type(message), ()) for check in kind.checks(view, message)]
 
-    def _kind_of(self, event: ElectionEvent) -> Kind:
-        return next(kind for kind in self.kinds if type(event) in kind.declaration.events)
+    def _dump(self, event: ElectionEvent) -> bytes:
+        """As it is kept. The last one is remembered: what the chain makes due is tried in the decision, and then recorded."""
+        if self._dumped is None or self._dumped[0] is not event:
+            self._dumped = (event, dump_event(event))
+        return self._dumped[1]
 
 
 def _recorded(key: str, sequence: int) -> Recorded:

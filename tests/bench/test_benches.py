@@ -35,6 +35,12 @@ SMALLEST = Sizes(
     bare_appends_s=0.2,
     kills=1,
     recovered_events=500,
+    queue_items=20,
+    queue_gateways=10,
+    queue_few=10,
+    queue_many=100,
+    queue_votes=20,
+    closes=1,
 )
 
 MEASURES = {
@@ -47,7 +53,15 @@ MEASURES = {
     "ballots_one_site": {"ballots_one_site"},
     "ballots_five_sites": {"ballots_five_sites", "ballots_five_sites_unbatched"},
     "ballots_failover": {"ballots_failover", "ballots_failover_median"},
-    "ballots_recovery": {"ballots_recovery", "ballots_recovery_warm"},
+    "ballots_recovery": {
+        "ballots_recovery",
+        "ballots_recovery_longest",
+        "ballots_recovery_copy",
+        "ballots_recovery_memory",
+        "ballots_recovery_warm",
+    },
+    "gateway_votes": {"gateway_votes", "gateway_votes_growth"},
+    "gateway_close": {"gateway_close"},
 }
 
 # Those that start several processes take their time.

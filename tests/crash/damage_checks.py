@@ -6,13 +6,15 @@ import anyio
 from blake3 import blake3
 
 from messages.chain_api import PendingTransactions, TransactionPool
-from overseer.node.catalogue import CATALOGUE, build_subsystem
+from overseer.node.catalogue import CATALOGUE, build_elections, build_subsystem
 from overseer.node.client import Client
 from overseer.node.folder import NodeFolder
 from overseer.ports.store import StoreError
 from overseer.rocks.reader import RocksReader
 from overseer.runner.verify import base_of, verify
 from overseer.settings import Loaded
+from overseer.sites.layout import site_stores
+from overseer.sites.verifying import verify_site
 from overseer.tables import Rows
 from tests.node.nodes import answered
 
@@ -23,7 +25,22 @@ PAID_S = 20.0
 
 async def verdicts(loaded: Loaded) -> dict[str, list[str]]:
     """What `overseer verify` finds wrong with each store; also beside a running node."""
-    return {name: await _faults(loaded, name) for name in CATALOGUE}
+    sites = site_stores(NodeFolder(loaded.config.data_dir).path / "stores")
+    names = [name for name in CATALOGUE if name != "elections" or not sites]
+    return {name: await _faults(loaded, name) for name in names} | {site: await _site_faults(loaded, site) for site in sites}
+
+
+async def _site_faults(loaded: Loaded, name: str) -> list[str]:
+    try:
+        reader = RocksReader.open_read_only(NodeFolder(loaded.config.data_dir).store(name))
+    except StoreError as error:
+        return [str(error)]
+    try:
+        return (await verify_site(name, reader, build_elections(loaded))).faults
+    except StoreError as error:
+        return [str(error)]
+    finally:
+        reader.close()
 
 
 async def _faults(loaded: Loaded, name: str) -> list[str]:

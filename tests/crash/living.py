@@ -167,7 +167,7 @@ class Living:
 
         def moving() -> bool:
             self.still_there()
-            return all(traffic.acknowledged[name] > before[name] for name in ("votes_db", "chain_api"))
+            return all(traffic.acknowledged[name] > before[name] for name in ("votes_db", "chain_api", "elections"))
 
         try:
             with anyio.fail_after(within_s):

@@ -11,22 +11,20 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
 
 import anyio
 
-from overseer.node.client import Client
 from tests.crash.living import KILLED_OFTEN, RECOVERY_S, Living
 from tests.crash.report import Report, leaves, tell
 from tests.crash.traffic import Scenery, Traffic, until
 from tests.node.nodes import SUBSYSTEMS, Place, place, verified
 
-__all__ = ["crash_loop"]
+__all__ = ["Killer", "crash_loop"]
 
-PROCESSES = (*SUBSYSTEMS, "nats-server")
 # How often each kind of stroke is chosen, of 100.
 STROKES = {"one subsystem": 34, "nats-server": 14, "two": 20, "all": 16, "the one coming back": 8, "overseer": 5, "stopped": 3}
 # A stroke falls at most so long after the node was whole again.
@@ -34,15 +32,19 @@ PEACE_S = 0.4
 
 
 class Killer:
-    """Strikes at random, waits until the node is whole again, and strikes again."""
+    """Strikes at random, waits until the node is whole again, and strikes again.
 
-    def __init__(self, living: Living, traffic: Traffic, client: Client, rng: Random) -> None:
+    `names`: the processes under the overseer, beside the server's. `whole` returns when all is well again, or raises Stuck.
+    """
+
+    def __init__(self, living: Living, names: Sequence[str], whole: Callable[[], Awaitable[None]], rng: Random) -> None:
         self.kills: Counter[str] = Counter()
         self.strokes: Counter[str] = Counter()
         self.recovery_s: dict[str, list[float]] = defaultdict(list)
         self._living = living
-        self._traffic = traffic
-        self._client = client
+        self._names = tuple(names)
+        self._processes = (*names, "nats-server")
+        self._whole = whole
         self._rng = rng
 
     async def run(self, kills: int, until_s: float) -> None:
@@ -53,7 +55,7 @@ class Killer:
             began = time.monotonic()
             await self._strike(stroke)
             self.strokes[stroke] += 1
-            await self._living.whole(self._client, self._traffic)
+            await self._whole()
             self.recovery_s[stroke].append(time.monotonic() - began)
 
     def tell(self, report: Report) -> None:
@@ -65,13 +67,13 @@ class Killer:
     async def _strike(self, stroke: str) -> None:
         match stroke:
             case "one subsystem":
-                await self._kill(self._rng.choice(SUBSYSTEMS))
+                await self._kill(self._rng.choice(self._names))
             case "two":
-                await self._kill(*self._rng.sample(PROCESSES, 2))
+                await self._kill(*self._rng.sample(self._processes, 2))
             case "all":
-                await self._kill(*self._rng.sample(PROCESSES, len(PROCESSES)))
+                await self._kill(*self._rng.sample(self._processes, len(self._processes)))
             case "the one coming back":
-                victim = self._rng.choice(PROCESSES)
+                victim = self._rng.choice(self._processes)
                 for _ in range(self._rng.randint(2, 4)):
                     await self._kill(victim)
                     await anyio.sleep(self._rng.uniform(0, 0.3))
@@ -79,7 +81,7 @@ class Killer:
                 await self._kill("overseer")
                 await self._living.restarted_by_hand()
             case "stopped":
-                await self._stop(self._rng.choice(SUBSYSTEMS))
+                await self._stop(self._rng.choice(self._names))
             case _:
                 await self._kill(stroke)
 
@@ -113,7 +115,7 @@ async def crash_loop(here: Place, *, kills: int, seed: int, seconds: float = 3_6
     report = Report(seed=seed)
     try:
         async with living.up() as client:
-            killer = Killer(living, traffic, client, rng)
+            killer = Killer(living, SUBSYSTEMS, lambda: living.whole(client, traffic), rng)
             began = time.monotonic()
             try:
                 async with anyio.create_task_group() as tasks:

@@ -3,9 +3,10 @@
     python -m tests.crash.power --rounds 100 --json
 
 A life is a node on one disk through several cuts. In each round votes are imported, some through awaited commands (acknowledged
-by the subsystem after its commit), some put into the stream alone (acknowledged by the server); at a random moment all processes
-are killed and the disk is left as a power cut leaves it. The next round's node starts on it. Everything that was ever
-acknowledged must be there, and `verify` must find every store equal. At the end of a life everything is sent again that was not
+by the subsystem after its commit), some put into the stream alone (acknowledged by the server), and ballots are cast in one long
+election: on the node itself or, in every third life, on five sites, all of which and their log lose their power at once. At a random
+moment all processes are killed and the disk is left as a power cut leaves it. The next round's node starts on it. Everything that was
+ever acknowledged must be there, and `verify` must find every store equal. At the end of a life everything is sent again that was not
 acknowledged, and all of it must be there once.
 
 `--without` breaks the node on purpose, to show what the syncs are worth: `rocks` (no sync of the stores), `nats` (the server's
@@ -25,13 +26,18 @@ from pathlib import Path
 import anyio
 import msgspec
 
+from messages.ballots import BallotCast, CastBallot, OpenElection
+from messages.codec import decode
+from messages.elections import ElectionHistory, QueryHistory, Recorded
 from messages.votes_db import RegisterVote
 from overseer.node.client import Client, Refused
 from overseer.ports.bus import BusError
+from overseer.sites.client import SitesClient
 from tests.crash.damage_checks import paid, verdicts
 from tests.crash.power_image import Disk, why_not
 from tests.crash.report import show
-from tests.node.nodes import Ballots, Node, Place, ballots, eventually, history, said_once, told, votes_of
+from tests.crash.sites import sites_client
+from tests.node.nodes import DEADLINE_S, Ballots, Node, Place, ballots, eventually, history, said_once, told, votes_of
 
 __all__ = ["Figures", "cut_rounds"]
 
@@ -49,8 +55,10 @@ BACK_S = 5.0
 # Every so many rounds, first in the second, the power fails while the node starts.
 CUT_AT_START_EVERY = 5
 
-# Subsystems as processes of their own, and in one.
-HOWS = ((), ("--in-process",))
+# Subsystems as processes of their own, in one, and with the elections on five sites.
+FIVE = ("--sites", "5")
+HOWS = ((), ("--in-process",), FIVE)
+ELECTION = "power"
 
 # Put before everything else on the path of the node's processes.
 UNSYNCED = """
@@ -85,6 +93,9 @@ class Figures(msgspec.Struct, kw_only=True):
     # Of those, not there after a cut.
     lost: int = 0
     lost_appended: int = 0
+    # Ballots acknowledged; and of those, not there after a cut.
+    ballots: int = 0
+    lost_ballots: int = 0
     # Bytes of the stores' logs and of the stream that were written and not synced when the power was cut.
     unsynced_bytes: int = 0
     # Cuts before the node was up.
@@ -127,6 +138,9 @@ class Life:
         self.left = list(range(len(made.bundles)))
         self.acknowledged: set[int] = set()
         self.appended: set[int] = set()
+        # Acknowledged ballots: the numbers of their events.
+        self.ballots: dict[int, int] = {}
+        self._voter = 0
 
     async def start_cut(self) -> None:
         """The power fails while the node starts."""
@@ -140,9 +154,12 @@ class Life:
         """Start, look at what there should be, import, cut."""
         async with Node.up(self.place, *self.how) as node, node.client() as client:
             await self._look(client)
+            electors = self._electors(node, client)
+            await self._look_at_ballots(electors)
             async with anyio.create_task_group() as tasks:
                 for _ in range(SENDERS):
                     tasks.start_soon(self._send, client)
+                tasks.start_soon(self._vote, electors)
                 wanted = len(self.acknowledged) + len(self.appended) + BUNDLES_BEFORE_CUT
                 await eventually(lambda: len(self.acknowledged) + len(self.appended) >= wanted or not self.left, "the import is under way")
                 await anyio.sleep(self.chance.uniform(*RUN_S))
@@ -166,6 +183,7 @@ class Life:
         """After the last cut: the rest is sent, and all of it must be there, once."""
         async with Node.up(self.place, *self.how) as node, node.client() as client:
             await self._look(client)
+            await self._look_at_ballots(self._electors(node, client))
             for number in sorted(set(range(len(self.made.bundles))) - self.acknowledged):
                 if number in self.appended or number not in self.left:
                     await told(client, self.made.bundles[number], f"bundle {number}")
@@ -193,6 +211,51 @@ class Life:
         # A life goes on after a loss: each is counted once.
         self.acknowledged -= set(lost)
         self.appended -= set(missing)
+
+    def _electors(self, node: Node, client: Client) -> Client | SitesClient:
+        return sites_client(client, node.info.sites) if node.info.sites else client
+
+    async def _look_at_ballots(self, electors: Client | SitesClient) -> None:
+        """Each one that was acknowledged is under its number, and nobody's is there twice."""
+        await self._acknowledged(electors, OpenElection(election=ELECTION, title="?", choices=["yes"]), "opening the polls")
+        wanted = {sequence: f"voter {number}".encode() for number, sequence in self.ballots.items()}
+        # A site that was behind when the power failed reads the log; a store that was broken on purpose, the stream.
+        deadline = time.monotonic() + (BACK_S if self.place.without or self.how == FIVE else 0.0)
+        while True:
+            found = await _cast(electors)
+            lost = {sequence: voter for sequence, voter in wanted.items() if found.get(sequence) != voter}
+            if not lost or time.monotonic() >= deadline:
+                break
+            await anyio.sleep(0.05)
+        self.figures.lost_ballots += len(lost)
+        self.ballots = {number: sequence for number, sequence in self.ballots.items() if sequence not in lost}
+        if len(set(found.values())) != len(found):
+            self.figures.faults.append(f"a voter is there twice: {sorted(found.values())}"[:300])
+
+    async def _vote(self, electors: Client | SitesClient) -> None:
+        while True:
+            number, self._voter = self._voter, self._voter + 1
+            ballot = CastBallot(election=ELECTION, voter=f"voter {number}".encode(), choice="yes")
+            self.ballots[number] = await self._acknowledged(electors, ballot, f"voter {number}")
+            self.figures.ballots += 1
+
+    async def _acknowledged(self, electors: Client | SitesClient, command: OpenElection | CastBallot, command_id: str) -> int:
+        """The number of its event."""
+        with anyio.fail_after(DEADLINE_S):
+            while True:
+                try:
+                    reply = (await electors.request(command, command_id=command_id)).reply
+                except Refused as refused:
+                    if not refused.retriable:
+                        raise
+                except BusError:
+                    pass
+                else:
+                    assert reply is not None
+                    recorded = decode(Recorded.spec, reply)
+                    assert isinstance(recorded, Recorded)
+                    return recorded.sequence
+                await anyio.sleep(0.02)
 
     async def _stored(self, client: Client, bundle: RegisterVote, wait_s: float = 0.0) -> bool:
         deadline = time.monotonic() + wait_s
@@ -224,19 +287,35 @@ class Life:
                 self.figures.faults.append(f"bundle {number} while nothing was broken: {error}")
 
 
+async def _cast(electors: Client | SitesClient) -> dict[int, bytes]:
+    """All ballots that are shown: who voted, by the numbers of the events. The first event is the opening."""
+    found, start, more = dict[int, bytes](), 2, True
+    while more:
+        page = await electors.query(QueryHistory(election=ELECTION, start=start))
+        assert isinstance(page, ElectionHistory)
+        for row in page.events:
+            event = decode(BallotCast.spec, row.body, version=row.version)
+            assert isinstance(event, BallotCast)
+            found[row.sequence], start = event.voter, row.sequence + 1
+        more = page.more
+    return found
+
+
 async def _live(life: Life, rounds: int) -> None:
     for number in range(rounds):
         await (life.start_cut() if number % CUT_AT_START_EVERY == 1 else life.round())
     await life.end()
 
 
-async def cut_rounds(folder: Path, rounds: int, *, seed: int = 0, without: str = "", life: int = ROUNDS_PER_LIFE) -> Figures:
-    """Cut the power `rounds` times. `folder` is emptied by the caller."""
+async def cut_rounds(
+    folder: Path, rounds: int, *, seed: int = 0, without: str = "", life: int = ROUNDS_PER_LIFE, first: int = 1
+) -> Figures:
+    """Cut the power `rounds` times. `folder` is emptied by the caller. `first`: which of HOWS the first life is."""
     figures = Figures()
     chance = random.Random(seed)
     began = time.monotonic()
     made = ballots(BUNDLES_PER_ROUND * min(rounds, life), VALIDATORS)
-    number = 0
+    number = first - 1
     while figures.rounds < rounds:
         home = folder / f"life-{number}"
         number += 1
@@ -268,7 +347,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="overseer-power-", ignore_cleanup_errors=True) as folder:
         figures = anyio.run(lambda: cut_rounds(Path(folder), given.rounds, seed=given.seed, without=given.without))
     show(figures, as_json=given.json)
-    return 1 if figures.lost or figures.lost_appended or figures.faults else 0
+    return 1 if figures.lost or figures.lost_appended or figures.lost_ballots or figures.faults else 0
 
 
 if __name__ == "__main__":

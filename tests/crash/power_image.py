@@ -58,6 +58,18 @@ class SmallDisk:
     def __exit__(self, *_: object) -> None:
         _run("umount", "--lazy", str(self.mount))
 
+    def fill(self) -> Path:
+        """Until nothing more fits; what to delete to make room again."""
+        filler = self.mount / "filler"
+        with filler.open("ab", buffering=0) as file:
+            for size in (1 << 20, 1 << 12, 1):
+                try:
+                    while True:
+                        file.write(b"x" * size)
+                except OSError:
+                    continue
+        return filler
+
 
 class Disk:
     """The image and its mount, both within `folder` (in memory: only the inner file system's syncs count). Use it as a context."""

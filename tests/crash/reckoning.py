@@ -28,6 +28,7 @@ from messages.message import Message
 from messages.transaction import transaction_id
 from messages.votes_db import DisputeStatus, QueryVotes, VotesSnapshot
 from overseer.node.client import Client, Refused
+from tests.crash.polls_reckoning import Counted, counted, told_problems
 from tests.crash.traffic import PER_BLOCK, SESSION, Dispute, Traffic
 from tests.node.nodes import Stored, answered, history, said_once
 
@@ -46,6 +47,7 @@ class Found:
         self.transactions = 0
         self.messages = 0
         self.blacklisted = 0
+        self.ballots = 0
         self.lost: list[str] = []
         self.doubled: list[str] = []
         self.wrong: list[str] = []
@@ -62,7 +64,8 @@ async def reckon(client: Client, traffic: Traffic) -> Found:
     # The commands that the bus alone acknowledged are behind; what follows from a vote crosses three subsystems.
     await _each(traffic.disputes, lambda dispute: _dispute(client, dispute, found))
     await _chain(client, traffic, found)
-    await _transactions(client, traffic, found)
+    messages = await _transactions(client, traffic, found)
+    await _elections(client, traffic, messages, found)
     return found
 
 
@@ -159,8 +162,21 @@ async def _pool(client: Client) -> list[bytes]:
             return ids
 
 
-async def _transactions(client: Client, traffic: Traffic, found: Found) -> None:
-    """Every vote is paid once: submitted once, queued once, and now either in the pool or executed in one block."""
+async def _elections(client: Client, traffic: Traffic, messages: Sequence[Stored], found: Found) -> None:
+    """Every event of every election is what was acknowledged, every ballot counts once, and the course of each was told once."""
+    count = Counted()
+    await _each(traffic.polls.elections, lambda election: counted(partial(answered, client), election, count))
+    found.ballots = count.ballots
+    found.lost += count.lost
+    found.doubled += count.doubled
+    found.wrong += count.wrong + told_problems(messages, traffic.polls.elections)
+
+
+async def _transactions(client: Client, traffic: Traffic, found: Found) -> list[Stored]:
+    """Every vote is paid once: submitted once, queued once, and now either in the pool or executed in one block.
+
+    Returns the whole of the stream.
+    """
     expected = Counter(id for dispute in traffic.disputes for id in dispute.transactions())
     assert set(expected.values()) <= {1}
     last = -1
@@ -182,11 +198,12 @@ async def _transactions(client: Client, traffic: Traffic, found: Found) -> None:
     executed = Counter({id: told.included[id] - told.returned[id] for id in told.included})
     found.transactions = sum((told.submitted & expected).values())
     held = Counter({id: pooled[id] + executed[id] for id in {*pooled, *executed}})
-    for what, counted in (("submitted", told.submitted), ("queued", told.queued), ("in the pool or executed", held)):
-        found.lost += [f"transaction {id.hex()[:8]} was not {what}" for id in expected if not counted[id]]
-        found.doubled += [f"transaction {id.hex()[:8]} was {what} {n} times" for id, n in counted.items() if n > 1]
-        found.wrong += [f"transaction {id.hex()[:8]} was {what}, which nobody earned" for id in +counted if id not in expected]
+    for what, count in (("submitted", told.submitted), ("queued", told.queued), ("in the pool or executed", held)):
+        found.lost += [f"transaction {id.hex()[:8]} was not {what}" for id in expected if not count[id]]
+        found.doubled += [f"transaction {id.hex()[:8]} was {what} {n} times" for id, n in count.items() if n > 1]
+        found.wrong += [f"transaction {id.hex()[:8]} was {what}, which nobody earned" for id in +count if id not in expected]
     found.wrong += [f"{message.subject} at {message.sequence}" for message in messages if message.subject.endswith(".rejected")]
+    return messages
 
 
 class Told:

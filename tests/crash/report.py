@@ -36,9 +36,15 @@ class Report(msgspec.Struct, kw_only=True):
     votes_acknowledged: int = 0
     votes_stored: int = 0
     transactions_once: int = 0
+    # Of elections held beside: all of them, and their ballots.
+    elections: int = 0
+    ballots_acknowledged: int = 0
+    ballots_counted: int = 0
     blocks: int = 0
     blacklisted: int = 0
     messages: int = 0
+    # Facts of elections that were told more than once, under one id (several sites only).
+    told_again: int = 0
     lost: int = 0
     doubled: int = 0
     problems: list[str] = []
@@ -56,6 +62,7 @@ class Report(msgspec.Struct, kw_only=True):
     def sent(self, traffic: Traffic) -> None:
         """Note what was acknowledged."""
         self.acknowledged, self.votes_acknowledged = dict(traffic.acknowledged), traffic.votes
+        self.elections, self.ballots_acknowledged = len(traffic.polls.elections), traffic.polls.ballots
         self.blocks = len(traffic.main) + len(traffic.beside)
 
     async def count(self, client: Client, traffic: Traffic) -> None:
@@ -63,6 +70,7 @@ class Report(msgspec.Struct, kw_only=True):
         found = await reckon(client, traffic)
         self.votes_stored, self.transactions_once = found.votes_stored, found.transactions
         self.blacklisted, self.messages = found.blacklisted, found.messages
+        self.ballots_counted = found.ballots
         self.lost, self.doubled = len(found.lost), len(found.doubled)
         for problems in (found.lost, found.doubled, found.wrong):
             self.problems += problems[:SHOWN_MAX]

@@ -2,7 +2,7 @@
 
     python -m tests.crash.steps --rounds 100 --json
 
-One node for each step; all three subsystems of it kill themselves there so many times. One report for each step.
+One node for each step; all subsystems of it kill themselves there so many times. One report for each step.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from overseer.runner.observer import Step
 from tests.crash.living import KILLED_OFTEN, Living
 from tests.crash.report import Report, leaves, tell
 from tests.crash.traffic import Scenery, Traffic, until
-from tests.node.nodes import DISPUTE_PATH, Place, place, verified
+from tests.node.nodes import SUBSYSTEMS, Place, place, verified
 
 __all__ = ["step_kills"]
 
@@ -36,7 +36,7 @@ async def step_kills(here: Place, step: Step, *, rounds: int, seed: int = 1, sec
     """Each subsystem is killed `rounds` times at `step`, or as often as it can be in the time. Never raises for what went wrong."""
     scenery = Scenery(f"step {step} {seed}")
     here.settings |= {**KILLED_OFTEN, "genesis": scenery.genesis.hex()}
-    files = {name: here.folder / f"{name}.{step.value}.kills" for name in DISPUTE_PATH}
+    files = {name: here.folder / f"{name}.{step.value}.kills" for name in SUBSYSTEMS}
     switches = ";".join(f"{name} {step.value} {PASSINGS} {file} {rounds}" for name, file in files.items())
     living, traffic = Living(here, {KILL_AT: switches}), Traffic(scenery, Random(seed), pause_s=0.05, deadline_s=DEADLINE_S)
     report = Report(seed=seed)

@@ -47,6 +47,7 @@ async def refused_aloud(client: Client, command: RegisterVote) -> str:
 
 
 @pytest.mark.parametrize("away_s", [5, pytest.param(90, marks=pytest.mark.full)])
+@pytest.mark.slow
 async def test_without_a_bus_for_long_commands_are_refused_aloud_and_all_goes_on_by_itself(here: Place, away_s: int) -> None:
     scenery = Scenery("away")
     # The server is not restarted before its pause is over.
@@ -134,6 +135,7 @@ async def test_the_outbox_grows_to_its_bound_then_commands_are_refused_and_after
         assert verdict.ok, verdict.faults
 
 
+@pytest.mark.slow
 async def test_without_its_data_directory_the_stores_rebuild_the_stream_and_what_nobody_had_handled_is_said_to_be_gone(here: Place) -> None:
     """All of `nats/` goes: streams, ports, configuration. A command that was in the stream alone goes with it; that is said."""
     here.settings |= KILLED_OFTEN

@@ -12,6 +12,7 @@ from tests.node.nodes import Node, Place, ballots, copied, history, said_once, t
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
 
+@pytest.mark.slow
 async def test_a_second_copy_on_the_same_store_is_refused_by_name_and_the_first_goes_on(here: Place) -> None:
     made = ballots(2, 10)
     async with Node.up(here) as node, node.client() as client:
@@ -33,6 +34,7 @@ async def test_a_second_copy_on_the_same_store_is_refused_by_name_and_the_first_
     verified(here)
 
 
+@pytest.mark.slow
 async def test_a_second_copy_on_a_copied_store_is_found_out_one_ends_by_name_and_nothing_is_told_twice(here: Place, tmp_path: Path) -> None:
     """The store cannot be locked twice, but it can be copied: the stream tells, by what is last under their common name."""
     made = ballots(12, 10)

@@ -6,7 +6,7 @@ from overseer.runner.observer import Step
 from tests.crash.loop import crash_loop
 from tests.crash.report import Report
 from tests.crash.steps import step_kills
-from tests.node.nodes import DISPUTE_PATH, Place
+from tests.node.nodes import SUBSYSTEMS, Place
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
@@ -15,8 +15,11 @@ def nothing_is_lost_or_doubled(report: Report) -> None:
     assert report.problems == [], report
     assert report.votes_acknowledged > 0
     assert report.votes_stored == report.transactions_once == report.votes_acknowledged
+    assert report.ballots_acknowledged > 0
+    assert report.ballots_counted == report.ballots_acknowledged
 
 
+@pytest.mark.slow
 async def test_whatever_is_killed_at_random_nothing_acknowledged_is_lost_or_doubled(here: Place) -> None:
     report = await crash_loop(here, kills=6, seed=3, seconds=12)
     nothing_is_lost_or_doubled(report)
@@ -37,4 +40,4 @@ async def test_each_subsystem_killed_thrice_at_each_step_of_the_runner_under_tra
 ) -> None:
     report = await step_kills(here, step, rounds=3, seconds=120)
     nothing_is_lost_or_doubled(report)
-    assert report.kills == {f"{name} {step.value}": 3 for name in DISPUTE_PATH}
+    assert report.kills == {f"{name} {step.value}": 3 for name in SUBSYSTEMS}

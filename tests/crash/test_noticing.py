@@ -17,6 +17,7 @@ from tests.node.nodes import Node, Place, ballots, eventually, history, told, ve
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
 
+@pytest.mark.slow
 async def test_a_command_and_a_query_under_which_the_subsystem_dies_are_answered_by_its_successor(here: Place) -> None:
     here.settings |= KILLED_OFTEN
     made = ballots(2, 10)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.power import BUNDLES_BEFORE_CUT, cut_rounds
+from tests.crash.power import BUNDLES_BEFORE_CUT, FIVE, HOWS, cut_rounds
 from tests.crash.power_image import Disk, why_not
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real, pytest.mark.skipif(bool(why_not()), reason=f"no power can be cut here: {why_not()}")]
@@ -30,7 +30,17 @@ async def test_power_cuts_in_the_middle_of_imports_lose_nothing_acknowledged(tmp
     assert figures.rounds == 3
     assert figures.acknowledged > 0
     assert figures.acknowledged + figures.appended >= 2 * BUNDLES_BEFORE_CUT
-    assert (figures.lost, figures.lost_appended, figures.faults) == (0, 0, [])
+    assert figures.ballots > 0
+    assert (figures.lost, figures.lost_appended, figures.lost_ballots, figures.faults) == (0, 0, 0, [])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_power_cuts_of_five_sites_and_their_log_at_once_lose_no_ballot_that_was_acknowledged(tmp_path: Path) -> None:
+    figures = await cut_rounds(tmp_path, 3, seed=3, first=HOWS.index(FIVE))
+    assert figures.rounds == 3
+    assert figures.ballots > 0
+    assert (figures.lost, figures.lost_appended, figures.lost_ballots, figures.faults) == (0, 0, 0, [])
 
 
 @pytest.mark.slow
@@ -42,7 +52,7 @@ async def test_without_syncs_the_same_cuts_lose_what_was_acknowledged_or_leave_s
     assert figures.unsynced_bytes > 100_000
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.timeout(600)
 async def test_stores_without_syncs_lose_their_logs_and_the_synced_stream_gives_everything_back(tmp_path: Path) -> None:
     figures = await cut_rounds(tmp_path, 3, seed=2, without="rocks")

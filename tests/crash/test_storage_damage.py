@@ -35,6 +35,7 @@ async def test_new_damage_in_each_run_is_named_or_harmless(sample: Sample, tmp_p
     assert figures.injections == 40
 
 
+@pytest.mark.slow
 async def test_a_sample_of_damage_is_named_or_harmless(sample: Sample, tmp_path: Path) -> None:
     figures = await injected(sample, tmp_path, range(10), 1)
     assert not figures.wrong, figures.wrong

@@ -27,19 +27,6 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
         yield made
 
 
-def fill(disk: SmallDisk) -> Path:
-    """Until nothing more fits."""
-    filler = disk.mount / "filler"
-    with filler.open("ab", buffering=0) as file:
-        for size in (1 << 20, 1 << 12, 1):
-            try:
-                while True:
-                    file.write(b"x" * size)
-            except OSError:
-                continue
-    return filler
-
-
 class Importing:
     """Sends bundles for ever, as long as there are some; remembers what was acknowledged."""
 
@@ -96,7 +83,7 @@ async def test_a_full_disk_stops_intake_aloud_and_it_goes_on_when_there_is_room(
                 for _ in range(SENDERS):
                     tasks.start_soon(importing.run, client)
                 await eventually(lambda: len(importing.acknowledged) >= 10, "some are acknowledged")
-                filler = fill(disk)
+                filler = disk.fill()
                 await readiness(node, False)
                 before = importing.refused
                 await eventually(lambda: importing.refused > before + 4, "callers are refused")

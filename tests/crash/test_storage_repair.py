@@ -74,6 +74,7 @@ async def test_a_damaged_store_is_given_up_at_once_in_one_process_as_in_several(
 # ------------------------------------------------------------------------------------------------ by replay
 
 
+@pytest.mark.slow
 async def test_a_store_with_rotten_tables_is_refused_by_name_and_rebuilt_by_replay(here: Place, sample: Sample) -> None:
     rotten_tables(here)
     await refused(here, "StoreCorrupted", "overseer repair votes_db --replay")

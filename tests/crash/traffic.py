@@ -1,12 +1,14 @@
 """A bounded stream of signed disputes and blocks into a node that is being killed, and what it acknowledged of them.
 
 Each dispute is of four validators: a bundle in which both sides vote, then two single votes that decide it. The candidates of
-those that are decided against are in blocks beside the main chain, so that each conviction blacklists exactly one block.
+those that are decided against are in blocks beside the main chain, so that each conviction blacklists exactly one block. Elections are
+held beside all that (`polls`).
 """
 
 import math
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import NamedTuple
 
@@ -24,6 +26,7 @@ from overseer.feeds.author import genesis_of
 from overseer.feeds.make import make_block, make_bundle, make_receipt, make_validators
 from overseer.node.client import Client
 from overseer.ports.bus import BusError
+from tests.crash.polls import Polls
 from tests.node.nodes import answered, told
 
 SESSION = 1
@@ -105,6 +108,7 @@ class Traffic:
         # Commands whose outcome was heard, by receiver; and those that the bus alone acknowledged.
         self.acknowledged: Counter[str] = Counter()
         self.disputes: list[Dispute] = []
+        self.polls = Polls("poll", rng, pause_s=pause_s)
         self.main: list[ImportBlock] = [scenery.opening()]
         self.beside: list[ImportBlock] = []
         # Votes that had an outcome other than being stored: had an earlier attempt taken effect twice, they would be present.
@@ -128,6 +132,7 @@ class Traffic:
     def end(self) -> None:
         """Begin nothing more."""
         self._ended = True
+        self.polls.end()
 
     async def run(self, client: Client) -> None:
         """Returns when everything begun is acknowledged."""
@@ -136,6 +141,7 @@ class Traffic:
             for _ in range(self._lanes):
                 tasks.start_soon(self._disputes, client)
             tasks.start_soon(self._blocks, client)
+            tasks.start_soon(self.polls.run, [partial(self._send, client)])
 
     async def _pause(self) -> None:
         await anyio.sleep(self._rng.uniform(0, 2 * self._pause_s))

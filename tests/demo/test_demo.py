@@ -2,17 +2,24 @@
 
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import anyio
 import msgspec
 import pytest
 from typer import Exit
 
+from messages.ballots import CastBallot, CloseElection, ValidateBallot
+from messages.elections import OfElection
+from messages.gateways import Bond, SubmitExecutionProof
+from messages.overseer import CommandOutcome
 from overseer.cli import demo as demo_command
+from overseer.demo.polls import KEY
+from overseer.feeds.author import Author
 from overseer.feeds.devchain import DevChain
 from overseer.feeds.story import Story
-from tests.node.nodes import MARK, SUBSYSTEMS, Place, eventually
+from overseer.sites.client import SitesClient
+from tests.node.nodes import DISPUTE_PATH, MARK, Place, eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
@@ -27,28 +34,70 @@ async def test_the_demo_comes_out_as_it_must_and_leaves_nothing(here: Place) -> 
     assert told["blacklisted"] == told["blacklisted_expected"] > 0
     assert told["governance_entered"]
     assert told["governance_left"]
+    queued = told["gateways"]
+    first, second = queued["winners"]
+    assert sorted(first) == sorted(queued["returned"]) == ["photo", "song"]
+    assert queued["close_blacklisted"]
+    assert queued["executed"] == second != first
+    revoked = queued["course"].index("requests_returned")
+    assert queued["course"][:revoked] == ["round_cut", "round_closed", "round_results", "round_revoked"]
+    assert queued["course"][revoked + 1 :] == ["round_cut", "round_closed", "round_results", "request_executed", "request_executed"]
+    assert set(queued["free"].values()) == {100}
+    polled = told["elections"]
+    assert polled["sites"] == polled["copies_equal"] == 5
+    assert polled["ballots"] == polled["acknowledged"] == polled["cast"] == polled["once"] == sum(polled["tally"].values())
+    assert polled["valid"] + polled["invalid"] == polled["ballots"]
+    assert 0 < polled["killed_after"] < polled["ballots"]
+    assert polled["killed"].startswith("dc")
+    assert polled["pause_ms"] > 0
+    assert polled["phase"] == "valid"
     assert done.error == ""
 
 
 async def test_for_people_it_tells_scene_by_scene(here: Place) -> None:
     done = here.run("demo", "--validators", "4")
     assert done.code == 0, done
+    assert "The round is revoked, and both requests are in the open queue again" in done.out
+    assert "2 requests open again by a blacklisted block, 2 proven later" in done.out
+    assert "is killed, with" in done.out
     assert "The story is told, as it had to be" in done.out
+    assert "240 ballots acknowledged, 240 counted (each once), 5 equal copies" in done.out
+    assert "\u2588" in done.out
+    assert max(map(len, done.out.splitlines())) < 140
+    assert done.error == ""
     assert "Try next" in done.out
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("phase", ["temporary folder", "nats", "subsystems", "story"])
+@pytest.mark.parametrize(
+    "phase",
+    [
+        "temporary folder",
+        "nats",
+        "subsystems",
+        "story",
+        *(pytest.param(text, marks=pytest.mark.slow) for text in ("assigned", "revoked", "opens", "killed", "judged")),
+    ],
+)
 async def test_it_can_be_ended_in_every_phase(here: Place, number: signal.Signals, phase: str) -> None:
+    told = here.folder / "told"
+    scenes = {
+        "assigned": "the requests are assigned",
+        "revoked": "The round is revoked",
+        "opens": "An election opens",
+        "killed": "is killed",
+        "judged": "is judged",
+    }
     reached = {
         "temporary folder": lambda: any(here.temporary.glob("overseer-demo-*")),
         "nats": lambda: any(here.temporary.glob("*/nats/*.ports")),
         "subsystems": lambda: len(here.processes()) >= 4,
         "story": lambda: any(here.temporary.glob("*/run.json")) and _stores(here),
     }
-    process = here.start("demo", "--json")
+    with told.open("wb") as file:
+        process = here.start("demo", "--validators", "4", stdout=file)
     try:
-        await eventually(reached[phase], phase)
+        await eventually(reached.get(phase, lambda: scenes[phase] in told.read_text()), phase)
         process.send_signal(number)
         with anyio.fail_after(20):
             await eventually(lambda: process.poll() is not None, "it ends")
@@ -59,17 +108,31 @@ async def test_it_can_be_ended_in_every_phase(here: Place, number: signal.Signal
 
 
 def _stores(here: Place) -> bool:
-    """All subsystems have begun."""
-    return len(list(here.temporary.glob("*/stores/*/CURRENT"))) == len(SUBSYSTEMS)
+    """All subsystems and sites have begun."""
+    return len(list(here.temporary.glob("*/stores/*/CURRENT"))) == len(DISPUTE_PATH) + demo_command.SITES
 
 
 class _Twisted(DevChain):
     """Expects one vote too many."""
 
-    def story(self) -> Story:
-        story = super().story()
+    def story(self, *more: Callable[[Author], None]) -> Story:
+        story = super().story(*more)
         expected = msgspec.structs.replace(story.expected, votes_stored=story.expected.votes_stored + 1)
         return msgspec.structs.replace(story, expected=expected)
+
+
+class _Intruding(SitesClient):
+    """Whoever closes the polls first casts a ballot of its own, and has it judged; whoever proves first bonds a bit more."""
+
+    async def request(self, command: OfElection, *, command_id: str = "") -> CommandOutcome:
+        if isinstance(command, SubmitExecutionProof):
+            await super().request(Bond(election=command.election, gateway=command.executor, amount=1))
+        if not isinstance(command, CloseElection):
+            return await super().request(command, command_id=command_id)
+        await super().request(CastBallot(election=KEY, voter=b"intruder", choice="Ada"))
+        outcome = await super().request(command, command_id=command_id)
+        await super().request(ValidateBallot(election=KEY, voter=b"intruder"))
+        return outcome
 
 
 @pytest.fixture
@@ -84,6 +147,7 @@ def own_signals() -> Iterator[None]:
 @pytest.mark.slow
 def test_a_difference_is_named_and_is_an_error(here: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(demo_command, "DevChain", _Twisted)
+    monkeypatch.setattr(demo_command, "SitesClient", _Intruding)
     monkeypatch.setattr("tempfile.tempdir", str(here.temporary))
     for name in ("PYTHONPATH", MARK):
         monkeypatch.setenv(name, here.environment[name])
@@ -92,5 +156,7 @@ def test_a_difference_is_named_and_is_an_error(here: Place, monkeypatch: pytest.
     assert ended.value.exit_code == 1
     told = json.loads(capsys.readouterr().out)
     assert told["ok"] is False
-    assert len(told["differences"]) == 1
-    assert told["differences"][0].startswith("votes stored: ")
+    votes, gateways, *ballots = (difference.split(": ") for difference in told["differences"])
+    assert votes[0] == "votes stored"
+    assert gateways == ["gateways", "free", "{'alice'", "101, 'bob'", "101}, expected {'alice'", "100, 'bob'", "100}"]
+    assert [found[:2] for found in ballots] == [["election", "ballots counted"], ["election", "tally"], ["election", "valid ballots"]]

@@ -14,6 +14,7 @@ import sys
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import yaml
 
 from overseer.nats.server import find_server
@@ -21,11 +22,17 @@ from tests.node.nodes import DEADLINE_S, MARK, ROOT, Place, die_with_the_tests, 
 
 COMPOSE = ROOT / "docker-compose.yml"
 DOCKERFILE = ROOT / "Dockerfile"
-_PORTS = re.compile(r"\b(4222|8222|8080)\b")
+PORTS = ("4222", "6222", "8222", "8080")
+_PORTS = re.compile(rf"\b({'|'.join(PORTS)})\b")
 
 
 def compose() -> dict[str, Any]:
     return yaml.safe_load(COMPOSE.read_text())
+
+
+def services(profile: str) -> dict[str, Any]:
+    """What `docker compose --profile ... up` starts."""
+    return {name: defined for name, defined in compose()["services"].items() if defined["profiles"] == [profile]}
 
 
 def entrypoint() -> list[str]:
@@ -47,7 +54,7 @@ class Service:
         self.project = project
         self.defined = defined
         self.root = project.place.folder / "roots" / name
-        self.ports = {port: free_port() for port in ("4222", "8222", "8080")}
+        self.ports = {port: free_port() for port in PORTS}
         self.log = project.place.folder / f"{name}.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.targets: list[str] = []
@@ -118,10 +125,15 @@ class Service:
         assert kind == "CMD"
         words = [self.here(word) for word in argv]
         assert self.process is not None
-        with anyio.fail_after(DEADLINE_S):
-            while self.run(words).returncode != 0:
+        said = b""
+        with anyio.move_on_after(DEADLINE_S):
+            # Beside what goes on in this process meanwhile.
+            while (check := await anyio.to_thread.run_sync(self.run, words)).returncode != 0:
+                said = check.stdout + check.stderr
                 assert self.process.poll() is None, self.text()
                 await anyio.sleep(0.1)
+            return
+        raise AssertionError(f"not healthy in time: {said.decode(errors='replace')[-1000:]}\n{self.text()}")
 
     async def completed(self) -> None:
         code = await self.ended()
@@ -142,12 +154,12 @@ class Service:
 
 
 class Project:
-    """All services, mounted and ready to be started."""
+    """All services of a profile, mounted and ready to be started."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, profile: str = "one") -> None:
         self.place = place
         self.services: dict[str, Service] = {}
-        for name, defined in compose()["services"].items():
+        for name, defined in services(profile).items():
             self.services[name] = Service(name, defined, self)
         for service in self.services.values():
             service.mount()
@@ -156,7 +168,8 @@ class Project:
         self._program("overseer", f'exec {python} -m overseer.cli.entry "$@"')
         self._program("nats-server", f'exec {shlex.quote(str(find_server()))} "$@"')
         # Stands for busybox's: the last argument is the address.
-        fetch = "import sys, urllib.request; urllib.request.urlopen(sys.argv[-1], timeout=3)"
+        fetch = "import sys, urllib.request as r, urllib.error as e\n"
+        fetch += "try: r.urlopen(sys.argv[-1], timeout=3)\nexcept e.HTTPError as f: sys.exit(f.read())"
         self._program("wget", f'exec {python} -c "{fetch}" "$@"')
 
     def _program(self, name: str, script: str) -> None:

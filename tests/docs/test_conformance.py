@@ -10,6 +10,9 @@ PAGE = ROOT / "docs" / "conformance.md"
 # Those of ballot elections over several sites come with the sites.
 BALLOTS = [*range(1, 12), 20, 24]
 SCENARIOS = [f"D{n:02}" for n in range(1, 29)] + [f"C{n:02}" for n in range(1, 23)] + [f"B{n:02}" for n in BALLOTS]
+GATEWAYS = [*range(1, 6), *range(7, 11), 12, 13, *range(15, 20), *range(21, 29)]
+SCENARIOS += [f"G{n:02}" for n in GATEWAYS]
+SCENARIOS += [f"E{n:02}" for n in range(1, 26)] + [f"R{n}" for n in range(1, 9)]
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

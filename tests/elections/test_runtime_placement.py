@@ -64,6 +64,13 @@ def test_B22_a_ninth_site_takes_a_ninth_of_the_writers_and_no_other_writer_moves
     assert changed(after, before.sites).version == 3
 
 
+def test_B22_while_a_site_that_was_added_is_away_every_election_is_written_where_it_was() -> None:
+    before = eight()
+    for new in (SiteRow("s8", "dc4", "z0", away=True), SiteRow("s8", "dc0", "z2", away=True)):
+        after = changed(before, [*before.sites, new])
+        assert [key for key in KEYS if placed(before, key).writer != placed(after, key).writer] == []
+
+
 def test_a_site_that_is_away_keeps_its_copies_and_another_member_writes() -> None:
     before = five()
     away = changed(before, [SiteRow(r.name, r.data_centre, r.zone, r.name == "s0") for r in before.sites])
@@ -93,14 +100,14 @@ def test_a_command_is_delivered_at_its_owner_and_else_forwarded_there_once() -> 
     topology = five()
     owner = placed(topology, "k").writer
     other = next(row.name for row in topology.sites if row.name != owner)
-    assert route(topology, "k", site=owner, seen=1, path=("a", "b", "c")) == Deliver()
-    assert route(topology, "k", site=other, seen=0, path=()) == Forward(owner, (other,))
+    assert route(owner, 1, site=owner, seen=1, path=("a", "b", "c")) == Deliver()
+    assert route(owner, 1, site=other, seen=0, path=()) == Forward(owner, (other,))
 
 
 def test_a_command_never_goes_back_to_where_it_came_from_nor_on_after_three_hops_and_a_site_behind_catches_up() -> None:
     topology = five()
     owner = placed(topology, "k").writer
     other = next(row.name for row in topology.sites if row.name != owner)
-    assert route(topology, "k", site=other, seen=1, path=(owner,)) == Refuse(NotOwnedYetReason.LOOP)
-    assert route(topology, "k", site=other, seen=1, path=("a", "b", "c")) == Refuse(NotOwnedYetReason.HOPS)
-    assert route(topology, "k", site=other, seen=2, path=()) == CatchUp(2)
+    assert route(owner, 1, site=other, seen=1, path=(owner,)) == Refuse(NotOwnedYetReason.LOOP)
+    assert route(owner, 1, site=other, seen=1, path=("a", "b", "c")) == Refuse(NotOwnedYetReason.HOPS)
+    assert route(owner, 1, site=other, seen=2, path=()) == CatchUp(2)

@@ -1,4 +1,4 @@
-"""A node that runs for long, with blocks, disputes, sessions, refusals, dead letters, queries, clients that come and go, kills.
+"""A node that runs for long, with blocks, disputes, ballots, sessions, refusals, dead letters, queries, clients that come and go, kills.
 
     python -m tests.load.soak --minutes 20 --json
 
@@ -24,6 +24,7 @@ from typing import Any
 
 import anyio
 
+from messages.ballots import BallotElection, CastBallot, GetBallotElection, OpenElection
 from messages.chain_api import Best, Finalized, Header, Leaves, PendingTransactions
 from messages.codec import encode
 from messages.message import Message
@@ -59,7 +60,8 @@ DISK_MB_PER_MINUTE_MAX = 6.0
 KILL_EVERY_S = 12.0
 _BLOCKS = re.compile(r'^overseer_memory_blocks\{node="node",subsystem="(\w+)"\} (\S+)$', re.MULTILINE)
 
-VICTIMS = ("votes_db", "dispute_conclusion", "chain_api", "nats-server")
+VICTIMS = ("votes_db", "dispute_conclusion", "chain_api", "elections", "nats-server")
+ELECTION = "soak"
 
 SETTINGS: dict[str, object] = {
     "feed.source": "dev",
@@ -94,6 +96,7 @@ class Traffic:
         async with self._node.client() as operator, self._node.client("reader") as reader, anyio.create_task_group() as tasks:
             tasks.start_soon(self._ask, reader)
             tasks.start_soon(self._send_refused, operator)
+            tasks.start_soon(self._vote, operator)
             tasks.start_soon(self._send_rubbish, operator)
             tasks.start_soon(self._come_and_go)
             tasks.start_soon(self._scrape)
@@ -101,12 +104,24 @@ class Traffic:
     async def _ask(self, client: Client) -> None:
         """Queries of each subsystem, twenty a second."""
         asked: list[Message] = [Best(), Finalized(), Leaves(), PendingTransactions(limit=5), RecentDisputes(limit=10)]
+        asked.append(GetBallotElection(election=ELECTION))
         while True:
             for query in asked:
                 began = time.monotonic()
                 if await self._try("query", client.query(query)):
                     self.late.append((began, time.monotonic() - began))
                 await anyio.sleep(0.05)
+
+    async def _vote(self, client: Client) -> None:
+        """One election that never closes: a ballot after the other, each until its outcome is known."""
+        opening = OpenElection(election=ELECTION, title="?", choices=["yes", "no"])
+        while not await self._try("openings", client.request(opening, command_id="opening", timeout_ms=5_000)):
+            await anyio.sleep(0.1)
+        number = 0
+        while True:
+            ballot = CastBallot(election=ELECTION, voter=f"voter {number}".encode(), choice="yes")
+            number += await self._try("ballots", client.request(ballot, command_id=f"ballot {number}", timeout_ms=5_000))
+            await anyio.sleep(0.1)
 
     async def _send_refused(self, client: Client) -> None:
         """Awaited commands that are refused: votes of a session that nobody knows (any more)."""
@@ -192,6 +207,20 @@ async def finalized(node: Node) -> int:
                     await anyio.sleep(0.05)
 
 
+async def cast(node: Node) -> int:
+    """Ballots that are there."""
+    async with node.client("reader") as client:
+        with anyio.fail_after(DEADLINE_S):
+            while True:
+                try:
+                    answer = await client.query(GetBallotElection(election=ELECTION))
+                except BusError:
+                    await anyio.sleep(0.05)
+                else:
+                    assert isinstance(answer, BallotElection)
+                    return answer.rounds[-1].cast
+
+
 async def report_of(node: Node) -> NodeReport:
     async with node.client() as client:
         return await node.report(client)
@@ -223,6 +252,7 @@ async def soak(folder: Path, *, minutes: float, seed: int, settings: Mapping[str
                 tasks.cancel_scope.cancel()
             figures["killed"] = dict(killed)
             figures["minutes"] = round((time.monotonic() - began_s) / 60, 1)
+            figures["ballots"] = {"acknowledged": traffic.done["ballots"], "cast": await cast(node)}
             report = await report_of(node)
             figures["stream"] = {"wrapped": report.stream.first > 20_000, "first": report.stream.first, "last": report.stream.last}
             figures["wrong"] = report.wrong
@@ -301,6 +331,10 @@ def failures(figures: Mapping[str, Any]) -> list[str]:
     found += [f"{name} is not there, or had no quiet second half" for name in sorted(missing)]
     if figures["blocks"]["after"] <= figures["blocks"]["before"]:
         found.append(f"finality stands still at {figures['blocks']['after']}")
+    # The last one may have been recorded without its sender having heard.
+    more = figures["ballots"]["cast"] - figures["ballots"]["acknowledged"]
+    if more not in (0, 1):
+        found.append(f"{figures['ballots']['cast']} ballots are there, {figures['ballots']['acknowledged']} were acknowledged")
     if figures["exit_code"]:
         found.append(f"the node ended with {figures['exit_code']}")
     found += [f"{name} is not what its journal says" for name, ok in figures["verified"].items() if not ok]

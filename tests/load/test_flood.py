@@ -1,4 +1,4 @@
-"""Ten times what a node can take: short, and (slow) a little longer. The full run: `python -m tests.load.flood --seconds 180`."""
+"""Ten times what a node can take: short, and (full) half a minute. The full run: `python -m tests.load.flood --seconds 180`."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from tests.load.flood import flood
 pytestmark = [pytest.mark.anyio, pytest.mark.real, pytest.mark.timeout(900)]
 
 
+@pytest.mark.slow
 async def test_a_flood_of_requests_is_refused_aloud_and_others_are_answered(tmp_path: Path) -> None:
     figures = await flood(tmp_path, seconds=5, raw=False)
     assert figures["failures"] == []
@@ -18,7 +19,7 @@ async def test_a_flood_of_requests_is_refused_aloud_and_others_are_answered(tmp_
     assert not [word for word in figures["others_told"] if "too many" in word or "busy" in word], figures
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("raw", [True, False], ids=["raw", "awaited"])
 async def test_half_a_minute_of_flood_loses_nothing_and_passes(tmp_path: Path, raw: bool) -> None:
     figures = await flood(tmp_path, seconds=30, raw=raw)

@@ -48,6 +48,7 @@ async def all_there(client: Client, stored: list[RegisterVote]) -> None:
                 await anyio.sleep(0.05)
 
 
+@pytest.mark.slow
 async def test_a_stream_filled_while_a_subsystem_stands_still_drains_by_itself(here: Place) -> None:
     """Not even one reaction fits: the acknowledged commands themselves must be trimmed before anything can be told."""
     limit = 200

@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.anyio]
 async def test_a_node_lives_on_through_kills_and_traffic(tmp_path: Path) -> None:
     figures = await soak(tmp_path, minutes=1, seed=1)
     assert figures["failures"] == []
+    assert figures["ballots"]["cast"] > 10
     assert sum(figures["killed"].values()) >= 3
 
 
@@ -23,11 +24,12 @@ STEADY = {"per_minute": 0.0, "first": 1.0, "last": 1.0}
 FINE = {
     "processes": {
         name: {"memory_mb": STEADY, "fds": STEADY, "threads": STEADY, "thousand_blocks": STEADY, "table_files_max": 10}
-        for name in ("overseer", "nats-server", "votes_db", "dispute_conclusion", "chain_api")
+        for name in ("overseer", "nats-server", "votes_db", "dispute_conclusion", "chain_api", "elections")
     },
     "largest_mb": {"votes_db": 80.0},
     "disk_mb": STEADY,
     "blocks": {"before": 1, "after": 2},
+    "ballots": {"acknowledged": 7, "cast": 7},
     "exit_code": 0,
     "verified": {"votes_db": True},
     "wrong": [],
@@ -52,7 +54,9 @@ def test_memory_that_only_fills_the_stores_caches_is_no_growth() -> None:
 
 def test_a_soak_that_lost_a_process_or_its_finality_says_so() -> None:
     found = failures({**FINE, "processes": {}, "blocks": {"before": 2, "after": 2}, "verified": {"votes_db": False}, "exit_code": 1})
-    assert len(found) == 5 + 3
+    assert len(found) == 6 + 3
+    (said,) = failures({**FINE, "ballots": {"acknowledged": 7, "cast": 6}})
+    assert said == "6 ballots are there, 7 were acknowledged"
 
 
 def test_a_slope_is_fitted_through_noise() -> None:

@@ -51,6 +51,14 @@ def test_a_restricted_command_is_no_request_of_people(tmp_path: Path) -> None:
         accounts_config([users(tmp_path, open_door)])
 
 
+def test_what_is_for_nobody_is_not_exported_to_everybody(tmp_path: Path) -> None:
+    """An empty list of accounts would mean all accounts: a site without others, a node without operators."""
+    text = accounts_config([users(tmp_path, *DECLARATIONS, operators=(), sites=("a",))])
+    exports = re.findall(r'service: "([^"]+)", accounts: (\[[^\]]*\])', text)
+    assert len(exports) > 10
+    assert [subject for subject, accounts in exports if accounts == "[]"] == []
+
+
 @pytest.mark.parametrize("operators", [("votes_db",), ("overseer",), ("reader",), ("provisioner",), ("a", "a")])
 def test_two_users_never_share_a_name(operators: tuple[str, ...]) -> None:
     with pytest.raises(DeclarationConflict, match="named twice"):

@@ -2,13 +2,14 @@
 
 from typing import Any
 
+import anyio
 import msgspec
 import pytest
 from nats_bus import LIMITS, SITES_LIMITS, Bus
 from nats_declarations import DECLARATIONS, NODE
 
 from overseer.graph import filters, net_filters
-from overseer.nats.provision import DangerousSettings, Provisioner, call
+from overseer.nats.provision import SETTLE_S, ApiError, DangerousSettings, Provisioner, call
 from overseer.nats.resources import log_consumers, log_streams, node_consumers, node_streams
 
 pytestmark = [pytest.mark.real, pytest.mark.anyio]
@@ -44,6 +45,13 @@ async def test_the_stream_keeps_everything_and_refuses_when_full(bus: Bus) -> No
     assert (consumer["ack_policy"], consumer["deliver_policy"], consumer["max_deliver"]) == ("all", "all", -1)
     assert consumer["max_ack_pending"] == 200_000
     assert "inactive_threshold" not in consumer
+
+
+async def test_copies_that_a_lone_server_cannot_have_are_refused_at_once(bare_bus: Bus) -> None:
+    limits = msgspec.structs.replace(LIMITS, replicas=3)
+    doer = Provisioner(await bare_bus.user("provisioner"), node_streams(NODE, limits), ())
+    with anyio.fail_after(SETTLE_S / 2), pytest.raises(ApiError, match="replicas > 1 not supported in non-clustered mode"):
+        await doer.apply()
 
 
 async def test_nothing_is_verified_before_it_exists(bare_bus: Bus) -> None:

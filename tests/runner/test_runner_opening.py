@@ -7,6 +7,7 @@ from counting import TOTAL, Add, Counted, Counter, QueryTotal, Storm, TakeFromAu
 
 from messages.overseer import IncarnationStarted, Parked, RepairNoted
 from overseer.limits import Limits
+from overseer.memory.bus.line import MemoryLine
 from overseer.runner.errors import StreamChanged
 
 pytestmark = pytest.mark.anyio
@@ -185,6 +186,30 @@ async def test_a_stream_replaced_under_a_running_subsystem_stops_it_and_the_next
     await counter.settled()
     await counter.replace_stream()
     assert isinstance(await counter.ended(), StreamChanged)
+    await counter.restart()
+    assert await total(counter) == 1
+    assert [m.amount for m in await counter.sent(Counted)] == [1]
+
+
+async def test_a_stream_replaced_between_the_look_at_it_and_the_seek_is_noticed(in_memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Found by a seed of the simulation: the consumer then waited in the new stream for a sequence of the old one.
+    counter = await in_memory(Counter())
+    await counter.inject(Add(amount=1))
+    await counter.settled()
+    await counter.kill()
+    seek = MemoryLine.seek
+    replaced = False
+
+    async def replaced_before(line: MemoryLine, sequence: int) -> None:
+        nonlocal replaced
+        if not replaced:
+            replaced = True
+            await counter.replace_stream()
+        await seek(line, sequence)
+
+    monkeypatch.setattr(MemoryLine, "seek", replaced_before)
+    with pytest.raises(StreamChanged):
+        await counter.start()
     await counter.restart()
     assert await total(counter) == 1
     assert [m.amount for m in await counter.sent(Counted)] == [1]

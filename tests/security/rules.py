@@ -12,6 +12,12 @@ from overseer.subsystem import Declaration
 __all__ = ["Rights", "covers", "rights"]
 
 READ_STREAM = ("STREAM.INFO", "STREAM.MSG.GET", "CONSUMER.NAMES", "CONSUMER.LIST")
+# What elections on several sites are asked, by their name.
+MAIL_QUERIES = (
+    *("get_copy", "get_election", "list_elections", "query_history", "query_projection"),
+    "get_ballot_election",
+    *("get_queue", "pending_requests", "active_requests", "assigned_requests", "results", "execution_results", "list_gateways"),
+)
 MANAGE_STREAM = ("STREAM.CREATE", "STREAM.UPDATE", "STREAM.INFO", "STREAM.PURGE", "STREAM.MSG.GET", "CONSUMER.LIST", "CONSUMER.NAMES")
 
 
@@ -42,19 +48,29 @@ def covers(pattern: str, subject: str) -> bool:
 
 
 def rights(
-    node: str, declarations: Sequence[Declaration], operators: Iterable[str], readers: Iterable[str], nodes: Sequence[str]
+    node: str,
+    declarations: Sequence[Declaration],
+    operators: Iterable[str],
+    readers: Iterable[str],
+    nodes: Sequence[str],
+    sites: Sequence[str],
 ) -> dict[str, Rights]:
-    """The rights of every user of `node`; `nodes` are all that share the bus (with the same subsystems)."""
+    """The rights of every user of `node`; `nodes` are all that share the bus (with the same subsystems and sites)."""
     found = {declaration.name: _subsystem(node, declaration) for declaration in declarations}
     found["overseer"] = _overseer(node, declarations)
     found["provisioner"] = _provisioner(node)
-    found |= {name: _operator(node, name, declarations, nodes) for name in operators}
-    found |= {name: _reader(node, name, declarations) for name in readers}
+    found |= {name: _operator(node, name, declarations, nodes, sites) for name in operators}
+    found |= {name: _reader(node, name, declarations, sites) for name in readers}
+    found |= {f"elections_{site}": _site(node, site, sites) for site in sites}
     return found
 
 
-def _streams(node: str) -> tuple[str, str, str]:
-    return f"OVERSEER_{node}", "OVERSEER_NET", f"OBJ_overseer_{node}_povs"
+def _streams(node: str) -> tuple[str, ...]:
+    return f"OVERSEER_{node}", "OVERSEER_NET", f"OBJ_overseer_{node}_povs", *_streams_of_sites(node)
+
+
+def _streams_of_sites(node: str) -> tuple[str, str, str]:
+    return f"OVERSEER_LOG_{node}", f"KV_overseer_{node}_topology", f"KV_overseer_{node}_lease"
 
 
 def _consumers(node: str, declaration: Declaration) -> list[tuple[str, str]]:
@@ -63,6 +79,24 @@ def _consumers(node: str, declaration: Declaration) -> list[tuple[str, str]]:
     if any(m.spec.kind is Kind.NETWORK for m in declaration.consumes):
         found.append(("OVERSEER_NET", f"{node}-{declaration.name}"))
     return found
+
+
+def _consumers_of_sites(node: str, sites: Sequence[str]) -> list[tuple[str, str]]:
+    durables = [(f"OVERSEER_LOG_{node}", f"elections_{site}-ballots") for site in sites]
+    return [*durables, *((f"OVERSEER_{node}", f"elections_{site}") for site in sites)]
+
+
+def _site(node: str, site: str, sites: Sequence[str]) -> Rights:
+    own = f"overseer.{node}.elections_{site}"
+    publish = [f"overseer.log.ballots.*.{node}.*", f"overseer.{node}.elections.evt.*", "_R_.>", "$JS.API.INFO"]
+    publish += [f"$KV.overseer_{node}_topology.current", f"$KV.overseer_{node}_lease.{site}"]
+    publish += [f"overseer.{node}.elections_{other}.{kind}.>" for other in sites if other != site for kind in ("mail", "pair")]
+    for stream, durable in _consumers_of_sites(node, [site]):
+        publish += [f"$JS.API.CONSUMER.{verb}.{stream}.{durable}" for verb in ("MSG.NEXT", "INFO", "RESET")]
+        publish.append(f"$JS.ACK.{stream}.{durable}.>")
+    for stream in (f"OVERSEER_{node}", *_streams_of_sites(node)):
+        publish += [f"$JS.API.STREAM.INFO.{stream}", f"$JS.API.STREAM.MSG.GET.{stream}"]
+    return Rights(publish, [f"_INBOX.{node}.elections_{site}.>", "$SRV.>", f"{own}.mail.>", f"{own}.pair.>"], [])
 
 
 def _subsystem(node: str, declaration: Declaration) -> Rights:
@@ -106,6 +140,7 @@ def _asking(node: str, declarations: Sequence[Declaration]) -> list[str]:
 def _overseer(node: str, declarations: Sequence[Declaration]) -> Rights:
     own = f"overseer.{node}.overseer"
     publish = [f"{own}.sig.conclude", f"{own}.evt.incarnation_started", f"{own}.rejected", "_R_.>", f"$O.overseer_{node}_povs.>"]
+    publish.append(f"$KV.overseer_{node}_topology.current")
     publish += _reading(node) + _asking(node, declarations)
     return Rights(publish, [f"_INBOX.{node}.overseer.>", "$SRV.>", f"{own}.qry.>", "overseer.>"], [])
 
@@ -118,13 +153,15 @@ def _provisioner(node: str) -> Rights:
     return Rights(publish, [f"_INBOX.{node}.provisioner.>"], [])
 
 
-def _reader(node: str, name: str, declarations: Sequence[Declaration]) -> Rights:
+def _reader(node: str, name: str, declarations: Sequence[Declaration], sites: Sequence[str]) -> Rights:
     publish = [*_reading(node), *_asking(node, declarations), f"overseer.{node}.overseer.qry.>", "$SRV.>"]
+    publish += [f"overseer.{node}.elections_{site}.mail.*.{query}" for site in sites for query in MAIL_QUERIES]
     return Rights(publish, [f"_INBOX.{node}.{name}.>", "overseer.>"], [])
 
 
-def _operator(node: str, name: str, declarations: Sequence[Declaration], nodes: Sequence[str]) -> Rights:
-    publish, subscribe, never = _reader(node, name, declarations)
+def _operator(node: str, name: str, declarations: Sequence[Declaration], nodes: Sequence[str], sites: Sequence[str]) -> Rights:
+    publish, subscribe, never = _reader(node, name, declarations, sites)
+    publish += [f"overseer.{node}.elections_{site}.mail.>" for site in sites]
     for declaration in declarations:
         publish.append(f"overseer.{node}.{declaration.name}.req.>")
         for command in declaration.consumes:
@@ -137,7 +174,8 @@ def _operator(node: str, name: str, declarations: Sequence[Declaration], nodes: 
         publish += [f"$JS.API.CONSUMER.{verb}.{stream}.*" for verb in ("DELETE", "MSG.NEXT")]
         publish += [f"$JS.ACK.{stream}.>", f"$JS.FC.{stream}.>"]
     for each in nodes:
-        for stream, durable in (pair for declaration in declarations for pair in _consumers(each, declaration)):
+        owned = [pair for declaration in declarations for pair in _consumers(each, declaration)]
+        for stream, durable in (*owned, *_consumers_of_sites(each, sites)):
             never += [f"$JS.API.CONSUMER.{verb}.{stream}.{durable}" for verb in ("CREATE", "DELETE", "MSG.NEXT")]
             never += [f"$JS.API.CONSUMER.CREATE.{stream}.{durable}.>", f"$JS.ACK.{stream}.{durable}.>", f"$JS.FC.{stream}.{durable}.>"]
     return Rights(publish, subscribe, never)

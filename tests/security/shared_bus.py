@@ -11,19 +11,23 @@ from overseer.nats.accounts import NodeUsers, accounts_config, inbox_prefix, use
 from overseer.nats.connection import Connection, connect
 from overseer.nats.keys import KeyFolder, Seed
 from overseer.nats.provision import Provisioner
-from overseer.nats.resources import BusLimits, node_consumers, node_streams
+from overseer.nats.resources import BusLimits, log_consumers, log_streams, node_consumers, node_streams
 from overseer.nats.server import EmbeddedServer, ServerSettings
+from overseer.nats.sites import site_user
 from overseer.node.catalogue import SECTIONS, build_subsystems
 from overseer.settings import load_config
+from overseer.sites.signals import declaration
 from overseer.subsystem import Declaration
 from tests.security.raw_client import RawClient
 
-__all__ = ["DECLARATIONS", "NODE", "OPERATORS", "OTHER_NODE", "READERS", "SharedBus"]
+__all__ = ["DECLARATIONS", "NODE", "OPERATORS", "OTHER_NODE", "READERS", "SITES", "SharedBus"]
 
 NODE, OTHER_NODE = "alpha", "beta"
 OPERATORS, READERS = ("operator", "feed"), ("reader",)
-LIMITS = BusLimits(node_bytes_max=32 * 1024**2, net_bytes_max=8 * 1024**2, pov_bytes_max=8 * 1024**2)
-SETTINGS = ServerSettings(store_bytes_max=2 * LIMITS.store_bytes)
+# Of replicated elections, on each node: beside the subsystem of that name, which a node has where it has no sites.
+SITES = ("a", "b")
+LIMITS = BusLimits(node_bytes_max=32 * 1024**2, net_bytes_max=8 * 1024**2, pov_bytes_max=8 * 1024**2, log_bytes_max=8 * 1024**2)
+SETTINGS = ServerSettings(store_bytes_max=2 * (LIMITS.store_bytes + LIMITS.log_store_bytes))
 
 # A subsystem that comes later: nothing about accounts may depend on which subsystems there are.
 LATER = Declaration(
@@ -46,10 +50,10 @@ class SharedBus:
 
     def __init__(self, folder: Path) -> None:
         self.keys = {node: KeyFolder(folder / "keys" / node) for node in (NODE, OTHER_NODE)}
-        names = user_names(DECLARATIONS, operators=OPERATORS, readers=READERS)
+        names = user_names(DECLARATIONS, operators=OPERATORS, readers=READERS, sites=SITES)
         self.users = [(node, name) for node in (NODE, OTHER_NODE) for name in names]
         nodes = [
-            NodeUsers(node=node, declarations=DECLARATIONS, keys=keys.ensure(names), operators=OPERATORS, readers=READERS)
+            NodeUsers(node=node, declarations=DECLARATIONS, keys=keys.ensure(names), operators=OPERATORS, readers=READERS, sites=SITES)
             for node, keys in self.keys.items()
         ]
         self.server = EmbeddedServer(folder / "nats", accounts_config(nodes), settings=SETTINGS)
@@ -59,7 +63,9 @@ class SharedBus:
     async def provision(self) -> None:
         for node in (NODE, OTHER_NODE):
             connection = await self.connection(node, "provisioner")
-            doer = Provisioner(connection, node_streams(node, LIMITS), node_consumers(node, DECLARATIONS, filters, net_filters))
+            streams = [*node_streams(node, LIMITS), *log_streams(node, LIMITS)]
+            consumers = node_consumers(node, [*DECLARATIONS, *map(declaration, map(site_user, SITES))], filters, net_filters)
+            doer = Provisioner(connection, streams, [*consumers, *log_consumers(node, SITES)])
             await doer.apply()
             await doer.verify(await self.server.monitor("varz"))
 

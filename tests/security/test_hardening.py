@@ -73,7 +73,7 @@ def test_every_dangerous_setting_of_a_server_is_named(varz: dict[str, Any], says
 
 
 def test_a_stranger_who_gets_in_or_is_spoken_to_in_clear_is_a_danger() -> None:
-    sound = Greeting(tls_required=False, auth_required=True, jetstream=True, payload_bytes_max=1024**2, open_door=False)
+    sound = Greeting(tls_required=False, auth_required=True, payload_bytes_max=1024**2, open_door=False)
 
     def found(url: str = "nats://127.0.0.1:4222", *, insecure: bool = False, **fields: Any) -> list[str]:
         return greeting_dangers(Greeting(**{**{f: getattr(sound, f) for f in sound.__struct_fields__}, **fields}), url, insecure=insecure)

@@ -16,7 +16,7 @@ from overseer.nats.keys import KeyFolder
 from overseer.ports.bus import BusDenied, BusError
 from tests.security.raw_client import refused_at_the_door
 from tests.security.rules import rights
-from tests.security.shared_bus import DECLARATIONS, NODE, OPERATORS, OTHER_NODE, READERS, SharedBus
+from tests.security.shared_bus import DECLARATIONS, NODE, OPERATORS, OTHER_NODE, READERS, SITES, SharedBus
 from tests.security.universe import appended, patterns, subjects
 
 pytestmark = [pytest.mark.real, pytest.mark.anyio, pytest.mark.timeout(900)]
@@ -28,12 +28,12 @@ PROMPT_S, LATEST_S = 1.0, 5.0
 
 @pytest.mark.slow
 async def test_every_user_may_do_at_every_subject_what_the_rules_say_and_nothing_else(bus: SharedBus) -> None:
-    said, heard = subjects(NODES, DECLARATIONS, bus.users), patterns(NODES, bus.users)
+    said, heard = subjects(NODES, DECLARATIONS, bus.users, SITES), patterns(NODES, bus.users)
     unexpected: list[tuple[str, str, str, str]] = []
     stored: Counter[str] = Counter()
     cells = 0
     for node in NODES:
-        for name, allowed in rights(node, DECLARATIONS, OPERATORS, READERS, NODES).items():
+        for name, allowed in rights(node, DECLARATIONS, OPERATORS, READERS, NODES, SITES).items():
             client = await bus.raw(node, name)
             refused = {
                 "publish": await client.refused_publishes(said, asking=False),
@@ -61,9 +61,9 @@ async def test_every_user_may_do_at_every_subject_what_the_rules_say_and_nothing
 
 @pytest.mark.slow
 async def test_everything_that_is_refused_is_refused_by_name_at_once(bus: SharedBus) -> None:
-    said = subjects(NODES, DECLARATIONS, bus.users)
+    said = subjects(NODES, DECLARATIONS, bus.users, SITES)
     took: list[float] = []
-    for name, allowed in rights(NODE, DECLARATIONS, OPERATORS, READERS, NODES).items():
+    for name, allowed in rights(NODE, DECLARATIONS, OPERATORS, READERS, NODES, SITES).items():
         connection = await bus.connection(NODE, name)
         forbidden = iter([subject for subject in said if not allowed.may_publish(subject)])
 
@@ -98,7 +98,7 @@ async def test_a_refused_subscription_is_named_at_once(bus: SharedBus, subject: 
 
 
 async def test_nobody_without_a_known_key_gets_a_word_in(bus: SharedBus, tmp_path: Path) -> None:
-    said = subjects(NODES, DECLARATIONS, bus.users)
+    said = subjects(NODES, DECLARATIONS, bus.users, SITES)
     rest = b"".join(f"PUB {subject} 1\r\n{{\r\nSUB {subject} {i}\r\n".encode() for i, subject in enumerate(said, 1)) + b"PING\r\n"
     before = await bus.contents()
     public = KeyFolder(tmp_path / "stranger").ensure(["stranger"])["stranger"]

@@ -9,16 +9,17 @@ import pytest
 
 from tests.security.raw_client import RawClient
 from tests.security.rules import Rights, rights
-from tests.security.shared_bus import DECLARATIONS, NODE, OPERATORS, OTHER_NODE, READERS, SharedBus
+from tests.security.shared_bus import DECLARATIONS, NODE, OPERATORS, OTHER_NODE, READERS, SITES, SharedBus
 from tests.security.universe import appended
 
 pytestmark = [pytest.mark.real, pytest.mark.anyio]
 
 NODES = (NODE, OTHER_NODE)
 STREAM, NET, BUCKET = f"OVERSEER_{NODE}", "OVERSEER_NET", f"OBJ_overseer_{NODE}_povs"
+OF_SITES = (f"OVERSEER_LOG_{NODE}", f"KV_overseer_{NODE}_topology", f"KV_overseer_{NODE}_lease")
 P = f"overseer.{NODE}."
 SUBSYSTEMS = [d.name for d in DECLARATIONS]
-RIGHTS = rights(NODE, DECLARATIONS, OPERATORS, READERS, NODES)
+RIGHTS = rights(NODE, DECLARATIONS, OPERATORS, READERS, NODES, SITES)
 
 FORGED = [
     f"{P}chain_api.evt.block_imported",
@@ -34,6 +35,11 @@ FORGED = [
     f"overseer.net.{OTHER_NODE}.votes_db.dispute",
     f"live.{P}chain_api.evt.block_imported",
     f"$O.overseer_{NODE}_povs.C.x",
+    f"$KV.overseer_{NODE}_topology.current",
+    f"$KV.overseer_{NODE}_lease.a",
+    f"{P}elections_a.mail.mayor.cast_ballot",
+    f"{P}elections_b.pair.mayor.appended",
+    f"$JS.API.CONSUMER.RESET.OVERSEER_LOG_{NODE}.elections_a-ballots",
     f"$JS.API.STREAM.PURGE.{STREAM}",
     f"$JS.API.STREAM.DELETE.{STREAM}",
     f"$JS.API.STREAM.MSG.DELETE.{STREAM}",
@@ -89,10 +95,12 @@ async def state(bus: SharedBus, forger: str) -> dict[str, Any]:
     """All there is in streams and consumers, but for the forger's own doing."""
     reader = await bus.raw(NODE, "reader")
     found: dict[str, Any] = {"contents": dict(await bus.contents())}
-    for stream in (STREAM, NET, BUCKET):
+    for stream in (STREAM, NET, BUCKET, *OF_SITES):
         info = await reader.ask(f"$JS.API.STREAM.INFO.{stream}")
         found[stream] = {field: value for field, value in info["config"].items() if field != "metadata"}
-        found[f"{stream} from"] = info["state"]["first_seq"]
+        if not stream.startswith("KV_"):
+            # Of a key the last value is kept.
+            found[f"{stream} from"] = info["state"]["first_seq"]
         listed = (await reader.ask(f"$JS.API.CONSUMER.LIST.{stream}")).get("consumers") or []
         for info in listed:
             if info["name"].removeprefix(f"{NODE}-") != forger and info["config"].get("metadata", {}).get("overseer_subsystem"):
@@ -127,7 +135,7 @@ async def test_no_answer_arrives_under_a_forged_reply_subject(bus: SharedBus, na
         assert "seq" in await operator.ask(f"{P}op_operator.cmd.votes_db.register_vote", b"%d" % number)
         assert "seq" in await (await bus.raw(NODE, "chain_api")).ask(f"{P}chain_api.evt.incarnation_started", b"{}")
     provisioner = await bus.raw(NODE, "provisioner")
-    configs = {stream: (await provisioner.ask(f"$JS.API.STREAM.INFO.{stream}"))["config"] for stream in (STREAM, NET, BUCKET)}
+    configs = {stream: (await provisioner.ask(f"$JS.API.STREAM.INFO.{stream}"))["config"] for stream in (STREAM, NET, BUCKET, *OF_SITES)}
     markers = [
         (operator, f"{P}op_operator.cmd.votes_db.register_vote"),
         (operator, f"$O.overseer_{NODE}_povs.C.marker"),

@@ -8,7 +8,7 @@ from overseer.ports.bus import Delivery, StoredMessage
 from overseer.runner.intake import Reader
 from overseer.subsystem import Declaration
 from tests.security.rules import rights
-from tests.security.shared_bus import DECLARATIONS, NODE, OPERATORS, READERS
+from tests.security.shared_bus import DECLARATIONS, NODE, OPERATORS, READERS, SITES
 
 NAMES = [d.name for d in DECLARATIONS]
 SENDERS = [*NAMES, "overseer", "provisioner", "op_operator", "op_feed", "op_reader", *(f"req_{name}" for name in NAMES), "anybody"]
@@ -37,7 +37,7 @@ def test_the_cascade_is_restricted() -> None:
 def test_a_restricted_command_is_taken_from_those_it_names_alone(
     declaration: Declaration, command: type[Message], allowed: tuple[str, ...]
 ) -> None:
-    users = rights(NODE, DECLARATIONS, OPERATORS, READERS, [NODE])
+    users = rights(NODE, DECLARATIONS, OPERATORS, READERS, [NODE], SITES)
     for sender in SENDERS:
         refused = read(declaration, command, sender, sender) == "forbidden_sender"
         assert refused is (sender not in allowed), sender

@@ -33,16 +33,20 @@ OF_CONSUMER = (
 
 
 def streams(nodes: Sequence[str]) -> list[str]:
-    return [*(s for node in nodes for s in (f"OVERSEER_{node}", f"OBJ_overseer_{node}_povs")), "OVERSEER_NET", "OTHER"]
+    own = [(f"OVERSEER_{node}", f"OBJ_overseer_{node}_povs", f"OVERSEER_LOG_{node}") for node in nodes]
+    keys = [(f"KV_overseer_{node}_topology", f"KV_overseer_{node}_lease") for node in nodes]
+    return [*(stream for group in (*own, *keys) for stream in group), "OVERSEER_NET", "OTHER"]
 
 
-def consumers(nodes: Sequence[str], declarations: Sequence[Declaration]) -> list[tuple[str, str]]:
-    found = [(f"OVERSEER_{node}", d.name) for node in nodes for d in declarations]
+def consumers(nodes: Sequence[str], declarations: Sequence[Declaration], sites: Sequence[str]) -> list[tuple[str, str]]:
+    found = [(f"OVERSEER_LOG_{node}", f"elections_{site}-ballots") for node in nodes for site in sites]
+    found += [(f"OVERSEER_{node}", f"elections_{site}") for node in nodes for site in sites]
+    found += [(f"OVERSEER_{node}", d.name) for node in nodes for d in declarations]
     found += [("OVERSEER_NET", f"{node}-{d.name}") for node in nodes for d in declarations]
     return [*found, *((stream, "mine") for stream in streams(nodes))]
 
 
-def api_subjects(nodes: Sequence[str], declarations: Sequence[Declaration]) -> list[str]:
+def api_subjects(nodes: Sequence[str], declarations: Sequence[Declaration], sites: Sequence[str]) -> list[str]:
     """Every verb of the JetStream API, on every stream and consumer."""
     found = [f"$JS.API.{verb}" for verb in OF_SERVER]
     for stream in streams(nodes):
@@ -52,7 +56,7 @@ def api_subjects(nodes: Sequence[str], declarations: Sequence[Declaration]) -> l
             f"$JS.SNAPSHOT.ACK.{stream}.x",
             f"$JS.FC.{stream}.x",
         ]
-    for stream, durable in consumers(nodes, declarations):
+    for stream, durable in consumers(nodes, declarations, sites):
         found += [f"$JS.API.{verb}.{stream}.{durable}" for verb in OF_CONSUMER]
         found += [f"$JS.API.CONSUMER.CREATE.{stream}.{durable}.overseer.{nodes[0]}.votes_db.rejected"]
         found += [f"$JS.ACK.{stream}.{durable}.1.1.1.1.0", f"$JS.ACK._.HASH.{stream}.{durable}.1.1.1.1.0.x", f"$JS.FC.{stream}.{durable}.x"]
@@ -81,6 +85,21 @@ def _asked(node: str, declarations: Sequence[Declaration]) -> Iterator[str]:
         yield f"overseer.{node}.{name}.req.anything"
 
 
+def _of_sites(node: str, sites: Sequence[str]) -> Iterator[str]:
+    """The elections' log, topology and leases; every command and query as mail; what pairs say."""
+    for kind in ("ballots", "coins"):
+        yield f"overseer.log.{kind}.mayor.{node}.anid"
+    yield from (f"$KV.overseer_{node}_topology.{key}" for key in ("current", "other"))
+    yield from (f"$KV.overseer_{node}_lease.{site}" for site in (*sites, "other"))
+    for site in (*sites, "other"):
+        for spec in load_contract():
+            if spec.owner == "elections" and spec.kind in (Kind.COMMAND, Kind.QUERY):
+                yield from (f"overseer.{node}.elections_{site}.mail.{key}.{spec.name}" for key in ("mayor", "_"))
+            elif spec.kind is Kind.PAIR:
+                yield f"overseer.{node}.elections_{site}.pair.mayor.{spec.name}"
+        yield from (f"overseer.{node}.elections_{site}.mail.{rest}" for rest in ("get_election", "a.b.get_election", "mayor.unheard_of"))
+
+
 def _of_the_server(users: Sequence[tuple[str, str]]) -> Iterator[str]:
     for verb in ("PING", "INFO", "STATS"):
         yield from (f"$SRV.{verb}", f"$SRV.{verb}.votes_db", f"$SRV.{verb}.votes_db.someid")
@@ -94,20 +113,22 @@ def _of_the_server(users: Sequence[tuple[str, str]]) -> Iterator[str]:
     yield from ("_INBOX.x", "_INBOX_operator.x", "_R_.x", "_GR_.x.y", "_REPLY_.x", "overseer.log.ballots.x", "overseer", "anything")
 
 
-def subjects(nodes: Sequence[str], declarations: Sequence[Declaration], users: Sequence[tuple[str, str]]) -> list[str]:
+def subjects(
+    nodes: Sequence[str], declarations: Sequence[Declaration], users: Sequence[tuple[str, str]], sites: Sequence[str]
+) -> list[str]:
     """Everything that can be published to, each once."""
     names = [d.name for d in declarations]
     senders = [*names, "overseer", "provisioner", "op_operator", "op_feed", "op_reader", "op_other", "anybody"]
-    senders += [f"req_{name}" for name in names]
+    senders += [*(f"req_{name}" for name in names), *(f"elections_{site}" for site in sites[:1])]
     topics = [*(spec.name for spec in load_contract() if spec.kind is Kind.NETWORK), "undeclared"]
     found: list[str] = []
     for node in nodes:
         found += [f"overseer.{node}.{sender}.{said}" for sender in senders for said in _said(declarations)]
         found += [f"overseer.net.{node}.{sender}.{topic}" for sender in senders for topic in topics]
-        found += _asked(node, declarations)
+        found += [*_asked(node, declarations), *_of_sites(node, sites)]
         found += [f"$O.overseer_{node}_povs.{kind}.x" for kind in "CMX"]
     found += [f"live.{subject}" for subject in found[::40]]
-    return list(dict.fromkeys([*found, *api_subjects(nodes, declarations), *_of_the_server(users)]))
+    return list(dict.fromkeys([*found, *api_subjects(nodes, declarations, sites), *_of_the_server(users)]))
 
 
 def patterns(nodes: Sequence[str], users: Sequence[tuple[str, str]]) -> list[str]:
@@ -116,6 +137,7 @@ def patterns(nodes: Sequence[str], users: Sequence[tuple[str, str]]) -> list[str
     found += ["_INBOX.>", "_INBOX.*.*.>", "$O.>", "overseer.net.>", "$KV.>"]
     for node in nodes:
         found += [f"_INBOX.{node}.>", f"_INBOX.{node}.*.>", f"live.overseer.{node}.>", f"overseer.{node}.>", f"overseer.{node}.*.qry.>"]
+        found += [f"overseer.{node}.*.mail.>", f"overseer.{node}.elections_a.>", f"overseer.{node}.elections_a.mail.>", "overseer.log.>"]
         found += [f"overseer.{node}.*.req.*", f"overseer.{node}.votes_db.>", f"overseer.{node}.votes_db.qry.>"]
     return [*found, *(f"_INBOX.{node}.{user}.>" for node, user in users)]
 

@@ -24,6 +24,7 @@ from overseer.ports.bus import BusUnavailable, Line, Response
 from overseer.simulation.clock import NodeClock
 from overseer.simulation.loop import VirtualLoop, run_virtually
 from overseer.sites.mailroom import HEADER_FRESHNESS, HEADER_REQUIRED
+from overseer.sites.signals import SIGNALS
 from overseer.sites.site import Site, SitePorts
 from overseer.sites.surroundings import Silent
 from overseer.sites.tables import table_names
@@ -39,6 +40,7 @@ RUNTIME = RuntimeLimits(replicate_ms=400, retry_ms=60, probe_ms=120, recovery_ms
 LIMITS = SiteLimits(look_ms=100, away_after_ms=200, watched_ms=400, back_after_ms=600, command_ms=2_000, ask_ms=500, stale_after_ms=2_000)
 LEASE_MS = 400
 STREAM = "OVERSEER_n1"
+HEARD = [f"overseer.n1.{signal.spec.owner}.sig.{signal.spec.name}" for signal in SIGNALS]
 
 T = TypeVar("T")
 
@@ -96,6 +98,7 @@ class Here:
         self.disk = MemoryDisk()
         self.told = Told()
         self.scope: anyio.CancelScope | None = None
+        self.store: MemoryStore
         self.mail: MemorySiteMail
         self.site: Site
 
@@ -114,14 +117,16 @@ class World:
         self.clock = clock
         self.limits = limits
         self.server = MemoryLogServer(clock, lease_ms=LEASE_MS)
-        self.office = MemoryPostOffice(clock, tasks, delay=lambda _, __: 1)
+        # How long a message takes from one site to another.
+        self.mail_ms = 1
+        self.office = MemoryPostOffice(clock, tasks, delay=lambda _, __: self.mail_ms)
         self.broker = broker
         self.facts: list[tuple[int, Message]] = []
         self.sites = {row.name: Here(row.name) for row in topology.sites}
         self._tasks = tasks
         self._asked = 0
 
-    async def tell(self, key: str, sequence: int, message: Message) -> None:
+    async def tell(self, key: str, sequence: int, place: int, message: Message) -> None:
         self.facts.append((sequence, message))
 
     # -------------------------------------------------------------------------------------------- sites
@@ -130,8 +135,9 @@ class World:
         here, elections = self.sites[name], Elections()
         here.told = Told()
         here.mail = self.office.mail(name)
+        here.store = MemoryStore(table_names(elections), disk=here.disk)
         ports = SitePorts(
-            store=MemoryStore(table_names(elections), disk=here.disk),
+            store=here.store,
             log=self.server.log(name),
             board=self.server.board(name),
             mail=here.mail,
@@ -155,7 +161,7 @@ class World:
     def join(self, name: str, topology: TopologyRecord) -> None:
         """A new site, whose configuration names it as well."""
         self.topology = topology
-        self.broker.add_consumer(STREAM, f"elections_{name}", ["overseer.n1.chain_api.sig.governance_mode"])
+        self.broker.add_consumer(STREAM, f"elections_{name}", HEARD)
         self.sites[name] = Here(name)
         self.start(name)
 
@@ -264,7 +270,10 @@ class World:
         """Until these sites have applied everything that the log holds."""
         last = len(self.server.entries)
         wanted = [name for name in (names or self.sites) if self.sites[name].scope is not None]
-        await self.until(lambda: all(self.sites[name].site.reader.place.sequence >= last for name in wanted), "all are level")
+        await self.until(lambda: all(self._level(self.sites[name].site, last) for name in wanted), "all are level")
+
+    def _level(self, site: Site, last: int) -> bool:
+        return site.reader.place.sequence >= last and site.filling.filled and not site.filling.owing
 
 
 def living(story: Callable[[World], Awaitable[T]], topology: TopologyRecord | None = None, **limits: int) -> T:
@@ -279,7 +288,7 @@ def living(story: Callable[[World], Awaitable[T]], topology: TopologyRecord | No
             broker.create_stream(STREAM, subjects=["overseer.n1.>"], stream_id="n1")
             world = World(made, clock, tasks, broker, msgspec.structs.replace(LIMITS, **limits))
             for row in made.sites:
-                broker.add_consumer(STREAM, f"elections_{row.name}", ["overseer.n1.chain_api.sig.governance_mode"])
+                broker.add_consumer(STREAM, f"elections_{row.name}", HEARD)
                 world.start(row.name)
             await world.until(lambda: all(here.site.progress.ready for here in world.sites.values()), "all sites are ready")
             result = await story(world)

@@ -32,8 +32,10 @@ pytestmark = [pytest.mark.anyio, pytest.mark.real]
 # Each has its home at another site, so that whichever is killed is the writer of one of them.
 KEYS = ("east", "west", "district-4", "council-2026", "north")
 CHOICES = ("Ada", "Grace", "Mary")
-# Until the outcome of a single ballot is known.
-OUTCOME_S = 60.0
+# Until the outcome of a single ballot is known, and until a site has caught up.
+OUTCOME_S = 120.0
+# The clients share so many connections: an account may have no more than fifty or so.
+CONNECTIONS = 16
 # Acknowledged ballots of each election that are sent once more at the end.
 SENT_AGAIN = 5
 
@@ -200,19 +202,21 @@ async def cast_while_killed(folder: Path, size: Size) -> None:
         async with Node.up(here, "--sites", "5") as node, AsyncExitStack() as stack:
             sites = node.info.sites
 
-            async def connected(first: int = 0) -> SitesClient:
-                """A client of its own, that asks this site first: so no site has them all."""
-                client = await stack.enter_async_context(node.client())
+            connections = [await stack.enter_async_context(node.client()) for _ in range(min(size.clients, CONNECTIONS))]
+
+            def voter(number: int) -> SitesClient:
+                """A client that asks another site first than the next one does: so no site has them all."""
+                first, client = number % len(sites), connections[number % len(connections)]
                 return SitesClient(client.connection, client.node, sites[first:] + sites[:first])
 
-            person = await connected()
+            person = voter(0)
             for key in KEYS:
                 await recorded(person, OpenElection(election=key, title=key, choices=list(CHOICES)), f"open {key}")
             send, receive = anyio.create_memory_object_stream[int](math.inf)
             left = list[int]()
             async with anyio.create_task_group() as tasks, receive:
                 for number in range(size.clients):
-                    tasks.start_soon(voting, await connected(number % len(sites)), receive.clone(), acknowledged)
+                    tasks.start_soon(voting, voter(number), receive.clone(), acknowledged)
                 left = await killing(node, person, size, send, acknowledged)
             assert all(number >= size.clients for number in left), f"at each kill all clients were casting: {left}"
             assert sum(map(len, acknowledged.values())) == size.ballots

@@ -41,7 +41,8 @@ class Mailrooms:
             return
         if site.topology is None:
             return
-        match route(site.topology, key, site=site.name, seen=seen, path=path):
+        owner = world.placed(site.topology, key).writer
+        match route(owner, site.topology.version, site=site.name, seen=seen, path=path):
             case Deliver():
                 world.give(site, key, steps.Submit(command, origin))
             case Forward(to, on):

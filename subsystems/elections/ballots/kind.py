@@ -88,6 +88,9 @@ class Ballots:
         refusal = wrong_phase(phase_of(view, key_hash(message.election)), message)
         return refusal or decisions.decide(view, message, context.now_ms, sequence, self.config)
 
+    def due(self, view: View, key: str) -> bool:
+        return False
+
     def evolve(self, tables: Tables, event: ElectionEvent) -> None:
         evolution.apply(tables, event)
 

@@ -13,8 +13,21 @@ from blake3 import blake3
 from messages.codec import decode, decode_value, encode, encode_value
 from messages.election_pairs import BatchLogged, Head, LogEntry, LogRestarted
 from messages.message import CATALOG
+from subsystems.elections.rows import pack_event
 
-__all__ = ["BEGIN", "EntryPlace", "behind", "chained", "connects", "contradicts", "dump_entry", "head_after", "load_entry", "place_before"]
+__all__ = [
+    "BEGIN",
+    "EntryPlace",
+    "behind",
+    "chained",
+    "connects",
+    "contradicts",
+    "dump_entry",
+    "head_after",
+    "load_entry",
+    "place_before",
+    "stored_events",
+]
 
 # Before the first entry.
 BEGIN = Head(0, 0, 0, bytes(32))
@@ -50,8 +63,11 @@ def behind(head: Head, *, election: str, epoch: int, site: str, topology: int, t
 
 
 def dump_entry(entry: LogEntry) -> bytes:
-    """An entry with its type and version: as it is sent, prepared, and appended to the log."""
-    return encode_value([entry.spec.key, entry.spec.version, encode(entry)])
+    """An entry with its type and version: as it is sent, prepared, and appended to the log. The same bytes each time."""
+    held = vars(entry)
+    if "packed" not in held:
+        held["packed"] = encode_value([entry.spec.key, entry.spec.version, encode(entry)])
+    return held["packed"]
 
 
 def load_entry(data: bytes) -> LogEntry:
@@ -60,7 +76,10 @@ def load_entry(data: bytes) -> LogEntry:
     spec = CATALOG.by_key(key)
     if spec is None or not issubclass(spec.body, LogEntry):
         raise TypeError(f"{key} is no log entry of this release")
-    return cast(LogEntry, decode(spec, body, version=version))
+    entry = cast(LogEntry, decode(spec, body, version=version))
+    if version == spec.version:
+        vars(entry)["packed"] = data
+    return entry
 
 
 def place_before(entry: LogEntry) -> Head:
@@ -68,11 +87,19 @@ def place_before(entry: LogEntry) -> Head:
     return Head(entry.previous, entry.number - 1, entry.sequence, entry.before)
 
 
+def stored_events(entry: BatchLogged) -> list[bytes]:
+    """Its events as the copies keep them (`rows.dump_event`): what is hashed. Worked out once."""
+    held = vars(entry)
+    if "events" not in held:
+        held["events"] = [pack_event(event.message, event.version, event.body) for record in entry.records for event in record.events]
+    return held["events"]
+
+
 def head_after(entry: LogEntry) -> Head:
     """Where a copy is that took `entry`: told by the entry alone."""
     sequence, digest = entry.sequence, entry.before
     if isinstance(entry, BatchLogged):
-        events = [encode_value([event.message, event.version, event.body]) for record in entry.records for event in record.events]
+        events = stored_events(entry)
         sequence, digest = sequence + len(events), chained(digest, events)
     return Head(entry.epoch, entry.number, sequence, digest)
 

@@ -2,7 +2,8 @@
 
 Rendezvous hashing over sites: the one with the highest score is the election's home, and writes. The others are
 followers: one in another zone of the home data centre, one in each other data centre, in order of their scores. Nobody's health plays
-a part but what the topology records: while a site is recorded as away, the next member writes instead, and nothing is moved.
+a part but what the topology records: while a site is recorded as away, the member with the next best score writes instead, and nothing is
+moved. So while a site that was added is away, each election is still written by the one that wrote it before, and has it.
 """
 
 from collections.abc import Iterable
@@ -27,7 +28,7 @@ class ImpossibleTopology(ValueError):
 
 
 class Placement(msgspec.Struct, frozen=True):
-    """The sites that hold one election. The first is its home; `writer` is the first that is not `away`."""
+    """The sites that hold one election. The first is its home; `writer` is the best one that is not `away`."""
 
     sites: tuple[str, ...]
     writer: str
@@ -76,7 +77,7 @@ def placed(topology: TopologyRecord, key: str) -> Placement:
     _take(chosen, (row for row in ranked if row.data_centre == home))
     _take_remote(chosen, ranked, at_most=1)
     _take_remote(chosen, ranked, at_most=_IN_ONE_DATA_CENTRE)
-    present = next((row for row in chosen if not row.away), chosen[0])
+    present = next((row for row in ranked if row in chosen and not row.away), chosen[0])
     away = tuple(row.name for row in chosen if row.away)
     return Placement(tuple(row.name for row in chosen), present.name, away)
 

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from messages.election_pairs import NotOwnedYetReason, TopologyRecord
-from subsystems.elections.runtime.placement import placed
+from messages.election_pairs import NotOwnedYetReason
 
 __all__ = ["HOPS_MAX", "CatchUp", "Deliver", "Forward", "Refuse", "Route", "route"]
 
@@ -43,11 +42,13 @@ class Refuse(msgspec.Struct, frozen=True):
 Route = Deliver | Forward | CatchUp | Refuse
 
 
-def route(topology: TopologyRecord, key: str, *, site: str, seen: int, path: Sequence[str]) -> Route:
-    """Where a command goes from `site`. `seen`: the highest version of the topology on the way; `path`: where it came through."""
-    if seen > topology.version:
+def route(owner: str, version: int, *, site: str, seen: int, path: Sequence[str]) -> Route:
+    """Where a command goes from `site`, by whose topology, of that version, `owner` is the writer.
+
+    `seen`: the highest version of the topology on the way; `path`: where it came through.
+    """
+    if seen > version:
         return CatchUp(seen)
-    owner = placed(topology, key).writer
     if owner == site:
         return Deliver()
     if owner in path:

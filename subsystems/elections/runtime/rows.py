@@ -4,6 +4,8 @@ The rows of COMMANDS come from the log with the events, so they are wherever the
 that was ever recorded, and whoever asks again gets the original outcome (B15).
 """
 
+from collections.abc import Collection
+
 import msgspec
 
 from messages.election_pairs import BatchLogged, Head, IdReused, LogEntry, LoggedTimer, Record
@@ -56,7 +58,7 @@ def load_copy(view: View, key: str) -> Copy:
 def store_prepared(tables: Tables, entry: LogEntry) -> None:
     """The rows of the effect Store."""
     election = key_hash(entry.election)
-    tables.delete_range(PREPARED, (election,), start=(election, entry.number))
+    _drop_prepared(tables, election, entry.number + 1)
     tables.put(PREPARED, (election, entry.number), dump_entry(entry))
 
 
@@ -64,9 +66,7 @@ def apply_place(tables: Tables, effect: Apply) -> None:
     """The rows of the effect Apply, without those that the events make: the place, the outcomes, and what is void."""
     entry = effect.entry
     election = key_hash(entry.election)
-    for (_, number), _ in list(tables.scan(PREPARED, prefix=(election,))):
-        if number not in effect.kept:
-            tables.delete(PREPARED, (election, number))
+    _drop_prepared(tables, election, entry.number, kept=effect.kept)
     for record in entry.records if isinstance(entry, BatchLogged) else ():
         # The events are kept in the election's own log.
         bare = Record(record.id, record.digest, record.sender, record.at_ms, record.code, record.outcome, [])
@@ -76,6 +76,14 @@ def apply_place(tables: Tables, effect: Apply) -> None:
     row = tables.get(COPIES, (entry.election,))
     told = max(entry.told, row.told if row is not None else 0)
     tables.put(COPIES, (entry.election,), CopyRow(effect.stream, head_after(entry), effect.log_sequence, told))
+
+
+def _drop_prepared(tables: Tables, election: bytes, number: int, *, kept: Collection[int] = ()) -> None:
+    """From `number` on. What is prepared is numbered without gaps, and begins behind what is applied: no scan is needed."""
+    while tables.has(PREPARED, (election, number)):
+        if number not in kept:
+            tables.delete(PREPARED, (election, number))
+        number += 1
 
 
 def _apply_timer(tables: Tables, key: str, timer: LoggedTimer) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from messages.election_pairs import Head, IdReused, LogEntry, PairMessage, Record
 from messages.message import Rejection
-from subsystems.elections.runtime.entry import BEGIN, connects, head_after
+from subsystems.elections.runtime.entry import BEGIN, connects, dump_entry, head_after
 from subsystems.elections.runtime.placement import Placement
 
 __all__ = [
@@ -95,6 +95,10 @@ class Copy(_Data, frozen=True):
     def epoch(self) -> int:
         """The highest epoch known here: no batch of a lower one is stored."""
         return max(self.applied.epoch, self.last.epoch)
+
+    def held(self, data: bytes) -> LogEntry | None:
+        """The prepared entry of these bytes (`dump_entry`), as the log delivers it: it is not read twice."""
+        return next((prepared.entry for prepared in self.prepared if dump_entry(prepared.entry) == data), None)
 
     @classmethod
     def stored(cls, stream: str, applied: Head, log_sequence: int, told: int, prepared: list[LogEntry]) -> "Copy":

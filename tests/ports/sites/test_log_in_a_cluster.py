@@ -1,7 +1,5 @@
 """The log on three servers, each entry on all of them: its leader is killed, and nothing that was acknowledged is lost."""
 
-import socket
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,98 +9,29 @@ import pytest
 
 from overseer.nats.connection import Connection, connect
 from overseer.nats.election_log import NatsElectionLog
-from overseer.nats.provision import ApiError, Provisioner, call
+from overseer.nats.provision import Provisioner, call
 from overseer.nats.resources import log_consumers, log_streams
-from overseer.nats.server import find_server
 from overseer.nats.sites import log_stream
 from overseer.nats.topology_board import NatsTopologyBoard
 from overseer.ports.bus import BusUnavailable, OutcomeUnknown, WrongLastSequence
 from overseer.ports.sites import Logged, StreamReplaced
-from tests.ports.bus.bus_worlds import until
+from tests.cluster import Cluster, cluster_in, leader
 from tests.ports.sites.sites_worlds import LIMITS, NODE, Following, append_numbered
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real, pytest.mark.slow]
 
-NAMES = ("n1", "n2", "n3")
-
-
-class Cluster:
-    """Three servers on loopback, without accounts: those are tried elsewhere."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.ports = dict(zip(NAMES, _free_ports(3), strict=True))
-        routes = dict(zip(NAMES, _free_ports(3), strict=True))
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        for name in NAMES:
-            others = ", ".join(f'"nats://127.0.0.1:{port}"' for other, port in routes.items() if other != name)
-            (folder / f"{name}.conf").write_text(
-                f'server_name: {name}\nlisten: "127.0.0.1:{self.ports[name]}"\n'
-                f'jetstream {{ store_dir: "{folder}/{name}" }}\n'
-                f'cluster {{ name: c, listen: "127.0.0.1:{routes[name]}", routes: [{others}] }}\n'
-            )
-
-    def start(self, name: str) -> None:
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen([find_server(), "-c", self.folder / f"{name}.conf"], stdout=log, stderr=log)
-
-    def kill(self, name: str) -> None:
-        process = self.processes.pop(name)
-        process.kill()
-        process.wait()
-
-    @property
-    def urls(self) -> list[str]:
-        return [f"nats://127.0.0.1:{port}" for port in self.ports.values()]
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
-
 
 @pytest.fixture
 async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
-    made = Cluster(tmp_path)
-    try:
-        for name in NAMES:
-            made.start(name)
+    async with cluster_in(tmp_path) as made:
         yield made
-    finally:
-        for name in list(made.processes):
-            made.kill(name)
 
 
-async def provisioned(cluster: Cluster, connection: Connection) -> None:
+async def provisioned(connection: Connection) -> None:
     limits = msgspec.structs.replace(LIMITS, replicas=3)
     doer = Provisioner(connection, log_streams(NODE, limits), log_consumers(NODE, ("a", "b")))
-
-    async def done() -> bool:
-        try:
-            await doer.apply()
-            return await doer.plan() == []
-        except (ApiError, BusUnavailable):
-            # The cluster has no leader yet.
-            return False
-
-    await until(done, 30)
-
-
-async def leader(connection: Connection) -> str:
-    while True:
-        try:
-            found = (await call(connection, f"STREAM.INFO.{log_stream(NODE)}"))["cluster"].get("leader")
-            if found:
-                return found
-        except (ApiError, BusUnavailable):
-            pass
-        await anyio.sleep(0.05)
+    await doer.apply()
+    assert await doer.plan() == []
 
 
 async def write(log: NatsElectionLog, election: str, total: int) -> None:
@@ -123,7 +52,7 @@ async def write(log: NatsElectionLog, election: str, total: int) -> None:
 @pytest.mark.timeout(120)
 async def test_the_leader_is_killed_and_every_acknowledged_entry_is_there_once_and_in_order(cluster: Cluster) -> None:
     async with await connect(cluster.urls, name="test", inbox_prefix="_INBOX_test", connect_wait_ms=20_000) as connection:
-        await provisioned(cluster, connection)
+        await provisioned(connection)
         log = NatsElectionLog(connection, node=NODE, site="a", request_timeout_ms=1_000)
         await append_numbered(log, "warm", 1)
         stream, _ = await log.last("x")
@@ -135,7 +64,7 @@ async def test_the_leader_is_killed_and_every_acknowledged_entry_is_there_once_a
                     writing.start_soon(write, log, election, 300)
                 for at in (150, 450):
                     await following.until(lambda at=at: len(following.entries) >= at, 60)
-                    killed = await leader(connection)
+                    killed = await leader(connection, log_stream(NODE))
                     cluster.kill(killed)
                     await following.until(lambda at=at: len(following.entries) >= at + 150, 60)
                     cluster.start(killed)
@@ -153,14 +82,14 @@ async def test_the_leader_is_killed_and_every_acknowledged_entry_is_there_once_a
 
 async def test_a_replicated_stream_that_was_replaced_is_told_apart_as_well(cluster: Cluster) -> None:
     async with await connect(cluster.urls, name="test", inbox_prefix="_INBOX_test", connect_wait_ms=20_000) as connection:
-        await provisioned(cluster, connection)
+        await provisioned(connection)
         log, board = NatsElectionLog(connection, node=NODE, site="a"), NatsTopologyBoard(connection, node=NODE)
         await append_numbered(log, "x", 2)
         old, last = await log.last("x")
         with pytest.raises(WrongLastSequence):
             await log.append("x", b"stale", stream=old, expected=1)
         await call(connection, f"STREAM.DELETE.{log_stream(NODE)}")
-        await provisioned(cluster, connection)
+        await provisioned(connection)
         await append_numbered(log, "x", 2)
         assert last is not None
         with pytest.raises(StreamReplaced) as refused:

@@ -10,7 +10,9 @@ import pytest
 from nats.aio.client import Client
 from nats.js.errors import KeyNotFoundError
 
+from messages.contract import load as load_contract
 from messages.election_pairs import SiteRow, TopologyRecord
+from messages.message import Kind
 from overseer.nats.accounts import inbox_prefix
 from overseer.nats.append import append_one
 from overseer.nats.connection import Connection
@@ -112,6 +114,25 @@ async def test_mail_is_asked_by_sites_and_operators_and_pairs_talk_among_themsel
                     pass
     among = {(site_user(one), kind, other) for one in SITES for kind in ("mail", "pair") for other in SITES if one != other}
     assert reached == among | {("operator", "mail", site) for site in SITES}
+
+
+async def test_a_reader_asks_any_site_every_query_and_gives_no_command(nats: NatsWorld) -> None:
+    await serve(nats, "a")
+    reader = await nats.connect("reader")
+    specs = [spec for spec in load_contract() if spec.owner == "elections" and spec.kind in (Kind.COMMAND, Kind.QUERY)]
+    queries = {spec.name for spec in specs if spec.kind is Kind.QUERY}
+    assert {"get_election", "list_elections", "query_history", "get_copy"} <= queries
+    assert queries.isdisjoint(spec.name for spec in specs if spec.kind is Kind.COMMAND), "by the name alone it is told which it is"
+    for spec in specs:
+        for key in ("mayor", "_"):
+            subject = f"overseer.{NODE}.elections_a.mail.{key}.{spec.name}"
+            try:
+                reply = await reader.request(subject, b"", timeout_ms=5_000)
+                assert (spec.kind, reply.body) == (Kind.QUERY, f"a heard {NODE}-reader".encode())
+            except BusDenied:
+                assert spec.kind is Kind.COMMAND, subject
+    for rest in ("get_election", "mayor.more.get_election", "mayor.unheard_of"):
+        assert not await may(reader, f"overseer.{NODE}.elections_a.mail.{rest}")
 
 
 async def test_nobody_listens_to_the_mail_of_others(nats: NatsWorld) -> None:
