@@ -21,12 +21,13 @@ __all__ = [
     "HttpConfig",
     "LogConfig",
     "NatsConfig",
+    "NetworkConfig",
     "TlsConfig",
     "VerificationConfig",
     "servers_of",
 ]
 
-SUBSYSTEMS = ("votes_db", "dispute_conclusion", "chain_api", "elections")
+SUBSYSTEMS = ("votes_db", "dispute_conclusion", "chain_api", "elections", "consensus_manager")
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -103,6 +104,11 @@ class VerificationConfig(msgspec.Struct, frozen=True, kw_only=True):
     workers: Annotated[int, msgspec.Meta(ge=0, le=64)] = 1
 
 
+class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
+    # Folder of the public files of the network's nodes (<node>.json, by `overseer provision --describe`). Empty: this node is alone.
+    nodes: Path | None = None
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that can be set, except the subsystems' own sections."""
 
@@ -111,7 +117,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     # Folder of everything the node keeps.
     data_dir: Path = Path("overseer-data")
     # Subsystems that this node runs.
-    subsystems: tuple[Literal["votes_db", "dispute_conclusion", "chain_api", "elections"], ...] = SUBSYSTEMS
+    subsystems: tuple[Literal["votes_db", "dispute_conclusion", "chain_api", "elections", "consensus_manager"], ...] = SUBSYSTEMS
     # Run all subsystems in one process (small machines) instead of one process each.
     in_process: bool = False
     # Start no subsystem: containers or a service manager do, each with `overseer subsystem NAME`; only watch them over the bus.
@@ -125,6 +131,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     supervise: SupervisePolicy = SupervisePolicy()
     governance: GovernanceConfig = GovernanceConfig()
     verification: VerificationConfig = VerificationConfig()
+    network: NetworkConfig = NetworkConfig()
     # The runner's bounds.
     limits: Limits = Limits()
 

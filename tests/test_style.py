@@ -58,8 +58,8 @@ OVERSEER_FOR_SUBSYSTEMS = {"overseer.subsystem", "overseer.tables", "overseer.li
 # Benches and simulated networks are compositions of their own, under the real runner.
 COMPOSITION_ROOT = ("overseer.node.catalogue", "overseer.bench", "overseer.simulation.disputes_cast", "overseer.simulation.elections")
 
-# The shell of the elections' runtime: it drives those machines, and knows no kind of election.
-ELECTIONS_SHELL = ("overseer.sites",)
+# The shells of the elections' runtime, which knows no kind of election, and of the consensus groups: they drive those machines.
+SHELLS = {"overseer.sites": "subsystems.elections", "overseer.consensus": "subsystems.consensus_manager"}
 
 # Who writes the document of the contract to standard output, by hand.
 MAY_USE_SYS = {"messages/cddl.py"}
@@ -125,8 +125,9 @@ def test_only_the_composition_root_imports_subsystems(source: str) -> None:
     if is_within(module_name(source), COMPOSITION_ROOT):
         return
     foreign = {m for m in imports(source) if is_within(m, ("subsystems",))}
-    if is_within(module_name(source), ELECTIONS_SHELL):
-        foreign = {m for m in foreign if not is_within(m, ("subsystems.elections",)) or is_within(m, ("subsystems.elections.ballots",))}
+    for shell, driven in SHELLS.items():
+        if is_within(module_name(source), (shell,)):
+            foreign = {m for m in foreign if not is_within(m, (driven,)) or is_within(m, ("subsystems.elections.ballots",))}
     assert not foreign, f"{source} imports {sorted(foreign)}; only {' or '.join(COMPOSITION_ROOT)} may"
 
 

@@ -124,7 +124,7 @@ class _Node:
 
     def speak(self) -> None:
         speaker = Speaker(self.terms, self.progress, self.mine, self.deals, head=self.terms.attempt.due, wallet=self.wallet)
-        for event in speaker.due(_drawn("entropy", self.mine.place).reveal()):
+        for event in speaker.due():
             self.mine = own(self.mine, event)
             if isinstance(event, Spoken):
                 self.said.append((event.name, event.body))

@@ -146,7 +146,7 @@ app.command(
     ),
 )
 def subsystem(
-    name: Annotated[str, typer.Argument(help="votes_db, dispute_conclusion, chain_api or elections.")],
+    name: Annotated[str, typer.Argument(help="votes_db, dispute_conclusion, chain_api, elections or consensus_manager.")],
     config: common.ConfigFile = None,
     data_dir: common.DataDir = None,
     node: common.NodeName = None,

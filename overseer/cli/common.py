@@ -20,6 +20,7 @@ from messages.codec import BODY_BYTES_MAX, CodecError, decode
 from messages.contract import load as load_contract
 from messages.message import Kind, Message, Spec
 from messages.text import JSON_BYTES_MAX, from_json, to_json
+from overseer.consensus.roster import BadNetwork
 from overseer.feeds.files import FeedFileError
 from overseer.nats.keys import UnusableKey
 from overseer.nats.provision import ApiError, DangerousSettings
@@ -116,6 +117,7 @@ _MENDABLE = (
     CodecError,
     FeedFileError,
     UnknownLayout,
+    BadNetwork,
     ElectionsElsewhere,
     OSError,
 )

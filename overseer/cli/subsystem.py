@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 
 from overseer.failures import lone
-from overseer.node.catalogue import CATALOGUE, SECTIONS, build_elections, build_sites, build_subsystem
+from overseer.node.catalogue import CATALOGUE, SECTIONS, build_elections, build_sites, build_subsystem, chore_of
 from overseer.node.hosting import UNMENDABLE, serve_subsystem
 from overseer.observe.logs import configure_logs, logger
 from overseer.runner.observer import Step
@@ -66,7 +66,15 @@ def subsystem_main(name: str, file: Path | None = None, flags: Mapping[str, obje
             else:
                 subsystem = build_subsystem(name, loaded)
                 await serve_subsystem(
-                    subsystem, loaded.config, url=url, run_id=run_id, pulse=pulse, stop=stop, http=http, kill_at=_kill_at(name)
+                    subsystem,
+                    loaded.config,
+                    url=url,
+                    run_id=run_id,
+                    pulse=pulse,
+                    stop=stop,
+                    http=http,
+                    kill_at=_kill_at(name),
+                    chore=chore_of(subsystem),
                 )
             tasks.cancel_scope.cancel()
 

@@ -8,7 +8,8 @@ import anyio
 from anyio.abc import TaskStatus
 
 from overseer.config import Config, servers_of
-from overseer.graph import filters, net_filters
+from overseer.consensus.identity import IdentityFolder
+from overseer.graph import filters, net_filters, networked
 from overseer.nats.accounts import NodeUsers, accounts_config, inbox_prefix, user_names
 from overseer.nats.connection import Connection, connect
 from overseer.nats.hardening import greeting_dangers, meet
@@ -72,6 +73,8 @@ def node_accounts(config: Config, declarations: Sequence[Declaration], sites: Si
     While a key is being rotated, the present and the next one are both taken.
     """
     names = node_users(declarations, sites)
+    if any(map(networked, declarations)):
+        IdentityFolder(config.data_dir).ensure()
     folder = KeyFolder(config.keys_dir)
     keys, coming = folder.ensure(names), folder.coming(names)
     users = NodeUsers(

@@ -7,19 +7,33 @@ from typing import NamedTuple
 import msgspec
 
 from overseer.config import Config
+from overseer.consensus.roster import read_network
+from overseer.consensus.section import ConsensusSection
+from overseer.consensus.vault import DiskVault
 from overseer.feeds.author import genesis_of
 from overseer.feeds.make import make_authority
 from overseer.graph import Finding, Graph
 from overseer.settings import Loaded, Sections
 from overseer.sites.layout import ONE_SITE, Sites, sites_of
 from overseer.subsystem import Subsystem
+from overseer.tables import View
 from subsystems.chain_api import ChainApi, ChainConfig
+from subsystems.consensus_manager import ConsensusConfig, ConsensusManager, Enrolled
 from subsystems.dispute_conclusion import Config as DisputeConclusionConfig
 from subsystems.dispute_conclusion import DisputeConclusion
 from subsystems.elections import Elections, ElectionsConfig
 from subsystems.votes_db import VotesDb, VotesDbConfig
 
-__all__ = ["CATALOGUE", "SECTIONS", "BrokenGraph", "build_elections", "build_sites", "build_subsystem", "build_subsystems"]
+__all__ = [
+    "CATALOGUE",
+    "SECTIONS",
+    "BrokenGraph",
+    "build_elections",
+    "build_sites",
+    "build_subsystem",
+    "build_subsystems",
+    "chore_of",
+]
 
 
 # Where third parties name their projections of elections.
@@ -45,11 +59,27 @@ def _dispute_conclusion(_: Config, section: msgspec.Struct | None) -> Subsystem:
 
 def _chain_api(config: Config, _: msgspec.Struct | None) -> Subsystem:
     """The chain of the configuration; else the development chain of the feed's seed, with its authority."""
-    seed = str(config.feed.seed)
     authority = config.governance.authority
     if authority is None and config.genesis is None:
-        authority = make_authority(seed).public
-    return ChainApi(ChainConfig(genesis=config.genesis or genesis_of(seed), governance_authority=authority))
+        authority = make_authority(str(config.feed.seed)).public
+    return ChainApi(ChainConfig(genesis=_genesis(config), governance_authority=authority))
+
+
+def _genesis(config: Config) -> bytes:
+    return config.genesis or genesis_of(str(config.feed.seed))
+
+
+def _consensus_manager(config: Config, section: msgspec.Struct | None) -> Subsystem:
+    """With the network's nodes as validators that take part; without any, nobody is elected, and it only follows the chain.
+
+    Raises BadNetwork.
+    """
+    assert isinstance(section, ConsensusSection)
+    nodes = read_network(config.network.nodes).values()
+    enrolled = tuple(Enrolled(signing=node.signing_key, box=node.box_key, weight=node.weight) for node in nodes)
+    return ConsensusManager(
+        ConsensusConfig(chain=_genesis(config), parameters=section.parameters, enrolled=enrolled), DiskVault(config.data_dir)
+    )
 
 
 def _elections(_: Config, section: msgspec.Struct | None) -> Elections:
@@ -64,6 +94,7 @@ CATALOGUE: dict[str, Entry] = {
     "votes_db": Entry(_votes_db, VotesDbConfig),
     "dispute_conclusion": Entry(_dispute_conclusion, DisputeConclusionConfig),
     "elections": Entry(_elections, ElectionsConfig),
+    "consensus_manager": Entry(_consensus_manager, ConsensusSection),
 }
 
 # The subsystems' own sections of the configuration, by name.
@@ -73,6 +104,13 @@ SECTIONS: Sections = {name: entry.section for name, entry in CATALOGUE.items() i
 def build_subsystem(name: str, loaded: Loaded) -> Subsystem:
     """The subsystem of that name. Raises KeyError."""
     return CATALOGUE[name].build(loaded.config, loaded.sections.get(name))
+
+
+def chore_of(subsystem: Subsystem) -> Callable[[View], object] | None:
+    """What is to be done now and then beside a subsystem, with its committed tables; None: nothing."""
+    if isinstance(subsystem, ConsensusManager) and isinstance(subsystem.vault, DiskVault):
+        return subsystem.vault.erase_forgotten
+    return None
 
 
 def build_elections(loaded: Loaded) -> Elections:

@@ -4,6 +4,7 @@
     node.lock         held while a node runs on this folder
     run.json          the running (or last) run: pid, addresses; for the command line
     keys/             nkey seeds, 0600
+    identity/         what the node signs and opens boxes with, and the keys of DKG sessions, 0600
     nats/             the embedded server: configuration, log, streams
     stores/<name>/    one RocksDB for each subsystem
 """

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from messages.subjects import net_filter, net_stream, node_stream, own_filter
 from overseer.checks import InlineVerifier, PoolVerifier, Verifier
 from overseer.config import Config, HttpConfig
+from overseer.consensus.identity import IdentityFolder
 from overseer.graph import net_filters, networked
 from overseer.nats.accounts import durable_name
 from overseer.nats.connection import Connection
@@ -35,6 +36,7 @@ from overseer.supervise.status import Beat
 from overseer.supervise.stopping import StopRequest
 from overseer.system.clock import SystemClock
 from overseer.system.entropy import SystemEntropy
+from overseer.tables import View
 
 __all__ = ["STORE_SCHEMA", "UNMENDABLE", "open_store", "serve_subsystem", "table_names"]
 
@@ -55,6 +57,8 @@ UNMENDABLE = (
 )
 # How long a metrics page waits for the bus to tell the lag: well below what a scraper, or the overseer, waits for the page.
 LAG_MS = 500
+# How often what is to be done beside a subsystem is done.
+CHORE_MS = 10_000
 
 
 def table_names(declaration: Declaration) -> list[str]:
@@ -96,14 +100,16 @@ async def serve_subsystem(
     stop: StopRequest,
     http: HttpConfig | None = None,
     kill_at: Callable[[Step], None] | None = None,
+    chore: Callable[[View], object] | None = None,
 ) -> None:
     """Run `subsystem` until it is told to stop, or concluded. Raises StoreError, RunnerFault, UnusableKey, BusDenied.
 
+    `chore` is done now and then, with the committed tables.
     A full disk is waited out, however long that takes: aloud, not ready, and from the store again when there is room.
     """
 
     async def serve() -> None:
-        await _serve(subsystem, config, url=url, run_id=run_id, pulse=pulse, stop=stop, http=http, kill_at=kill_at)
+        await _serve(subsystem, config, url=url, run_id=run_id, pulse=pulse, stop=stop, http=http, kill_at=kill_at, chore=chore)
 
     await outlast_full_disk(subsystem.declaration.name, serve, pulse, stop)
 
@@ -118,6 +124,7 @@ async def _serve(
     stop: StopRequest,
     http: HttpConfig | None,
     kill_at: Callable[[Step], None] | None,
+    chore: Callable[[View], object] | None,
 ) -> None:
     """From opening the store to the end.
 
@@ -126,8 +133,7 @@ async def _serve(
     """
     declaration = subsystem.declaration
     log = logger(declaration.name)
-    # Named before anything is opened.
-    KeyFolder(config.keys_dir).seed(declaration.name)
+    _check_keys(config, declaration)
     registry = CollectorRegistry()
     metrics = RunnerInstruments(registry).runner(config.node, declaration.name, trouble=lambda text: log.warning("trouble", what=text))
     async with AsyncExitStack() as stack:
@@ -173,9 +179,23 @@ async def _serve(
 
             tasks.start_soon(keep_beating, pulse, beat)
             tasks.start_soon(conclude)
+            tasks.start_soon(_keep_doing, chore, store)
             await runner.run()
             log.info("concluded", handled=runner.progress.handled)
             tasks.cancel_scope.cancel()
+
+
+def _check_keys(config: Config, declaration: Declaration) -> None:
+    """Named before anything is opened. Raises UnusableKey."""
+    KeyFolder(config.keys_dir).seed(declaration.name)
+    if networked(declaration):
+        IdentityFolder(config.data_dir).load()
+
+
+async def _keep_doing(chore: Callable[[View], object] | None, store: RocksStore) -> None:
+    while chore is not None:
+        chore(View(store))
+        await anyio.sleep(CHORE_MS / 1000)
 
 
 class _Gauges:

@@ -18,7 +18,7 @@ from overseer.nats.connection import Connection
 from overseer.nats.server import EmbeddedServer, ServerError, ServerNotFound
 from overseer.nats.sites import site_user
 from overseer.node.bus import connected_as, embedded_server, heed_new_keys, provisioned
-from overseer.node.catalogue import build_elections, build_sites, build_subsystems
+from overseer.node.catalogue import build_elections, build_sites, build_subsystems, chore_of
 from overseer.node.elsewhere import ElsewhereChild, looking_at
 from overseer.node.feeding import feed
 from overseer.node.folder import NodeFolder, RunInfo
@@ -156,7 +156,7 @@ class Node:
 
     def _task(self, subsystem: Subsystem, url: str) -> TaskChild:
         async def serve(pulse: Pulse, stop: StopRequest) -> None:
-            await serve_subsystem(subsystem, self._config, url=url, run_id=self._run_id, pulse=pulse, stop=stop)
+            await serve_subsystem(subsystem, self._config, url=url, run_id=self._run_id, pulse=pulse, stop=stop, chore=chore_of(subsystem))
 
         return TaskChild(name=subsystem.declaration.name, serve=serve, final=UNMENDABLE)
 

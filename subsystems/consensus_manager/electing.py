@@ -6,8 +6,6 @@ one and the same.
 
 from collections.abc import Sequence
 
-from blake3 import blake3
-
 from messages.codec import decode, encode
 from messages.consensus_journal import AttemptOpened, MessageHeld, MessagesReleased, Spoken
 from messages.consensus_manager import Approval, Attempt, NotTaken, OfAttempt
@@ -179,8 +177,7 @@ def _speak(draft: Draft, session: bytes) -> None:
         return
     wallet = draft.vault.wallet(session)
     speaker = Speaker(terms, progress, mine, draft.deals(session), head=draft.head.number, wallet=wallet)
-    # One input may open several attempts: each has entropy of its own.
-    for event in speaker.due(blake3(draft.context.entropy + session).digest()):
+    for event in speaker.due():
         draft.record(event)
 
 

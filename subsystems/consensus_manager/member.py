@@ -35,10 +35,7 @@ from subsystems.consensus_manager.progress import Deals, Mine, Progress, own
 from subsystems.consensus_manager.terms import Terms, phase_height
 from subsystems.consensus_manager.wallet import Wallet
 
-__all__ = ["ENTROPY_BYTES", "OwnEvent", "Speaker", "held_share", "stalled"]
-
-# What `Speaker.due` needs, for the seed of a deal.
-ENTROPY_BYTES = 32
+__all__ = ["OwnEvent", "Speaker", "held_share", "stalled"]
 
 
 class _Head(TypedDict):
@@ -51,26 +48,20 @@ OwnEvent = ShareChecked | ShareHeld | Spoken
 
 
 class Speaker:
-    """A member of an attempt at one moment. `head` is the number of its best block.
+    """A member of an attempt at one moment. `head` is the number of its best block."""
 
-    `caught_up`: it has read the stream to where that was when the node started. Before, it may not know what it said itself.
-    """
-
-    def __init__(
-        self, terms: Terms, progress: Progress, mine: Mine, deals: Deals, *, head: int, wallet: Wallet, caught_up: bool = True
-    ) -> None:
+    def __init__(self, terms: Terms, progress: Progress, mine: Mine, deals: Deals, *, head: int, wallet: Wallet) -> None:
         self.terms = terms
         self.progress = progress
         self.mine = mine
         self._deals = deals
         self._head = head
         self._wallet = wallet
-        self._caught_up = caught_up
 
-    def due(self, entropy: bytes) -> list[OwnEvent]:
-        """All that is to be recorded and said now, in order. `entropy`: fresh, used for the deal alone."""
+    def due(self) -> list[OwnEvent]:
+        """All that is to be recorded and said now, in order."""
         events: list[OwnEvent] = []
-        for step in (self._opened, lambda: self._deal(entropy), self._check, self._complain, self._justify, self._close, self._confirm):
+        for step in (self._opened, self._deal, self._check, self._complain, self._justify, self._close, self._confirm):
             for event in step():
                 self.mine = own(self.mine, event)
                 events.append(event)
@@ -82,18 +73,17 @@ class Speaker:
         if not self.mine.has_said("opened"):
             yield self._say(Opened(attempt=self.terms.attempt, **self._nobody()))
 
-    def _deal(self, entropy: bytes) -> Iterator[OwnEvent]:
+    def _deal(self) -> Iterator[OwnEvent]:
         """Once, in the first phase, and not after the head has passed its end: such a deal would come too late anyway (E22).
 
-        Nor when the stream has a deal of this member which it does not remember (a lost store): two deals would be held against it.
+        Its seed belongs to the session's key, so a node whose store was lost says the same deal again, or none (R5): two would be held
+        against it.
         """
         if self.progress.phase is not Phase.DEAL or self._passed(Phase.DEAL) or self.mine.has_said("deal"):
             return
-        if not self._caught_up or self.progress.deal_of(self.mine.place) is not None:
-            return
-        seed = Secret(entropy[:ENTROPY_BYTES])
-        sealed = self._wallet.seal(seed, self._label(b"seed"))
-        if sealed is None:
+        seed = self._wallet.deal_seed(self.terms.session)
+        sealed = None if seed is None else self._wallet.seal(seed, self._label(b"seed"))
+        if seed is None or sealed is None or self.progress.deal_of(self.mine.place) is not None:
             return
         dealt = deal_from(
             seed,

@@ -119,14 +119,14 @@ class ConsensusManager:
 
     def __init__(self, config: ConsensusConfig, vault: Vault) -> None:
         self.config = config
-        self._vault = vault
+        self.vault = vault
 
     @property
     def declaration(self) -> Declaration:
         return DECLARATION
 
     def decide(self, view: View, message: Message, context: Context) -> Decision | Rejection:
-        draft = Draft(view, self.config, self._vault, context)
+        draft = Draft(view, self.config, self.vault, context)
         match message:
             case OfAttempt():
                 refused = hear(draft, message)
@@ -185,7 +185,7 @@ class ConsensusManager:
                 return ()
 
     def answer(self, view: View, query: Message, context: Context) -> Message | Rejection:
-        return answers.answer(Draft(view, self.config, self._vault, context), query)
+        return answers.answer(Draft(view, self.config, self.vault, context), query)
 
     def checks(self, view: View, message: Message) -> Iterable[Check]:
         """The signatures of messages of attempts that are known."""

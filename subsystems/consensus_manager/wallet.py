@@ -4,6 +4,7 @@
 is final: then what the journal holds sealed is lost for good.
 """
 
+from blake3 import blake3
 from msgspec import Struct
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 
@@ -15,6 +16,7 @@ from subsystems.consensus_manager.crypto.secret import Secret
 __all__ = ["Wallet"]
 
 _SIGNATURE_BYTES = 64
+_DEAL = b"overseer deal seed v1\x00"
 
 
 class Wallet(Struct, frozen=True, kw_only=True):
@@ -37,6 +39,10 @@ class Wallet(Struct, frozen=True, kw_only=True):
     def signature(self, message: OfAttempt) -> bytes:
         """The sender's signature under a message."""
         return self.sign(signed_bytes(message))
+
+    def deal_seed(self, session: bytes) -> Secret[bytes] | None:
+        """The seed of this node's deal in a session: one and the same for as long as the session's key is there, whatever else is lost."""
+        return None if self.sealing is None else Secret(blake3(_DEAL + session, key=self.sealing.reveal()).digest())
 
     def seal(self, secret: Secret[bytes], label: bytes) -> bytes | None:
         """To be stored; None when the session's key is erased."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import TypeVar
 
-from dkg_kit import drawn, terms_for, verify_check, wallet
+from dkg_kit import terms_for, verify_check, wallet
 from msgspec.structs import replace
 
 from messages.codec import decode, decode_value, encode, encode_value
@@ -54,8 +54,6 @@ class Node:
         # Follows the stream, but looks at nothing of its own.
         self.deaf = False
         # Up to here the stream was when the node started.
-        self.started_at = 0
-        self.asked = 0
         # Who dealt nothing in earlier attempts.
         self.absent: Sequence[int] = ()
 
@@ -84,11 +82,8 @@ class Node:
     def speak(self) -> None:
         if self.mine is None or self.deaf:
             return
-        caught_up = self.position >= self.started_at
-        speaker = Speaker(self.terms, self.progress, self.mine, self.deals, head=self.head, wallet=self.wallet, caught_up=caught_up)
-        # Fresh each time.
-        self.asked += 1
-        for event in speaker.due(drawn("entropy", self.number, self.asked)):
+        speaker = Speaker(self.terms, self.progress, self.mine, self.deals, head=self.head, wallet=self.wallet)
+        for event in speaker.due():
             self._own(event)
 
     def _own(self, event: OwnEvent) -> None:
@@ -112,11 +107,11 @@ class Node:
             self.mine = decode_value(Mine, encode_value(self.mine))
         self.outbox = [read_message(m.spec.name, encode(m)) for m in self.outbox]
 
-    def lose_store(self, end: int) -> None:
-        """A new store, on the same identity; the stream is as long as `end`."""
+    def lose_store(self) -> None:
+        """A new store, on the same identity and keys of sessions."""
         assert self.mine is not None
         self.progress, self.position, self.deals = Progress(session=self.terms.session), 0, {}
-        self.mine, self.started_at, self.outbox = Mine(place=self.mine.place), end, []
+        self.mine, self.outbox = Mine(place=self.mine.place), []
 
     def share(self):
         return None if self.mine is None else held_share(self.mine, self.terms.session, self.wallet)

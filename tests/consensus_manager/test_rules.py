@@ -83,7 +83,7 @@ def test_E22_a_member_that_starts_late_deals_nothing_where_the_time_is_over() ->
     for delay, head, deals in ((0, 137, False), (5, 137, False), (5, 136, False), (10, 140, True)):
         terms = terms_for(attempt=Attempt(100, 130, delay, 0))
         speaker = Speaker(terms, Progress(session=terms.session), Mine(place=2), {}, head=head, wallet=wallet(2))
-        names = [event.name for event in speaker.due(bytes(32)) if hasattr(event, "name")]
+        names = [event.name for event in speaker.due() if hasattr(event, "name")]
         assert Opened.spec.name in names
         assert (Deal.spec.name in names) == deals
 

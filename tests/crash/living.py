@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 
 from messages.chain_api import Best
+from messages.consensus_manager import Epoch
 from messages.dispute_conclusion import ListConclusions
 from messages.elections import ListElections
 from messages.message import Message
@@ -27,6 +28,7 @@ PROBES: Mapping[str, Message] = {
     "dispute_conclusion": ListConclusions(limit=1),
     "chain_api": Best(),
     "elections": ListElections(limit=1),
+    "consensus_manager": Epoch(),
 }
 RECOVERY_S = 30.0
 

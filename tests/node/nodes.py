@@ -42,7 +42,7 @@ ANSWER_MS = 3_000
 MARK = "OVERSEER_TEST_MARK"
 # Those that blocks and votes keep at work, and all there are.
 DISPUTE_PATH = ("chain_api", "votes_db", "dispute_conclusion")
-SUBSYSTEMS = (*DISPUTE_PATH, "elections")
+SUBSYSTEMS = (*DISPUTE_PATH, "elections", "consensus_manager")
 
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None

@@ -32,7 +32,7 @@ async def test_a_node_comes_up_serves_its_pages_and_ends_on_sigterm(here: Place)
         status = here.run("status", "--json")
         assert status.code == 0, status
         assert status.json["wrong"] == []
-        assert [row["state"] for row in status.json["subsystems"]] == ["ready"] * 4
+        assert [row["state"] for row in status.json["subsystems"]] == ["ready"] * 5
         assert "node node" in here.run("status").out
         assert await node.stop() == 0
     assert here.run("status").code == 2
