@@ -65,6 +65,7 @@ app.command(
     epilog=examples(
         "overseer provision --accounts > accounts.conf   (include it in the server's configuration)",
         "overseer provision --nats tls://10.0.0.1:4222 --dry-run",
+        "overseer provision --node alpha --describe > nodes/alpha.json   (for every node of the network)",
         "overseer provision --routes nats1:6222,nats2:6222,nats3:6222 > routes.conf   (include it in their cluster blocks)",
     ),
 )(provision)

@@ -14,7 +14,7 @@ from overseer.nats.keys import KeyFolder
 from overseer.nats.provision import Change
 from overseer.nats.routes import BadRoute, routes_config
 from overseer.nats.server import EmbeddedServer
-from overseer.node.bus import connected_as, embedded_server, node_accounts, provisioned, provisioner, tls_files
+from overseer.node.bus import connected_as, describe, embedded_server, node_accounts, provisioned, provisioner, tls_files
 from overseer.node.catalogue import build_sites, build_subsystems
 
 __all__ = ["nats_context", "provision"]
@@ -27,6 +27,9 @@ def provision(
     nats: NatsUrl = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
     accounts: Annotated[bool, typer.Option("--accounts", help="Print the accounts part of a server's configuration, and stop.")] = False,
+    described: Annotated[
+        bool, typer.Option("--describe", help="Print what the other nodes of a network need of this one (network.nodes), and stop.")
+    ] = False,
     routes: Annotated[
         str,
         typer.Option(
@@ -42,7 +45,8 @@ def provision(
     """Make keys, streams and consumers what the subsystems declare. Idempotent; shows what it changes. `run` does it by itself.
 
     For a server of your own (--nats): write the output of --accounts into a file that its configuration includes, reload it,
-    then provision. A cluster is waited for until it has elected who leads it.
+    then provision. Nodes that share a server have a folder with the output of each one's --describe
+    (network.nodes): the accounts of all follow from it. A cluster is waited for until it has elected who leads it.
     """
     if routes:
         typer.echo(_routes(routes), nl=False)
@@ -50,6 +54,9 @@ def provision(
     loaded = load_settings(config, data_dir, node, nats, nats__insecure=insecure or None)
     declarations = [s.declaration for s in build_subsystems(loaded).values()]
     sites = build_sites(loaded)
+    if described:
+        typer.echo(describe(loaded.config, declarations, sites).to_json(), nl=False)
+        return
     text = node_accounts(loaded.config, declarations, sites)
     if accounts:
         typer.echo(text)

@@ -9,6 +9,7 @@ from anyio.abc import TaskStatus
 
 from overseer.config import Config, servers_of
 from overseer.consensus.identity import IdentityFolder
+from overseer.consensus.roster import Described, read_network
 from overseer.graph import filters, net_filters, networked
 from overseer.nats.accounts import NodeUsers, accounts_config, inbox_prefix, user_names
 from overseer.nats.connection import Connection, connect
@@ -33,6 +34,7 @@ __all__ = [
     "connect_as",
     "connected_as",
     "dangers_at_the_door",
+    "describe",
     "embedded_server",
     "heed_new_keys",
     "node_accounts",
@@ -68,9 +70,10 @@ def node_users(declarations: Sequence[Declaration], sites: Sites = ONE_SITE) -> 
 
 
 def node_accounts(config: Config, declarations: Sequence[Declaration], sites: Sites = ONE_SITE) -> str:
-    """The accounts part of a server configuration; makes the keys that are missing. Raises UnusableKey, DeclarationConflict.
+    """The accounts part of a server configuration; makes the keys that are missing.
 
-    While a key is being rotated, the present and the next one are both taken.
+    With those of the network's other nodes, which share the bus. While a key is being rotated, the present and the next one are both
+    taken. Raises UnusableKey, DeclarationConflict, BadNetwork.
     """
     names = node_users(declarations, sites)
     if any(map(networked, declarations)):
@@ -86,7 +89,37 @@ def node_accounts(config: Config, declarations: Sequence[Declaration], sites: Si
         readers=READERS,
         sites=sites.names,
     )
-    return accounts_config([users])
+    others = [_users_of(each, declarations) for each in read_network(config.network.nodes).values() if each.node != config.node]
+    return accounts_config([users, *others])
+
+
+def _users_of(described: Described, declarations: Sequence[Declaration]) -> NodeUsers:
+    """Another node on the same bus. It runs what this one knows, or less."""
+    return NodeUsers(
+        node=described.node,
+        declarations=tuple(declaration for declaration in declarations if declaration.name in described.subsystems),
+        keys=described.keys,
+        coming=described.coming,
+        operators=OPERATORS,
+        readers=READERS,
+        sites=described.sites,
+    )
+
+
+def describe(config: Config, declarations: Sequence[Declaration], sites: Sites = ONE_SITE) -> Described:
+    """What this node tells the others of itself; makes what is missing. Raises UnusableKey, DeclarationConflict."""
+    names = node_users(declarations, sites)
+    folder = KeyFolder(config.keys_dir)
+    identity = IdentityFolder(config.data_dir).ensure()
+    return Described(
+        node=config.node,
+        signing=identity.public.hex(),
+        box=identity.box_public.hex(),
+        subsystems=tuple(declaration.name for declaration in declarations),
+        sites=sites.names,
+        keys=folder.ensure(names),
+        coming=folder.coming(names),
+    )
 
 
 def tls_files(config: Config) -> TlsFiles | None:

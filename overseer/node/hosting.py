@@ -10,7 +10,8 @@ from prometheus_client import CollectorRegistry
 from messages.subjects import net_filter, net_stream, node_stream, own_filter
 from overseer.checks import InlineVerifier, PoolVerifier, Verifier
 from overseer.config import Config, HttpConfig
-from overseer.consensus.identity import IdentityFolder
+from overseer.consensus.roster import BadNetwork
+from overseer.consensus.trust import NodeTrust
 from overseer.graph import net_filters, networked
 from overseer.nats.accounts import durable_name
 from overseer.nats.connection import Connection
@@ -52,6 +53,7 @@ UNMENDABLE = (
     StoreCorrupted,
     WrongStore,
     UnusableKey,
+    BadNetwork,
     UnusableCertificate,
     BusDenied,
 )
@@ -133,7 +135,7 @@ async def _serve(
     """
     declaration = subsystem.declaration
     log = logger(declaration.name)
-    _check_keys(config, declaration)
+    trust = _trust(config, declaration)
     registry = CollectorRegistry()
     metrics = RunnerInstruments(registry).runner(config.node, declaration.name, trouble=lambda text: log.warning("trouble", what=text))
     async with AsyncExitStack() as stack:
@@ -152,6 +154,7 @@ async def _serve(
             clock=SystemClock(),
             entropy=SystemEntropy(),
             verifier=verifier,
+            trust=trust,
         )
         observer: Observer = metrics if kill_at is None else _Watched(metrics, kill_at)
         runner = Runner(subsystem, config.node, ports, limits=config.limits, run_id=run_id, observer=observer)
@@ -185,11 +188,10 @@ async def _serve(
             tasks.cancel_scope.cancel()
 
 
-def _check_keys(config: Config, declaration: Declaration) -> None:
-    """Named before anything is opened. Raises UnusableKey."""
+def _trust(config: Config, declaration: Declaration) -> NodeTrust | None:
+    """Of a subsystem that speaks with other nodes. Keys are named before anything is opened. Raises UnusableKey, BadNetwork."""
     KeyFolder(config.keys_dir).seed(declaration.name)
-    if networked(declaration):
-        IdentityFolder(config.data_dir).load()
+    return NodeTrust.of(config) if networked(declaration) else None
 
 
 async def _keep_doing(chore: Callable[[View], object] | None, store: RocksStore) -> None:

@@ -27,6 +27,7 @@ from messages.subjects import (
 )
 from messages.text import from_json
 from overseer.ports.bus import Delivery, StoredMessage
+from overseer.runner.trust import Trust, untrusted
 from overseer.subsystem import Declaration
 
 __all__ = ["COMMAND_ID_CHARS_MAX", "FRAMEWORK", "Intake", "Reader", "Refusal", "identity", "is_outside"]
@@ -78,7 +79,8 @@ def _route(subject: str) -> tuple[Address, Spec | None]:
 class Reader:
     """Reads deliveries for one subsystem of one node."""
 
-    def __init__(self, node: str, declaration: Declaration) -> None:
+    def __init__(self, node: str, declaration: Declaration, trust: Trust | None = None) -> None:
+        self._trust = trust
         self._node = node
         self._declaration = declaration
         self._consumed = frozenset((*declaration.consumes, *FRAMEWORK))
@@ -98,6 +100,8 @@ class Reader:
                 raise Refusal("unknown_message", f"nothing is registered for {stored.subject}")
             if spec.body not in self._consumed:
                 raise Refusal("not_consumed", f"{self._declaration.name} does not consume {spec.key}")
+            if address.kind is Kind.NETWORK and (wrong := untrusted(self._trust, address.node, stored)):
+                raise Refusal("bad_signature", wrong)
             message_id, command_id = self._identity(address, stored)
             self._permitted(address, spec)
             return Intake(delivery, address, self._body(spec, stored), message_id, command_id)

@@ -19,6 +19,7 @@ from overseer.ports.bus import BusUnavailable, Line, OutcomeUnknown, Outgoing, S
 from overseer.runner.engine import Mark, outgoing
 from overseer.runner.errors import SecondCopy
 from overseer.runner.schema import LAST_PLACE, Head, OutboxRow, Published
+from overseer.runner.trust import Trust, signed
 from overseer.tables import Rows, Table
 
 __all__ = ["Outbox", "message_id_of"]
@@ -45,8 +46,20 @@ def message_id_of(stored: StoredMessage | None) -> MessageId | None:
 class Outbox:
     """The way out onto one line. `offer` what a commit wrote; `drain` publishes until told to stop."""
 
-    def __init__(self, line: Line, rows: Rows, table: Table[OutboxRow], head: Head, limits: Limits, *, name: str = "node") -> None:
+    def __init__(
+        self,
+        line: Line,
+        rows: Rows,
+        table: Table[OutboxRow],
+        head: Head,
+        limits: Limits,
+        *,
+        name: str = "node",
+        trust: Trust | None = None,
+    ) -> None:
+        """`trust` signs what goes to other nodes."""
         self.line = line
+        self._trust = trust
         self.trouble = ""
         self.published = 0
         self._rows = rows
@@ -266,7 +279,7 @@ class Outbox:
         chosen = [self._waiting[i] for i in range(self._next_batch())]
         self._attempted = max(self._attempted, chosen[-1][0])
         try:
-            self._expected = await self.line.append([message for _, message in chosen], self._expected)
+            self._expected = await self.line.append([signed(self._trust, message) for _, message in chosen], self._expected)
         except WrongLastSequence:
             await self._resync()
             return

@@ -32,6 +32,7 @@ from overseer.runner.opening import Opened, open_engine
 from overseer.runner.outbox import Outbox
 from overseer.runner.schema import outbox_of
 from overseer.runner.taking import ReadBatch, Taker
+from overseer.runner.trust import Trust
 from overseer.subsystem import Context, Subsystem
 from overseer.tables import View
 
@@ -51,6 +52,8 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     entropy: Entropy
     verifier: Verifier
+    # Signs and checks what goes between nodes; None: neither.
+    trust: Trust | None = None
 
 
 class Runner:
@@ -74,7 +77,7 @@ class Runner:
         self._limits = limits or Limits()
         self._run_id = run_id
         self._observer: Observer = observer or Silent()
-        self._reader = Reader(node, subsystem.declaration)
+        self._reader = Reader(node, subsystem.declaration, ports.trust)
         self._committed = anyio.Event()
         self._committing = False
         # How full the node's stream was when last looked at.
@@ -192,7 +195,8 @@ class Runner:
         outboxes: dict[str, Outbox] = {}
         for name, line in self._ports.lines.items():
             table = outbox_of(name)
-            outboxes[name] = Outbox(line, self._ports.store, table, self._engine.head, self._limits, name=name)
+            trust = self._ports.trust if name == "net" else None
+            outboxes[name] = Outbox(line, self._ports.store, table, self._engine.head, self._limits, name=name, trust=trust)
             await outboxes[name].open()
         return outboxes
 

@@ -35,6 +35,7 @@ from overseer.runner import journal
 from overseer.runner.observer import Step
 from overseer.runner.runner import Ports, Runner
 from overseer.runner.schema import Head, Record
+from overseer.runner.trust import Trust
 from overseer.runner.verify import Verdict, base_of, verify
 from overseer.subsystem import Subsystem
 from overseer.tables import View
@@ -73,8 +74,10 @@ class VirtualOverseer:
         run_id: str = "run",
         verifier: Verifier | None = None,
         extra_filters: Sequence[str] = (),
+        trust: Trust | None = None,
     ) -> None:
         """`extra_filters`: subjects that its consumer delivers besides what it declares (an older or newer release's)."""
+        self._trust = trust
         self.subsystem = subsystem
         self.world = world
         self.node = node
@@ -198,6 +201,7 @@ class VirtualOverseer:
                     clock=self.world.clock,
                     entropy=self._entropy,
                     verifier=self._verifier,
+                    trust=self._trust,
                 )
                 self.runner = Runner(self.subsystem, self.node, ports, limits=self.limits, run_id=self._run_id, observer=self.witness)
                 try:
