@@ -31,8 +31,8 @@ SUBSYSTEMS = ("votes_db", "dispute_conclusion", "chain_api", "elections", "conse
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-# `none`, `dev` or a path, which is taken relative to the file that names it.
-FeedSource = Annotated[str, msgspec.Meta(extra={"path_unless": ("none", "dev")})]
+# `none`, `dev`, `net` or a path, which is taken relative to the file that names it.
+FeedSource = Annotated[str, msgspec.Meta(extra={"path_unless": ("none", "dev", "net")})]
 
 
 class TlsConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +71,8 @@ class NatsConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FeedConfig(msgspec.Struct, frozen=True, kw_only=True):
-    # Where blocks come from: none, dev (the development chain), or the path of a file of blocks.
+    # Where blocks come from: none, dev (the development chain), net (the chain that the nodes of network.nodes make together), or the path
+    # of a file of blocks.
     source: FeedSource = "dev"
     # Milliseconds between two blocks.
     interval_ms: Positive = 6_000

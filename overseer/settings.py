@@ -365,6 +365,8 @@ def _check(config: Config, given: Mapping[str, _Given]) -> None:
         wrong("node", str(error))
     if config.external_subsystems and (config.in_process or not config.nats.url):
         wrong("external_subsystems", "needs nats.url, and no in_process: whoever starts the subsystems must reach the same server")
+    if config.feed.source == "net" and (config.network.nodes is None or not {"chain_api", "consensus_manager"} <= set(config.subsystems)):
+        wrong("feed.source", "net needs network.nodes, and the subsystems chain_api and consensus_manager")
     if not config.subsystems or len(set(config.subsystems)) < len(config.subsystems):
         wrong("subsystems", "must name at least one subsystem, and none twice")
     urls = [url.strip() for url in config.nats.url.split(",")] if config.nats.url else []

@@ -22,6 +22,7 @@ from overseer.cli.node_commands import config, run, status
 from overseer.cli.repair import repair
 from overseer.cli.simulate import simulate
 from overseer.cli.talk import query, send
+from overseer.cli.testnet import run_testnet, verify_epochs
 
 __all__ = ["app", "run_app"]
 
@@ -60,6 +61,20 @@ app.command(
         "OVERSEER_FEED_INTERVAL_MS=500 overseer run      (any setting of `overseer config`)",
     ),
 )(run)
+app.command(
+    name="testnet",
+    rich_help_panel=RUNNING,
+    epilog=examples(
+        "overseer testnet                                (four nodes in ./overseer-testnet)",
+        "overseer testnet --nodes 7 --interval-ms 500 --epoch-blocks 12",
+        "overseer query consensus_manager.epoch --data-dir overseer-testnet/n1",
+    ),
+)(run_testnet)
+app.command(
+    name="verify-epochs",
+    rich_help_panel=LOOKING,
+    epilog=examples("overseer verify-epochs --data-dir overseer-testnet/n1", "overseer verify-epochs --data-dir n2 --json"),
+)(verify_epochs)
 app.command(
     rich_help_panel=RUNNING,
     epilog=examples(

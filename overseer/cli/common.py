@@ -129,7 +129,19 @@ def load_settings(
     """The configuration in force. Further flags by key with `__` for the dot (`feed__source`). Raises ConfigError."""
     given: dict[str, object] = {"data_dir": data_dir, "node": node, "nats.url": nats}
     given |= {key.replace("__", "."): value for key, value in flags.items()}
-    return load_config(config, environ=os.environ, flags=given, sections=SECTIONS)
+    loaded = load_config(config, environ=os.environ, flags=given, sections=SECTIONS)
+    name = _last_name(loaded)
+    return load_config(config, environ=os.environ, flags={**given, "node": name}, sections=SECTIONS) if name else loaded
+
+
+def _last_name(loaded: Loaded) -> str:
+    """Where nobody says what the node is called: as in its last run on that folder (of a testnet, say)."""
+    if any(setting.key == "node" and setting.source != "default" for setting in loaded.settings):
+        return ""
+    try:
+        return NodeFolder(loaded.config.data_dir).last_run().node
+    except (NotRunning, OSError):
+        return ""
 
 
 def say(text: str) -> None:

@@ -20,6 +20,9 @@ from overseer.node.overseer import Node
 from overseer.node.report import NodeReport, node_report
 from overseer.observe.logs import configure_logs
 from overseer.settings import example_toml
+from overseer.supervise.parent import die_with_parent
+from overseer.supervise.pulse import keep_beating, own_pulse
+from overseer.supervise.status import Beat
 from overseer.supervise.stopping import StopRequest, watch_signals
 
 __all__ = ["config", "run", "status"]
@@ -30,7 +33,7 @@ def run(
     data_dir: DataDir = None,
     node: NodeName = None,
     nats: NatsUrl = None,
-    feed: Annotated[str | None, typer.Option(help="Where blocks come from: dev, none, or a file.", show_default=False)] = None,
+    feed: Annotated[str | None, typer.Option(help="Where blocks come from: dev, net, none, or a file.", show_default=False)] = None,
     in_process: Annotated[bool, typer.Option("--in-process", help="All subsystems in this one process (small machines).")] = False,
     external_subsystems: Annotated[
         bool, typer.Option("--external-subsystems", help="Start no subsystem, only watch them: containers run them (needs --nats).")
@@ -54,18 +57,27 @@ def run(
         nats__insecure=insecure or None,
     )
     _check_feed(loaded.config.feed.source)
+    die_with_parent()
+    pulse, up = own_pulse(), False
 
     def started(info: RunInfo) -> None:
+        nonlocal up
+        up = True
         if json:
             print_json(msgspec.to_builtins(info))
             return
         say(f"[bold green]node {info.node} is up[/] on {info.url}, metrics and health on http://127.0.0.1:{info.http_port}")
         say("In another terminal:  overseer status  ·  overseer query best  ·  overseer dispute list  ·  Ctrl-C here ends it")
 
+    def beat() -> Beat:
+        return Beat(progress=0, ready=up)
+
     async def main() -> None:
         stop = StopRequest()
         async with anyio.create_task_group() as tasks:
             await tasks.start(watch_signals, stop)
+            # Of a testnet, which keeps its nodes as a node keeps its subsystems.
+            tasks.start_soon(keep_beating, pulse, beat)
             running = Node(loaded, started=started)
             configure_logs(loaded.config.log, run_id=running.run_id, node=loaded.config.node)
             await running.run(stop)
@@ -76,12 +88,12 @@ def run(
 
 def _check_feed(source: str) -> None:
     """A feed's file must be there, and begin as one: before anything is started. Raises UserError, FeedFileError."""
-    if source in ("none", "dev"):
+    if source in ("none", "dev", "net"):
         return
     try:
         next(read(Path(source)), None)
     except OSError as error:
-        common.fail(f"The feed {source} cannot be read: {error.strerror}.", "Name a file of commands, or use dev or none.")
+        common.fail(f"The feed {source} cannot be read: {error.strerror}.", "Name a file of commands, or use dev, net or none.")
 
 
 def config(

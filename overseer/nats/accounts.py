@@ -91,6 +91,8 @@ class NodeUsers(msgspec.Struct, frozen=True, kw_only=True):
     coming: Mapping[str, str] = {}
     operators: tuple[str, ...] = ("operator",)
     readers: tuple[str, ...] = ("reader",)
+    # Network messages that operators say, under their own name as the sender: the feed of a development network.
+    speaks: Mapping[str, tuple[type[Message], ...]] = {}
     # Of replicated elections. None: the elections are the subsystem's alone.
     sites: tuple[str, ...] = ()
 
@@ -333,6 +335,7 @@ def _operator(users: NodeUsers, name: str, owned: Sequence[tuple[str, str]]) -> 
         for command in declaration.consumes
         if command.spec.kind is Kind.COMMAND and command not in declaration.restricted
     ]
+    uses += [Use(build(node, name, message.spec)) for message in users.speaks.get(name, ())]
     uses += _reading(users)
     uses.append(Use(f"$O.{pov_bucket(node)}.>"))
     refused: list[str] = []

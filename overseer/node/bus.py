@@ -8,6 +8,7 @@ import anyio
 from anyio.abc import TaskStatus
 
 from overseer.config import Config, servers_of
+from overseer.consensus.chain import FEED_SENDS
 from overseer.consensus.identity import IdentityFolder
 from overseer.consensus.roster import Described, read_network
 from overseer.graph import filters, net_filters, networked
@@ -87,6 +88,7 @@ def node_accounts(config: Config, declarations: Sequence[Declaration], sites: Si
         coming=coming,
         operators=OPERATORS,
         readers=READERS,
+        speaks={FEED: FEED_SENDS},
         sites=sites.names,
     )
     others = [_users_of(each, declarations) for each in read_network(config.network.nodes).values() if each.node != config.node]
@@ -102,6 +104,7 @@ def _users_of(described: Described, declarations: Sequence[Declaration]) -> Node
         coming=described.coming,
         operators=OPERATORS,
         readers=READERS,
+        speaks={FEED: FEED_SENDS},
         sites=described.sites,
     )
 

@@ -33,6 +33,7 @@ __all__ = [
     "build_subsystem",
     "build_subsystems",
     "chore_of",
+    "genesis_of_chain",
 ]
 
 
@@ -62,10 +63,11 @@ def _chain_api(config: Config, _: msgspec.Struct | None) -> Subsystem:
     authority = config.governance.authority
     if authority is None and config.genesis is None:
         authority = make_authority(str(config.feed.seed)).public
-    return ChainApi(ChainConfig(genesis=_genesis(config), governance_authority=authority))
+    return ChainApi(ChainConfig(genesis=genesis_of_chain(config), governance_authority=authority))
 
 
-def _genesis(config: Config) -> bytes:
+def genesis_of_chain(config: Config) -> bytes:
+    """The configured one; else that of the development chain of the feed's seed."""
     return config.genesis or genesis_of(str(config.feed.seed))
 
 
@@ -78,7 +80,7 @@ def _consensus_manager(config: Config, section: msgspec.Struct | None) -> Subsys
     nodes = read_network(config.network.nodes).values()
     enrolled = tuple(Enrolled(signing=node.signing_key, box=node.box_key, weight=node.weight) for node in nodes)
     return ConsensusManager(
-        ConsensusConfig(chain=_genesis(config), parameters=section.parameters, enrolled=enrolled), DiskVault(config.data_dir)
+        ConsensusConfig(chain=genesis_of_chain(config), parameters=section.parameters, enrolled=enrolled), DiskVault(config.data_dir)
     )
 
 

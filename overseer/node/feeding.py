@@ -7,9 +7,15 @@ import anyio
 
 from messages.chain_api import Finalized, Header
 from messages.message import Message
+from overseer.consensus.chain import NetworkChain
+from overseer.consensus.feed import NetworkFeed
+from overseer.consensus.roster import read_network
+from overseer.consensus.section import ConsensusSection
+from overseer.consensus.trust import NodeTrust
 from overseer.feeds.endless import EndlessShape, ticks
 from overseer.feeds.files import read
 from overseer.node.bus import FEED
+from overseer.node.catalogue import genesis_of_chain
 from overseer.node.client import Client, Refused
 from overseer.observe.logs import logger
 from overseer.ports.bus import BusError
@@ -27,6 +33,8 @@ async def feed(loaded: Loaded, url: str, stop: StopRequest) -> None:
     log = logger(FEED)
     config = loaded.config
     async with Client.connected(config, url, FEED) as client:
+        if config.feed.source == "net":
+            await _network_feed(loaded, client).run()
         async for message in _source(loaded, client):
             if stop.requested:
                 return
@@ -42,6 +50,15 @@ async def feed(loaded: Loaded, url: str, stop: StopRequest) -> None:
                     log.warning("waiting", message=message.spec.key, error=str(error))
                 await anyio.sleep(RETRY_MS / 1000)
         log.info("ended")
+
+
+def _network_feed(loaded: Loaded, client: Client) -> NetworkFeed:
+    """Raises BadNetwork, UnusableKey."""
+    config, section = loaded.config, loaded.sections["consensus_manager"]
+    assert isinstance(section, ConsensusSection)
+    nodes = list(read_network(config.network.nodes).values())
+    chain = NetworkChain(genesis_of_chain(config), nodes, section.parameters)
+    return NetworkFeed(client, chain, nodes, NodeTrust.of(config), interval_ms=config.feed.interval_ms)
 
 
 async def _source(loaded: Loaded, client: Client) -> AsyncIterator[Message]:

@@ -1,5 +1,6 @@
 """Answers to queries, from committed state."""
 
+from messages.consensus_blocks import BlockSignature, BlockSignatureReport, NextBlock
 from messages.consensus_manager import (
     AttemptReport,
     Attempts,
@@ -19,6 +20,7 @@ from subsystems.consensus_manager.electing import now_planned
 from subsystems.consensus_manager.handover import Acceptance, Serving
 from subsystems.consensus_manager.progress import Progress
 from subsystems.consensus_manager.schedule import due_height
+from subsystems.consensus_manager.signing import next_block, signature_of
 from subsystems.consensus_manager.tables import ACCEPTED, MINE, PROGRESS, AttemptRow
 
 __all__ = ["answer"]
@@ -45,6 +47,10 @@ def answer(draft: Draft, query: Message) -> Message | Rejection:
             rows = [(row, session) for session, row in draft.attempts() if row.attempt.epoch_start == now.epoch_start]
             rows.sort(key=lambda item: (item[0].attempt.delay, item[0].attempt.round, item[1]))
             return AttemptsReport(attempts=[_attempt(draft, session, row, session in alive) for row, session in rows])
+        case NextBlock():
+            return next_block(draft)
+        case BlockSignature():
+            return BlockSignatureReport(signature=signature_of(draft, query.block))
         case _:
             raise TypeError(f"{query.spec.key} is not a query of consensus_manager")
 

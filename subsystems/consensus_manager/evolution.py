@@ -2,6 +2,7 @@
 
 from msgspec.structs import replace
 
+from messages.consensus_blocks import BlockNamed, BlocksForgotten, BlockSigned, PartialHeld, PartialSaid
 from messages.consensus_journal import (
     AttemptEvent,
     AttemptOpened,
@@ -21,7 +22,7 @@ from messages.consensus_journal import (
 )
 from messages.consensus_manager import Phase, Stalled
 from messages.message import Message
-from overseer.tables import Tables
+from overseer.tables import Table, Tables
 from subsystems.consensus_manager.handover import Acceptance
 from subsystems.consensus_manager.progress import Mine, Progress, heard, own
 from subsystems.consensus_manager.tables import (
@@ -36,12 +37,17 @@ from subsystems.consensus_manager.tables import (
     JUDGED,
     MINE,
     MUTED,
+    NAMED,
+    PARTIALS,
+    PARTIALS_BY,
     PROGRESS,
     VALIDATORS,
     AttemptRow,
     BlockRow,
     HeadRow,
     HeldRow,
+    NamedRow,
+    PartialRow,
 )
 
 __all__ = ["evolve"]
@@ -74,8 +80,39 @@ def evolve(tables: Tables, event: Message) -> None:
                 _forget(tables, session)
         case AttemptEvent():
             _of_attempt(tables, event)
+        case BlockNamed() | PartialSaid() | PartialHeld() | BlockSigned() | BlocksForgotten():
+            _of_block(tables, event)
         case _:
             raise TypeError(f"{event.spec.key} is no event of consensus_manager")
+
+
+def _of_block(tables: Tables, event: BlockNamed | PartialSaid | PartialHeld | BlockSigned | BlocksForgotten) -> None:
+    match event:
+        case BlockNamed():
+            tables.put(NAMED, (event.block,), NamedRow(parent=event.parent, number=event.number, epoch=event.epoch))
+        case PartialSaid() | BlockSigned():
+            row = tables.get(NAMED, (event.block,))
+            if row is not None:
+                signed = replace(row, signed_here=True) if isinstance(event, PartialSaid) else replace(row, signature=event.signature)
+                tables.put(NAMED, (event.block,), signed)
+        case PartialHeld():
+            row = PartialRow(node=event.node, partial=event.partial, height=event.height)
+            tables.put(PARTIALS, (event.block, event.sender), row)
+            tables.put(PARTIALS_BY, (event.node,), (tables.get(PARTIALS_BY, (event.node,)) or 0) + 1)
+        case BlocksForgotten():
+            for block in event.blocks:
+                tables.delete(NAMED, (block,))
+                for key, row in list(tables.scan(PARTIALS, (block,))):
+                    tables.delete(PARTIALS, key)
+                    _one_less(tables, PARTIALS_BY, row.node)
+
+
+def _one_less(tables: Tables, table: Table[int], node: str) -> None:
+    left = (tables.get(table, (node,)) or 0) - 1
+    if left > 0:
+        tables.put(table, (node,), left)
+    else:
+        tables.delete(table, (node,))
 
 
 def _put_head(tables: Tables, **changed: object) -> None:
@@ -121,11 +158,7 @@ def _release(tables: Tables, session: bytes) -> None:
     for place, row in list(tables.scan(HELD)):
         if row.session == session:
             tables.delete(HELD, place)
-            left = (tables.get(HELD_BY, (row.node,)) or 0) - 1
-            if left > 0:
-                tables.put(HELD_BY, (row.node,), left)
-            else:
-                tables.delete(HELD_BY, (row.node,))
+            _one_less(tables, HELD_BY, row.node)
 
 
 def _of_attempt(tables: Tables, event: AttemptEvent) -> None:

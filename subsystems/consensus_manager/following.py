@@ -15,6 +15,7 @@ from messages.signals import BestChain, BlockFinalized, GovernanceMode, Governan
 from subsystems.consensus_manager.draft import Draft
 from subsystems.consensus_manager.handover import acceptance_of, kept
 from subsystems.consensus_manager.judging import Ground, judge_block
+from subsystems.consensus_manager.signing import forget_blocks
 from subsystems.consensus_manager.tables import ACCEPTED, ATTEMPTS, BLOCKS, HELD, JUDGED, MUTED, BlockRow
 
 __all__ = ["on_best_chain", "on_block", "on_finalized", "on_governance", "on_session"]
@@ -50,6 +51,7 @@ def on_best_chain(draft: Draft, message: BestChain) -> None:
         if row is not None and row.group_transactions:
             _judge(draft, ref.hash, row)
     _forget_strangers(draft)
+    forget_blocks(draft)
 
 
 def _judge(draft: Draft, block: bytes, row: BlockRow) -> None:

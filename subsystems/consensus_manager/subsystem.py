@@ -4,6 +4,17 @@ from collections.abc import Iterable
 
 from messages.chain_api import BlockImported, GroupJudged, GroupVerdict
 from messages.codec import decode
+from messages.consensus_blocks import (
+    BlockNamed,
+    BlocksForgotten,
+    BlockSignature,
+    BlockSigned,
+    NextBlock,
+    NotNext,
+    PartialHeld,
+    PartialSaid,
+    SignBlock,
+)
 from messages.consensus_journal import (
     AnswerTaken,
     AttemptFailed,
@@ -31,6 +42,7 @@ from messages.consensus_journal import (
 )
 from messages.consensus_manager import (
     Attempts,
+    BlockPartial,
     Complaint,
     Confirm,
     Deal,
@@ -56,6 +68,7 @@ from subsystems.consensus_manager.config import ConsensusConfig, Vault
 from subsystems.consensus_manager.draft import Draft, terms_of_row
 from subsystems.consensus_manager.electing import act, hear, say_stalled
 from subsystems.consensus_manager.restoring import Plan
+from subsystems.consensus_manager.signing import hear_partial, name_block
 from subsystems.consensus_manager.tables import ATTEMPTS, TABLES
 from subsystems.consensus_manager.transcript import checks_of
 
@@ -80,15 +93,33 @@ DECLARATION = Declaration(
         PhaseClosed,
         Stalled,
         Confirm,
+        BlockPartial,
+        SignBlock,
     ),
-    sends=(GroupJudged, Opened, Deal, Complaint, Justify, Equivocation, PhaseClosed, Stalled, Confirm, GroupTransaction),
-    answers=(Epoch, Group, GroupsOnDisk, Attempts),
+    sends=(
+        GroupJudged,
+        Opened,
+        Deal,
+        Complaint,
+        Justify,
+        Equivocation,
+        PhaseClosed,
+        Stalled,
+        Confirm,
+        GroupTransaction,
+        BlockPartial,
+        BlockSigned,
+    ),
+    answers=(Epoch, Group, GroupsOnDisk, Attempts, NextBlock, BlockSignature),
+    requests=(SignBlock,),
     events=(
         AnswerTaken,
         AttemptFailed,
         AttemptOpened,
         AttemptsForgotten,
+        BlockNamed,
         BlockSeen,
+        BlocksForgotten,
         ClosingHeard,
         ComplaintTaken,
         ConfirmTaken,
@@ -102,13 +133,15 @@ DECLARATION = Declaration(
         KeyFormed,
         MessageHeld,
         MessagesReleased,
+        PartialHeld,
+        PartialSaid,
         ShareChecked,
         ShareHeld,
         Spoken,
         ValidatorsSeen,
     ),
     timers=(StallDue,),
-    rejections=(NotTaken, UnknownGroup),
+    rejections=(NotNext, NotTaken, UnknownGroup),
     tables=TABLES,
     hears_itself=True,
 )
@@ -136,6 +169,11 @@ class ConsensusManager:
                 return Decision(events=draft.events)
             case StallDue():
                 return self._stalled(draft, message)
+            case SignBlock():
+                return name_block(draft, message) or Decision(events=draft.events)
+            case BlockPartial():
+                hear_partial(draft, message)
+                return Decision(events=draft.events)
             case BlockImported():
                 following.on_block(draft, message)
                 return Decision(events=draft.events)
@@ -176,6 +214,10 @@ class ConsensusManager:
             case Spoken():
                 spec = CATALOG.find(Kind.NETWORK, DECLARATION.name, event.name)
                 return () if spec is None else (decode(spec, event.body),)
+            case PartialSaid():
+                return (BlockPartial(epoch=event.epoch, block=event.block, sender=event.sender, partial=event.partial),)
+            case BlockSigned():
+                return (event,)
             case GroupAccepted():
                 return (GroupJudged(block=event.block, transaction=event.transaction, verdict=GroupVerdict.ACCEPTED),)
             case GroupRefused():

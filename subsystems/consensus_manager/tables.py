@@ -20,6 +20,9 @@ __all__ = [
     "JUDGED",
     "MINE",
     "MUTED",
+    "NAMED",
+    "PARTIALS",
+    "PARTIALS_BY",
     "PROGRESS",
     "TABLES",
     "VALIDATORS",
@@ -27,6 +30,8 @@ __all__ = [
     "BlockRow",
     "HeadRow",
     "HeldRow",
+    "NamedRow",
+    "PartialRow",
 ]
 
 
@@ -61,6 +66,24 @@ class AttemptRow(Struct, frozen=True, kw_only=True):
     stalled: list[Phase] = []
 
 
+class NamedRow(Struct, frozen=True, kw_only=True):
+    """A block that the feed holds for the next one. `signed_here`: this node gave its part."""
+
+    parent: bytes
+    number: int
+    epoch: int
+    signed_here: bool = False
+    signature: bytes | None = None
+
+
+class PartialRow(Struct, frozen=True, kw_only=True):
+    """A part of a block's signature, not looked at. `height`: where the head was."""
+
+    node: str
+    partial: bytes
+    height: int
+
+
 class HeldRow(Struct, frozen=True, kw_only=True):
     """`position`: its place in the network's stream; `height`: where the head was."""
 
@@ -93,5 +116,28 @@ MUTED = Table("muted", key=(HASH,), value=int)
 HELD = Table("held", key=(U64,), value=HeldRow)
 # How many of them are of a node.
 HELD_BY = Table("held_by", key=(TEXT,), value=int)
+# Blocks to be signed by the serving group.
+NAMED = Table("named", key=(HASH,), value=NamedRow)
+# (block, place of the member)
+PARTIALS = Table("partials", key=(HASH, U32), value=PartialRow)
+# How many of them are of a node.
+PARTIALS_BY = Table("partials_by", key=(TEXT,), value=int)
 
-TABLES = (HEAD, BLOCKS, CHAIN, VALIDATORS, ACCEPTED, JUDGED, ATTEMPTS, PROGRESS, MINE, DEALS, MUTED, HELD, HELD_BY)
+TABLES = (
+    HEAD,
+    BLOCKS,
+    CHAIN,
+    VALIDATORS,
+    ACCEPTED,
+    JUDGED,
+    ATTEMPTS,
+    PROGRESS,
+    MINE,
+    DEALS,
+    MUTED,
+    HELD,
+    HELD_BY,
+    NAMED,
+    PARTIALS,
+    PARTIALS_BY,
+)

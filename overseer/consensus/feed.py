@@ -1,0 +1,205 @@
+"""The feed of a development network: the nodes make one chain together over the network's stream (`feed.source = net`).
+
+All feeds read the same messages in the same order (`overseer.consensus.chain`). The node whose turn it is proposes; each feed names the
+proposal to its `consensus_manager`, and who has the group's signature of it seals it: the proposer, or another when that takes too long.
+What is sealed goes to the node's own `chain_api`. Nothing is kept: a restarted feed reads the stream anew.
+"""
+
+import base64
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import msgspec
+
+from messages.chain_api import Best, FinalizeBlock, Header, ImportBlock
+from messages.codec import CodecError, decode, encode
+from messages.consensus_blocks import (
+    BlockProposed,
+    BlockSealed,
+    BlockSignature,
+    BlockSignatureReport,
+    NextBlock,
+    NextBlockReport,
+    SignBlock,
+)
+from messages.message import Message
+from messages.subjects import SubjectError, build, net_stream, parse
+from overseer.consensus.chain import FEED_SENDS, NetworkChain
+from overseer.consensus.roster import Described
+from overseer.consensus.trust import NodeTrust
+from overseer.nats.provision import ApiError, call
+from overseer.nats.wire import parse_headers
+from overseer.node.client import Client, Refused, message_headers
+from overseer.observe.logs import logger
+from overseer.ports.bus import BusError, Outgoing, StoredMessage
+from overseer.runner.trust import signed, untrusted
+
+__all__ = ["NetworkFeed"]
+
+_SENDER = "feed"
+_NOT_FOUND = 404
+# How often the stream is looked at, and the signature asked for.
+_LOOK_MS = 50
+# A feed that does not propose, or seal, in its turn is waited for so many intervals, and so long at least.
+_PATIENCE_INTERVALS = 2
+_PATIENCE_MS_MIN = 1_000
+# Blocks behind the best that are final.
+_FINALITY_LAG = 3
+
+
+class NetworkFeed:
+    """One node's feed. `order`: the network's nodes, who propose in turn."""
+
+    def __init__(self, client: Client, chain: NetworkChain, nodes: list[Described], trust: NodeTrust, *, interval_ms: int) -> None:
+        self._client = client
+        self._chain = chain
+        self._order = sorted(node.node for node in nodes)
+        self._trust = trust
+        self._interval_ms = interval_ms
+        self._patience_ms = max(_PATIENCE_MS_MIN, _PATIENCE_INTERVALS * interval_ms)
+        self._next = 1
+        # Blocks that were sealed and are not imported yet, in order.
+        self._sealed: list[ImportBlock] = []
+        self._named = b""
+        self._proposed = b""
+        self._moved_ms = _now_ms()
+        self._log = logger(_SENDER)
+
+    async def run(self) -> None:
+        """For ever; waits out what passes."""
+        while True:
+            try:
+                await self._read()
+                await self._import()
+                await self._act()
+            except (BusError, ApiError) as error:
+                self._log.warning("waiting", error=str(error))
+            except Refused as refused:
+                if not refused.retriable:
+                    self._log.warning("refused", code=refused.code, error=str(refused))
+                    await anyio.sleep(self._patience_ms / 1000)
+            await anyio.sleep(_LOOK_MS / 1000)
+
+    # -------------------------------------------------------------------------------------------- what others said
+
+    async def _read(self) -> None:
+        """All that is in the stream by now."""
+        async for message in self._messages():
+            match message:
+                case BlockProposed():
+                    if self._chain.hear_proposed(message.block):
+                        self._moved_ms = _now_ms()
+                case BlockSealed() if self._chain.hear_sealed(message.block):
+                    self._sealed.append(message.block)
+                    self._moved_ms = _now_ms()
+                case _:
+                    continue
+
+    async def _messages(self) -> AsyncIterator[Message]:
+        while True:
+            try:
+                body = {"seq": self._next, "next_by_subj": "overseer.net.*.feed.*"}
+                answer = await call(self._client.connection, f"STREAM.MSG.GET.{net_stream()}", body)
+            except ApiError as error:
+                if error.code == _NOT_FOUND:
+                    return
+                raise
+            stored = _stored(answer["message"])
+            message = self._taken(stored)
+            if message is not None:
+                yield message
+            self._next = stored.sequence + 1
+
+    def _taken(self, stored: StoredMessage) -> Message | None:
+        """What a node of the network said; None for anything else."""
+        try:
+            address = parse(stored.subject)
+            spec = address.spec()
+            if spec is None or spec.body not in FEED_SENDS or untrusted(self._trust, address.node, stored):
+                return None
+            return decode(spec, stored.body)
+        except (SubjectError, CodecError):
+            return None
+
+    # -------------------------------------------------------------------------------------------- what follows
+
+    async def _import(self) -> None:
+        """Sealed blocks into the own tree. All but the last are of the past: nothing is to be begun for them (R2)."""
+        if not self._sealed:
+            return
+        best = await self._client.query(Best())
+        known = best.number if isinstance(best, Header) else 0
+        target = self._sealed[-1].number
+        while self._sealed:
+            block = self._sealed[0]
+            if block.number > known:
+                behind = block.number < target
+                told = msgspec.structs.replace(block, sync=behind, target_height=target if behind else 0)
+                await self._client.request(told)
+            final = self._chain.hash_at(block.number - _FINALITY_LAG)
+            if block.number > max(known, _FINALITY_LAG) and final is not None:
+                await self._client.request(FinalizeBlock(hash=final))
+            self._sealed.pop(0)
+
+    async def _act(self) -> None:
+        """Propose, name, or seal: what is this node's to do now."""
+        proposal, waited_ms = self._chain.proposal, _now_ms() - self._moved_ms
+        if proposal is None:
+            due_ms = self._interval_ms + self._rank(self._chain.number + 1) * self._patience_ms
+            if self._proposed != self._chain.tip and waited_ms >= due_ms:
+                await self._propose()
+            return
+        signature: bytes | None = None
+        if self._chain.is_signed:
+            await self._name(proposal)
+            report = await self._client.query(BlockSignature(block=proposal.hash))
+            signature = report.signature if isinstance(report, BlockSignatureReport) else None
+            if signature is None:
+                return
+        if waited_ms >= self._rank(proposal.number) * self._patience_ms:
+            await self._say(BlockSealed(block=msgspec.structs.replace(proposal, epoch_signature=signature)))
+
+    def _rank(self, number: int) -> int:
+        """How many are asked before this node for the block of that height."""
+        return (self._order.index(self._client.node) - number) % len(self._order)
+
+    async def _propose(self) -> None:
+        report = await self._client.query(NextBlock())
+        if not isinstance(report, NextBlockReport) or report.parent != self._chain.tip:
+            # Not there yet.
+            return
+        await self._say(BlockProposed(block=self._chain.propose(report.group_transactions)))
+        self._proposed = self._chain.tip
+
+    async def _name(self, block: ImportBlock) -> None:
+        """Once for each block; the outcome is asked for by the same id until it is known."""
+        if self._named == block.hash:
+            return
+        header = SignBlock(
+            hash=block.hash,
+            parent=block.parent,
+            number=block.number,
+            epoch=block.epoch,
+            epoch_start=block.epoch_start,
+            round=block.round,
+        )
+        await self._client.request(header)
+        self._named = block.hash
+
+    async def _say(self, message: Message) -> None:
+        out = Outgoing(build(self._client.node, _SENDER, message.spec), message_headers(message), encode(message))
+        told = signed(self._trust, out)
+        await self._client.connection.request(told.subject, told.body, headers=told.headers, timeout_ms=5_000)
+
+
+def _stored(message: dict[str, Any]) -> StoredMessage:
+    """As JetStream tells a message."""
+    raw = base64.b64decode(message.get("hdrs", ""))
+    headers = parse_headers(raw) if raw else {}
+    return StoredMessage(int(message["seq"]), 0, str(message["subject"]), headers, base64.b64decode(message.get("data", "")))
+
+
+def _now_ms() -> int:
+    return int(time.monotonic() * 1000)

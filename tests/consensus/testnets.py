@@ -1,0 +1,113 @@
+"""A testnet as its user runs it, and what can be asked of its nodes."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from messages.consensus_manager import Attempts, AttemptsReport, Epoch, EpochReport
+from messages.message import Message
+from overseer.cli.common import load_settings
+from overseer.node.client import Client, Refused
+from overseer.node.folder import NodeFolder
+from overseer.ports.bus import BusError
+from tests.node.nodes import Place
+
+__all__ = ["NetworkRun", "network_up"]
+
+DEADLINE_S = 120.0
+
+
+class NetworkRun:
+    """The process of `overseer testnet`, and its nodes."""
+
+    def __init__(self, place: Place, folder: Path, log: Path) -> None:
+        self.place = place
+        self.folder = folder
+        self.log = log
+
+    def pid(self, node: str) -> int:
+        """Of a node that runs now."""
+        return NodeFolder(self.folder / node).running().pid
+
+    def kill(self, *nodes: str) -> None:
+        """SIGKILL, one behind the other; the testnet starts them again."""
+        for pid in [self.pid(node) for node in nodes]:
+            os.kill(pid, signal.SIGKILL)
+
+    async def ask(self, node: str, query: Message) -> Message | None:
+        """None while it cannot answer."""
+        loaded = load_settings(data_dir=self.folder / node)
+        try:
+            url = NodeFolder(self.folder / node).running().url
+            async with Client.connected(loaded.config, url, "operator", wait_ms=1_000) as client:
+                return await client.query(query, timeout_ms=2_000)
+        except (BusError, Refused, OSError):
+            return None
+        except Exception as error:
+            # It is just being started again.
+            if type(error).__name__ == "NotRunning":
+                return None
+            raise
+
+    async def epoch(self, node: str) -> int:
+        report = await self.ask(node, Epoch())
+        return report.epoch if isinstance(report, EpochReport) else -1
+
+    async def attempts(self, node: str) -> AttemptsReport:
+        report = await self.ask(node, Attempts())
+        return report if isinstance(report, AttemptsReport) else AttemptsReport(attempts=[])
+
+    async def until(self, condition: Callable[[], Any], what: str, *, seconds: float = DEADLINE_S) -> None:
+        """`condition` is asked again and again."""
+        deadline = time.monotonic() + seconds
+        while not await condition():
+            assert time.monotonic() < deadline, f"not within {seconds} s: {what}\n{self.log.read_text()[-3000:]}"
+            await anyio.sleep(0.05)
+
+    async def epochs_reach(self, epoch: int, *nodes: str, seconds: float = DEADLINE_S) -> None:
+        for node in nodes:
+
+            async def reached(node: str = node) -> bool:
+                return await self.epoch(node) >= epoch
+
+            await self.until(reached, f"{node} is in epoch {epoch}", seconds=seconds)
+
+    def verified(self, node: str) -> dict[str, Any]:
+        """What `overseer verify-epochs` tells of a node."""
+        done = self.place.run("verify-epochs", "--data-dir", str(self.folder / node), "--json")
+        assert done.code == 0, done
+        return json.loads(done.out)
+
+
+@asynccontextmanager
+async def network_up(place: Place, *argv: str, nodes: int = 4, **settings: object) -> AsyncIterator[NetworkRun]:
+    """A network that is up. Ended in order afterwards."""
+    subsystems = "votes_db,dispute_conclusion,chain_api,consensus_manager"
+    place.settings = {"log.format": "json", "verification.workers": 0, "subsystems": subsystems}
+    place.settings |= {key.replace("__", "."): value for key, value in settings.items()}
+    folder, log = place.folder / "net", place.folder / "testnet.log"
+    with log.open("wb") as file:
+        process = place.start("testnet", "--nodes", str(nodes), "--data-dir", str(folder), "--json", *argv, stdout=file, stderr=file)
+    run = NetworkRun(place, folder, log)
+    try:
+
+        async def up() -> bool:
+            assert process.poll() is None, log.read_text()[-3000:]
+            return (folder / "testnet.json").exists() and '"event":"ready"' in log.read_text() and '"nodes":["n1"' in log.read_text()
+
+        await run.until(up, "the testnet is up")
+        yield run
+    finally:
+        process.terminate()
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            await anyio.sleep(0.05)
+        process.kill()
+        process.wait()
