@@ -141,6 +141,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         """Where the nkey seeds are."""
         return self.nats.keys_dir or self.data_dir / "keys"
 
+    @property
+    def identity_dir(self) -> Path:
+        """Where the node's identity is: with the keys, as all processes of the node need it."""
+        return self.keys_dir / "identity"
+
 
 def servers_of(url: str) -> list[str]:
     """The servers that `nats.url` names; none when it is empty."""

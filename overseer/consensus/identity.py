@@ -1,9 +1,8 @@
 """A node's identity: the secret keys that it signs and opens boxes with, as files that only its owner can read.
 
-<data_dir>/identity/
+<keys>/identity/
     signing.key      seed of an Ed25519 key, in hexadecimal: signs network messages and stands in the validator set
     box.key          X25519 key: boxes of the DKGs are sealed to it
-    sessions/        one key for each attempt that the node takes part in (`overseer.consensus.vault`)
 """
 
 import os
@@ -43,10 +42,10 @@ class Identity:
 
 
 class IdentityFolder:
-    """Where a node's identity lies: `<data_dir>/identity`."""
+    """Where a node's identity lies (`Config.identity_dir`)."""
 
-    def __init__(self, data_dir: Path) -> None:
-        self.folder = data_dir.absolute() / "identity"
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
 
     def ensure(self) -> Identity:
         """The identity; made if there is none. Idempotent, also with another process doing the same. Raises UnusableKey."""
@@ -60,10 +59,6 @@ class IdentityFolder:
     def load(self) -> Identity:
         """Raises UnusableKey when there is none, or others can read it."""
         return Identity(read_key(self._path("signing")), read_key(self._path("box")))
-
-    @property
-    def sessions(self) -> Path:
-        return self.folder / "sessions"
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.key"

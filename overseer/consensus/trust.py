@@ -18,7 +18,7 @@ class NodeTrust:
     def of(config: Config) -> "NodeTrust":
         """Raises UnusableKey, BadNetwork."""
         keys = {name: each.signing_key for name, each in read_network(config.network.nodes).items()}
-        return NodeTrust(config.node, IdentityFolder(config.data_dir).load(), keys)
+        return NodeTrust(config.node, IdentityFolder(config.identity_dir).load(), keys)
 
     def sign(self, payload: bytes) -> bytes:
         return self._identity.sign(payload)

@@ -28,8 +28,10 @@ class DiskVault:
     Whoever serves with it loads the identity beforehand, so that a key that cannot be used is named there (UnusableKey).
     """
 
-    def __init__(self, data_dir: Path) -> None:
-        self._folder = IdentityFolder(data_dir)
+    def __init__(self, identity: Path, sessions: Path) -> None:
+        """`identity`: the folder of the node's identity; `sessions`: that of the sessions' keys."""
+        self._folder = IdentityFolder(identity)
+        self._sessions = sessions.absolute()
         self._identity: Identity | None = None
         self._keys: dict[bytes, Secret[bytes]] = {}
         # Sessions that the store knew when it was last looked at.
@@ -78,13 +80,12 @@ class DiskVault:
     def _kept(self, session: bytes) -> Secret[bytes]:
         path = self._path(session)
         if not path.exists():
-            private_folder(self._folder.folder)
-            private_folder(self._folder.sessions)
+            private_folder(self._sessions)
             write_private(path, secrets.token_hex(KEY_BYTES) + "\n", replace=False)
         return read_key(path)
 
     def _stored(self) -> set[bytes]:
-        folder = self._folder.sessions
+        folder = self._sessions
         found: set[bytes] = set()
         for path in folder.iterdir() if folder.is_dir() else ():
             with suppress(ValueError):
@@ -104,4 +105,4 @@ class DiskVault:
             sync_folder(path.parent)
 
     def _path(self, session: bytes) -> Path:
-        return self._folder.sessions / f"{session.hex()}{_SUFFIX}"
+        return self._sessions / f"{session.hex()}{_SUFFIX}"

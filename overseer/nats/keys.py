@@ -141,8 +141,8 @@ class KeyFolder:
         return _read(self._next_path(user))[0]
 
     def strangers(self, users: Iterable[str]) -> list[Path]:
-        """What lies in the folder and is no key of `users`, drafts of a killed process among it."""
-        known = {path for user in users for path in (self.path(user), self._next_path(user))}
+        """What lies in the folder and is no key of `users`, drafts of a killed process among it. The node's identity is none of ours."""
+        known = {path for user in users for path in (self.path(user), self._next_path(user))} | {self.folder / "identity"}
         return sorted(path for path in self.folder.iterdir() if path not in known) if self.folder.is_dir() else []
 
     def check_folder(self) -> None:

@@ -78,7 +78,7 @@ def node_accounts(config: Config, declarations: Sequence[Declaration], sites: Si
     """
     names = node_users(declarations, sites)
     if any(map(networked, declarations)):
-        IdentityFolder(config.data_dir).ensure()
+        IdentityFolder(config.identity_dir).ensure()
     folder = KeyFolder(config.keys_dir)
     keys, coming = folder.ensure(names), folder.coming(names)
     users = NodeUsers(
@@ -113,7 +113,7 @@ def describe(config: Config, declarations: Sequence[Declaration], sites: Sites =
     """What this node tells the others of itself; makes what is missing. Raises UnusableKey, DeclarationConflict."""
     names = node_users(declarations, sites)
     folder = KeyFolder(config.keys_dir)
-    identity = IdentityFolder(config.data_dir).ensure()
+    identity = IdentityFolder(config.identity_dir).ensure()
     return Described(
         node=config.node,
         signing=identity.public.hex(),

@@ -13,6 +13,7 @@ from overseer.consensus.vault import DiskVault
 from overseer.feeds.author import genesis_of
 from overseer.feeds.make import make_authority
 from overseer.graph import Finding, Graph
+from overseer.node.folder import NodeFolder
 from overseer.settings import Loaded, Sections
 from overseer.sites.layout import ONE_SITE, Sites, sites_of
 from overseer.subsystem import Subsystem
@@ -79,9 +80,8 @@ def _consensus_manager(config: Config, section: msgspec.Struct | None) -> Subsys
     assert isinstance(section, ConsensusSection)
     nodes = read_network(config.network.nodes).values()
     enrolled = tuple(Enrolled(signing=node.signing_key, box=node.box_key, weight=node.weight) for node in nodes)
-    return ConsensusManager(
-        ConsensusConfig(chain=genesis_of_chain(config), parameters=section.parameters, enrolled=enrolled), DiskVault(config.data_dir)
-    )
+    vault = DiskVault(config.identity_dir, NodeFolder(config.data_dir).sessions)
+    return ConsensusManager(ConsensusConfig(chain=genesis_of_chain(config), parameters=section.parameters, enrolled=enrolled), vault)
 
 
 def _elections(_: Config, section: msgspec.Struct | None) -> Elections:

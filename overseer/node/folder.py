@@ -3,8 +3,8 @@
 <data_dir>/
     node.lock         held while a node runs on this folder
     run.json          the running (or last) run: pid, addresses; for the command line
-    keys/             nkey seeds, 0600
-    identity/         what the node signs and opens boxes with, and the keys of DKG sessions, 0600
+    keys/             nkey seeds, and in keys/identity what the node signs and opens boxes with, 0600
+    sessions/         a key for each attempt at electing a consensus group that the node takes part in, 0600
     nats/             the embedded server: configuration, log, streams
     stores/<name>/    one RocksDB for each subsystem
 """
@@ -61,6 +61,10 @@ class NodeFolder:
     @property
     def nats(self) -> Path:
         return self.path / "nats"
+
+    @property
+    def sessions(self) -> Path:
+        return self.path / "sessions"
 
     @property
     def run_file(self) -> Path:

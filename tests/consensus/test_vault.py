@@ -22,24 +22,24 @@ SESSION, OTHER = bytes([1]) * 32, bytes([2]) * 32
 
 @pytest.fixture
 def vault(tmp_path: Path) -> DiskVault:
-    IdentityFolder(tmp_path).ensure()
-    return DiskVault(tmp_path)
+    IdentityFolder(tmp_path / "identity").ensure()
+    return DiskVault(tmp_path / "identity", tmp_path / "sessions")
 
 
 def knowing(*sessions: bytes) -> View:
     """Committed tables with these attempts."""
-    view = Given(ConsensusManager(ConsensusConfig(chain=bytes(32)), DiskVault(Path("nowhere")))).view.scratch()
+    view = Given(ConsensusManager(ConsensusConfig(chain=bytes(32)), DiskVault(Path("nowhere"), Path("nowhere")))).view.scratch()
     for session in sessions:
         view.put(ATTEMPTS, (session,), AttemptRow(attempt=Attempt(0, 30, 0, 0), epoch=1, block=bytes(32), members=[], validators=[]))
     return view
 
 
 def key_file(folder: Path, session: bytes) -> Path:
-    return folder / "identity" / "sessions" / f"{session.hex()}.key"
+    return folder / "sessions" / f"{session.hex()}.key"
 
 
 def test_an_identity_is_made_once_and_is_nobody_elses_to_read(tmp_path: Path) -> None:
-    folder = IdentityFolder(tmp_path)
+    folder = IdentityFolder(tmp_path / "identity")
     made = folder.ensure()
     assert (folder.ensure().public, folder.ensure().box_public) == (made.public, made.box_public)
     assert made.box_public == box_public(made.box)
@@ -53,17 +53,17 @@ def test_an_identity_is_made_once_and_is_nobody_elses_to_read(tmp_path: Path) ->
 
 def test_without_an_identity_nothing_is_made_and_it_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnusableKey, match="there is none"):
-        _ = DiskVault(tmp_path).signing
+        _ = DiskVault(tmp_path / "identity", tmp_path / "sessions").signing
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_sessions_key_is_the_same_after_a_restart_and_opens_what_was_sealed(vault: DiskVault, tmp_path: Path) -> None:
     sealed = vault.wallet(SESSION).seal(Secret(b"a share"), b"label")
-    again = DiskVault(tmp_path).wallet(SESSION)
+    again = DiskVault(tmp_path / "identity", tmp_path / "sessions").wallet(SESSION)
     opened = again.unseal(sealed, b"label")
     assert opened is not None
     assert opened.reveal() == b"a share"
-    assert DiskVault(tmp_path).wallet(OTHER).unseal(sealed, b"label") is None
+    assert DiskVault(tmp_path / "identity", tmp_path / "sessions").wallet(OTHER).unseal(sealed, b"label") is None
     assert key_file(tmp_path, SESSION).stat().st_mode & 0o077 == 0
 
 
@@ -73,7 +73,7 @@ def test_R5_a_node_whose_store_was_lost_has_no_other_deal_for_a_session(vault: D
         assert found is not None
         return found.reveal()
 
-    assert seed(vault, SESSION) == seed(DiskVault(tmp_path), SESSION)
+    assert seed(vault, SESSION) == seed(DiskVault(tmp_path / "identity", tmp_path / "sessions"), SESSION)
     assert seed(vault, SESSION) != seed(vault, OTHER)
 
 
@@ -92,14 +92,14 @@ def test_the_key_of_a_forgotten_session_is_erased_and_no_other(vault: DiskVault,
 def test_a_start_erases_keys_that_the_store_does_not_know(vault: DiskVault, tmp_path: Path) -> None:
     for session in (SESSION, OTHER):
         vault.wallet(session)
-    assert DiskVault(tmp_path).erase_forgotten(knowing(OTHER)) == [SESSION]
+    assert DiskVault(tmp_path / "identity", tmp_path / "sessions").erase_forgotten(knowing(OTHER)) == [SESSION]
     assert key_file(tmp_path, OTHER).exists()
 
 
 def test_a_key_that_cannot_be_had_leaves_the_node_silent_in_that_session(vault: DiskVault, tmp_path: Path) -> None:
-    (tmp_path / "identity" / "sessions").write_text("in the way")
+    (tmp_path / "sessions").write_text("in the way")
     wallet = vault.wallet(SESSION)
     assert wallet.sealing is None
     assert wallet.deal_seed(SESSION) is None
-    os.unlink(tmp_path / "identity" / "sessions")
+    os.unlink(tmp_path / "sessions")
     assert vault.wallet(SESSION).sealing is not None
