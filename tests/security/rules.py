@@ -167,6 +167,8 @@ def _operator(node: str, name: str, declarations: Sequence[Declaration], nodes: 
         for command in declaration.consumes:
             if command.spec.kind is Kind.COMMAND and command not in declaration.restricted:
                 publish.append(f"overseer.{node}.op_{name}.cmd.{declaration.name}.{command.spec.name}")
+    if name == "feed":
+        publish += [f"overseer.net.{node}.feed.{said}" for said in ("block_proposed", "block_sealed")]
     publish.append(f"$O.overseer_{node}_povs.>")
     # Consumers of its own, on every stream of its node; nobody's who is a subsystem, of whichever node.
     for stream in _streams(node):

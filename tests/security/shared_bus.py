@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from messages.chain_api import BlockImported, GroupJudged
+from messages.chain_api import BlockImported
 from messages.signals import BlockFinalized, BlocksBlacklisted
 from messages.votes_db import Dispute
+from overseer.consensus.chain import FEED_SENDS
 from overseer.graph import filters, net_filters
 from overseer.nats.accounts import NodeUsers, accounts_config, inbox_prefix, user_names
 from overseer.nats.connection import Connection, connect
@@ -31,10 +32,10 @@ SETTINGS = ServerSettings(store_bytes_max=2 * (LIMITS.store_bytes + LIMITS.log_s
 
 # A subsystem that comes later: nothing about accounts may depend on which subsystems there are.
 LATER = Declaration(
-    name="consensus_manager",
-    description="Judges groups",
+    name="peers",
+    description="Listens",
     consumes=(BlockImported, BlockFinalized, BlocksBlacklisted, Dispute),
-    sends=(GroupJudged,),
+    sends=(),
     answers=(),
     events=(),
     tables=(),
@@ -53,7 +54,15 @@ class SharedBus:
         names = user_names(DECLARATIONS, operators=OPERATORS, readers=READERS, sites=SITES)
         self.users = [(node, name) for node in (NODE, OTHER_NODE) for name in names]
         nodes = [
-            NodeUsers(node=node, declarations=DECLARATIONS, keys=keys.ensure(names), operators=OPERATORS, readers=READERS, sites=SITES)
+            NodeUsers(
+                node=node,
+                declarations=DECLARATIONS,
+                keys=keys.ensure(names),
+                operators=OPERATORS,
+                readers=READERS,
+                speaks={"feed": FEED_SENDS},
+                sites=SITES,
+            )
             for node, keys in self.keys.items()
         ]
         self.server = EmbeddedServer(folder / "nats", accounts_config(nodes), settings=SETTINGS)

@@ -21,7 +21,18 @@ from tests.node.nodes import SUBSYSTEMS, Node, Place, ballots, eventually, histo
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
-USERS = {"provisioner", "overseer", "votes_db", "dispute_conclusion", "chain_api", "elections", "operator", "feed", "reader"}
+USERS = {
+    "provisioner",
+    "overseer",
+    "votes_db",
+    "dispute_conclusion",
+    "chain_api",
+    "elections",
+    "consensus_manager",
+    "operator",
+    "feed",
+    "reader",
+}
 
 
 def keys_of(place: Place) -> KeyFolder:

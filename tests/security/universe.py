@@ -124,7 +124,7 @@ def subjects(
     found: list[str] = []
     for node in nodes:
         found += [f"overseer.{node}.{sender}.{said}" for sender in senders for said in _said(declarations)]
-        found += [f"overseer.net.{node}.{sender}.{topic}" for sender in senders for topic in topics]
+        found += [f"overseer.net.{node}.{sender}.{topic}" for sender in (*senders, "feed") for topic in topics]
         found += [*_asked(node, declarations), *_of_sites(node, sites)]
         found += [f"$O.overseer_{node}_povs.{kind}.x" for kind in "CMX"]
     found += [f"live.{subject}" for subject in found[::40]]
