@@ -89,9 +89,35 @@ def test_the_key_of_a_forgotten_session_is_erased_and_no_other(vault: DiskVault,
     assert vault.erase_forgotten(knowing(OTHER)) == []
 
 
-def test_a_start_erases_keys_that_the_store_does_not_know(vault: DiskVault, tmp_path: Path) -> None:
+def test_R5_a_session_whose_key_was_erased_gets_no_other_one_whatever_is_lost(vault: DiskVault, tmp_path: Path) -> None:
     for session in (SESSION, OTHER):
         vault.wallet(session)
+    vault.erase_forgotten(knowing(SESSION, OTHER))
+    assert vault.erase_forgotten(knowing()) == [SESSION, OTHER]
+    # Torn by a kill.
+    with (tmp_path / "sessions" / "erased").open("ab") as file:
+        file.write(b"torn")
+    again = DiskVault(tmp_path / "identity", tmp_path / "sessions")
+    third = bytes([3]) * 32
+    assert again.wallet(third).sealing is not None
+    again.erase_forgotten(knowing(third))
+    again.erase_forgotten(knowing())
+    for last in (again, DiskVault(tmp_path / "identity", tmp_path / "sessions")):
+        assert [last.wallet(session).sealing for session in (SESSION, OTHER, third)] == [None] * 3
+
+
+def test_R5_a_start_with_a_new_store_keeps_the_keys_of_sessions_that_it_has_yet_to_meet(vault: DiskVault, tmp_path: Path) -> None:
+    vault.wallet(SESSION)
+    again = DiskVault(tmp_path / "identity", tmp_path / "sessions")
+    assert again.erase_forgotten(knowing()) == []
+    assert again.erase_forgotten(knowing(SESSION)) == []
+    assert again.erase_forgotten(knowing()) == [SESSION]
+
+
+def test_a_start_erases_old_keys_that_the_store_does_not_know(vault: DiskVault, tmp_path: Path) -> None:
+    for session in (SESSION, OTHER):
+        vault.wallet(session)
+        os.utime(key_file(tmp_path, session), (0, 0))
     assert DiskVault(tmp_path / "identity", tmp_path / "sessions").erase_forgotten(knowing(OTHER)) == [SESSION]
     assert key_file(tmp_path, OTHER).exists()
 

@@ -1,5 +1,6 @@
 """A testnet as its user runs it, and what can be asked of its nodes."""
 
+import base64
 import json
 import os
 import signal
@@ -11,9 +12,11 @@ from typing import Any
 
 import anyio
 
-from messages.consensus_manager import Attempts, AttemptsReport, Epoch, EpochReport
+from messages.consensus_manager import Attempts, AttemptsReport, Epoch, EpochReport, GroupsOnDisk, GroupsReport
 from messages.message import Message
+from messages.subjects import net_stream
 from overseer.cli.common import load_settings
+from overseer.nats.provision import ApiError, call
 from overseer.node.client import Client, Refused
 from overseer.node.folder import NodeFolder
 from overseer.ports.bus import BusError
@@ -27,8 +30,9 @@ DEADLINE_S = 120.0
 class NetworkRun:
     """The process of `overseer testnet`, and its nodes."""
 
-    def __init__(self, place: Place, folder: Path, log: Path) -> None:
+    def __init__(self, place: Place, folder: Path, log: Path, supervisor: int) -> None:
         self.place = place
+        self.supervisor = supervisor
         self.folder = folder
         self.log = log
 
@@ -40,6 +44,36 @@ class NetworkRun:
         """SIGKILL, one behind the other; the testnet starts them again."""
         for pid in [self.pid(node) for node in nodes]:
             os.kill(pid, signal.SIGKILL)
+
+    @asynccontextmanager
+    async def down(self, *nodes: str) -> AsyncIterator[None]:
+        """Killed, and not started again before the end of this: meanwhile their keeper is stopped."""
+        os.kill(self.supervisor, signal.SIGSTOP)
+        try:
+            self.kill(*nodes)
+            yield
+        finally:
+            os.kill(self.supervisor, signal.SIGCONT)
+
+    async def held(self, node: str) -> list[int]:
+        """The epochs whose shares the node holds."""
+        report = await self.ask(node, GroupsOnDisk())
+        return report.epochs if isinstance(report, GroupsReport) else []
+
+    async def said(self, name: str) -> list[tuple[str, bytes]]:
+        """(node, body) of all network messages of that name, in order."""
+        loaded = load_settings(data_dir=self.folder / "n1")
+        found: list[tuple[str, bytes]] = []
+        async with Client.connected(loaded.config, NodeFolder(self.folder / "n1").running().url, "operator") as client:
+            at = 1
+            while True:
+                body = {"seq": at, "next_by_subj": f"overseer.net.*.consensus_manager.{name}"}
+                try:
+                    message = (await call(client.connection, f"STREAM.MSG.GET.{net_stream()}", body))["message"]
+                except ApiError:
+                    return found
+                found.append((message["subject"].split(".")[2], base64.b64decode(message["data"])))
+                at = int(message["seq"]) + 1
 
     async def ask(self, node: str, query: Message) -> Message | None:
         """None while it cannot answer."""
@@ -90,12 +124,12 @@ class NetworkRun:
 async def network_up(place: Place, *argv: str, nodes: int = 4, **settings: object) -> AsyncIterator[NetworkRun]:
     """A network that is up. Ended in order afterwards."""
     subsystems = "votes_db,dispute_conclusion,chain_api,consensus_manager"
-    place.settings = {"log.format": "json", "verification.workers": 0, "subsystems": subsystems}
+    place.settings = {"log.format": "json", "supervise.stall_ms": 120_000, "verification.workers": 0, "subsystems": subsystems}
     place.settings |= {key.replace("__", "."): value for key, value in settings.items()}
     folder, log = place.folder / "net", place.folder / "testnet.log"
     with log.open("wb") as file:
         process = place.start("testnet", "--nodes", str(nodes), "--data-dir", str(folder), "--json", *argv, stdout=file, stderr=file)
-    run = NetworkRun(place, folder, log)
+    run = NetworkRun(place, folder, log, process.pid)
     try:
 
         async def up() -> bool:
