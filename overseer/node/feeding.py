@@ -9,7 +9,7 @@ from messages.chain_api import Finalized, Header
 from messages.message import Message
 from overseer.consensus.chain import NetworkChain
 from overseer.consensus.feed import NetworkFeed
-from overseer.consensus.roster import read_network
+from overseer.consensus.roster import BadNetwork, read_network
 from overseer.consensus.section import ConsensusSection
 from overseer.consensus.trust import NodeTrust
 from overseer.feeds.endless import EndlessShape, ticks
@@ -56,7 +56,10 @@ def _network_feed(loaded: Loaded, client: Client) -> NetworkFeed:
     """Raises BadNetwork, UnusableKey."""
     config, section = loaded.config, loaded.sections["consensus_manager"]
     assert isinstance(section, ConsensusSection)
-    nodes = list(read_network(config.network.nodes).values())
+    described = read_network(config.network.nodes)
+    if config.node not in described and config.network.nodes is not None:
+        raise BadNetwork(config.network.nodes, f"there is no file of this node, {config.node}")
+    nodes = list(described.values())
     chain = NetworkChain(genesis_of_chain(config), nodes, section.parameters)
     return NetworkFeed(client, chain, nodes, NodeTrust.of(config), interval_ms=config.feed.interval_ms)
 

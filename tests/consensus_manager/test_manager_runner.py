@@ -71,6 +71,8 @@ class Nodes:
         return next(iter(found), None)
 
     async def epochs(self) -> set[tuple[int, int]]:
+        # Who was killed with its last acknowledgement is started again.
+        await self.settled()
         reports = [await node.ask(Epoch()) for node in self.nodes]
         return {(report.epoch, report.epoch_start) for report in reports if isinstance(report, EpochReport)}
 
