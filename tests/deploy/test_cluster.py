@@ -34,7 +34,7 @@ from tests.deploy.composing import Project, Service
 from tests.node.nodes import Place, answered, eventually, history, said_once, told
 from tests.security.raw_client import refused_at_the_door
 
-pytestmark = [pytest.mark.anyio, pytest.mark.real, pytest.mark.full, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.anyio, pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(420)]
 
 NATS = ("nats1", "nats2", "nats3")
 STREAMS = (
