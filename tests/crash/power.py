@@ -30,10 +30,8 @@ import msgspec
 
 from messages.ballots import BallotCast, CastBallot, OpenElection
 from messages.codec import decode
-from messages.elections import ElectionHistory, OfElection, QueryHistory, Recorded
+from messages.elections import ElectionHistory, QueryHistory
 from messages.gateway_queries import GetQueue, QueueReport
-from messages.message import Message
-from messages.overseer import CommandOutcome
 from messages.votes_db import RegisterVote
 from overseer.feeds.make import make_block
 from overseer.node.client import Client, Refused
@@ -45,7 +43,8 @@ from tests.crash.queues import Queue
 from tests.crash.queues_reckoning import QueueFound, course_problems, facts_told, shown
 from tests.crash.report import show
 from tests.crash.sites import sites_client
-from tests.node.nodes import DEADLINE_S, Ballots, Node, Place, ballots, eventually, history, said_once, told, votes_of
+from tests.node.asking import outcome_of, recorded_of
+from tests.node.nodes import DEADLINE_S, Ballots, Node, Place, answered, ballots, eventually, history, said_once, told, votes_of
 
 __all__ = ["Figures", "cut_rounds"]
 
@@ -73,6 +72,7 @@ ELECTION = "power"
 # Put before everything else on the path of the node's processes.
 UNSYNCED = """
 import os
+from tests.node.asking import outcome_of, recorded_of
 
 broken = os.environ.get("OVERSEER_TEST_WITHOUT", "").split("+")
 if "rocks" in broken:
@@ -180,7 +180,7 @@ class Life:
                 tasks.start_soon(self._vote, electors)
                 if not self.place.without:
                     tasks.start_soon(self._grow, client)
-                    tasks.start_soon(self.queue.run, partial(self._outcome, electors), partial(_answer, electors))
+                    tasks.start_soon(self.queue.run, partial(outcome_of, electors), partial(answered, electors))
                 wanted = len(self.acknowledged) + len(self.appended) + BUNDLES_BEFORE_CUT
                 await eventually(lambda: len(self.acknowledged) + len(self.appended) >= wanted or not self.left, "the import is under way")
                 await anyio.sleep(self.chance.uniform(*RUN_S))
@@ -245,7 +245,7 @@ class Life:
 
     async def _look_at_ballots(self, electors: Client | SitesClient) -> None:
         """Each one that was acknowledged is under its number, and nobody's is there twice."""
-        await self._acknowledged(electors, OpenElection(election=ELECTION, title="?", choices=["yes"]), "opening the polls")
+        await outcome_of(electors, OpenElection(election=ELECTION, title="?", choices=["yes"]), "opening the polls")
         wanted = {sequence: f"voter {number}".encode() for number, sequence in self.ballots.items()}
         # A site that was behind when the power failed reads the log; a store that was broken on purpose, the stream.
         deadline = time.monotonic() + (BACK_S if self.place.without or self.how == FIVE else 0.0)
@@ -264,7 +264,7 @@ class Life:
         while True:
             number, self._voter = self._voter, self._voter + 1
             ballot = CastBallot(election=ELECTION, voter=f"voter {number}".encode(), choice="yes")
-            self.ballots[number] = await self._acknowledged(electors, ballot, f"voter {number}")
+            self.ballots[number] = recorded_of(await outcome_of(electors, ballot, f"voter {number}")).sequence
             self.figures.ballots += 1
 
     # -------------------------------------------------------------------------------------------- the queue
@@ -287,7 +287,7 @@ class Life:
             return None
         # What the chain makes due may be done just now; and a site that was behind when the power failed reads the log.
         deadline = time.monotonic() + BACK_S
-        while (found := await shown(partial(_answer, electors), self.queue)).problems and time.monotonic() < deadline:
+        while (found := await shown(partial(answered, electors), self.queue)).problems and time.monotonic() < deadline:
             await anyio.sleep(0.05)
         self.figures.lost_queue += len(found.lost)
         self.figures.faults += [*found.doubled, *found.wrong]
@@ -295,9 +295,9 @@ class Life:
 
     async def _end_queue(self, client: Client, electors: Client | SitesClient) -> None:
         """Everything said is acknowledged, the queue knows the chain to its end, and the world was told of its course."""
-        answer = partial(_answer, electors)
+        answer = partial(answered, electors)
         self.queue.end()
-        await self.queue.run(partial(self._outcome, electors), answer)
+        await self.queue.run(partial(outcome_of, electors), answer)
         # The one that was under way, or the next.
         await self._add_block(client)
         with anyio.fail_after(DEADLINE_S):
@@ -318,27 +318,6 @@ class Life:
                 break
             await anyio.sleep(0.1)
         self.figures.faults += [f"queue: {fact} is in one of events and stream only" for fact in sorted(missing)]
-
-    async def _acknowledged(self, electors: Client | SitesClient, command: OpenElection | CastBallot, command_id: str) -> int:
-        """The number of its event."""
-        reply = (await self._outcome(electors, command, command_id)).reply
-        assert reply is not None
-        recorded = decode(Recorded.spec, reply)
-        assert isinstance(recorded, Recorded)
-        return recorded.sequence
-
-    async def _outcome(self, electors: Client | SitesClient, command: OfElection, command_id: str) -> CommandOutcome:
-        """Asked again under the same id until it is known."""
-        with anyio.fail_after(DEADLINE_S):
-            while True:
-                try:
-                    return await electors.request(command, command_id=command_id)
-                except Refused as refused:
-                    if not refused.retriable:
-                        raise
-                except BusError:
-                    pass
-                await anyio.sleep(0.02)
 
     async def _stored(self, client: Client, bundle: RegisterVote, wait_s: float = 0.0) -> bool:
         deadline = time.monotonic() + wait_s
@@ -368,20 +347,6 @@ class Life:
                     self.figures.acknowledged += 1
             except (BusError, Refused) as error:
                 self.figures.faults.append(f"bundle {number} while nothing was broken: {error}")
-
-
-async def _answer(electors: Client | SitesClient, query: Message) -> Message:
-    """The answer, asked again while nobody gives one."""
-    with anyio.fail_after(DEADLINE_S):
-        while True:
-            try:
-                return await electors.query(query)
-            except Refused as refused:
-                if not refused.retriable:
-                    raise
-            except BusError:
-                pass
-            await anyio.sleep(0.02)
 
 
 async def _cast(electors: Client | SitesClient) -> dict[int, bytes]:

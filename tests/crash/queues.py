@@ -15,8 +15,7 @@ from typing import NamedTuple
 import anyio
 from blake3 import blake3
 
-from messages.codec import decode
-from messages.elections import OfElection, Recorded
+from messages.elections import OfElection
 from messages.gateway_queries import ActiveRequests, AssignedRequestPage, AssignedRequests, GetQueue, QueueReport, RequestPage
 from messages.gateways import Bond, DeclareGateway, OpenQueue, RedistributeStake, SubmitRequest, Unbond
 from messages.message import Message
@@ -24,6 +23,7 @@ from messages.overseer import CommandOutcome
 from messages.polkadot import Scheme
 from overseer.feeds.gateway import gateway_key, make_proof
 from overseer.node.client import Refused
+from tests.node.asking import recorded_of
 
 __all__ = ["Accepted", "Ask", "Query", "Queue"]
 
@@ -115,15 +115,12 @@ class Queue:
     async def _ask(self, ask: Ask, command: OfElection, command_id: str) -> None:
         self._waiting[command_id] = command
         try:
-            reply = (await ask(command, command_id)).reply
+            recorded = recorded_of(await ask(command, command_id))
         except Refused as refused:
             if refused.code not in FITTING:
                 raise
             self.refused[refused.code] += 1
         else:
-            assert reply is not None
-            recorded = decode(Recorded.spec, reply)
-            assert isinstance(recorded, Recorded)
             self.accepted.append(Accepted(command, command_id, recorded.sequence))
         del self._waiting[command_id]
 

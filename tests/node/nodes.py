@@ -33,6 +33,7 @@ from overseer.node.folder import NodeFolder, RunInfo
 from overseer.node.report import NodeReport, node_report
 from overseer.ports.bus import BusError
 from overseer.settings import Loaded
+from overseer.sites.client import SitesClient
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 60.0
@@ -292,14 +293,18 @@ async def told(client: Client, command: Message, command_id: str, *, seconds: fl
             await anyio.sleep(0.02)
 
 
-async def answered(client: Client, query: Message, *, seconds: float = DEADLINE_S) -> Message:
+async def answered(client: Client | SitesClient, query: Message, *, seconds: float = DEADLINE_S) -> Message:
     """The answer, whatever is killed meanwhile."""
     with anyio.fail_after(seconds):
         while True:
             try:
                 return await client.query(query)
+            except Refused as refused:
+                if not refused.retriable:
+                    raise
             except BusError:
-                await anyio.sleep(0.02)
+                pass
+            await anyio.sleep(0.02)
 
 
 class Stored(NamedTuple):

@@ -23,6 +23,7 @@ from tests.crash.power_image import SmallDisk, why_not
 from tests.crash.site_damage import SiteSample, inject, prepared
 from tests.crash.site_stores import store_problems
 from tests.crash.sites import crash_sites
+from tests.node.asking import outcome_of, recorded_of
 from tests.node.nodes import Node, Place, eventually, place
 from tests.sites.test_site_processes import MEMBERS, OPEN, WRITER, ballot, cast, done, level, people, send
 
@@ -80,16 +81,7 @@ class Voting:
 
 async def persistent(client: SitesClient, command: OfElection, id: str) -> Recorded:
     """Acknowledged under this id, whatever is wrong meanwhile."""
-    with anyio.fail_after(60):
-        while True:
-            try:
-                return await done(client, command, id)
-            except Refused as refused:
-                if not refused.retriable:
-                    raise
-            except BusError:
-                pass
-            await anyio.sleep(0.02)
+    return recorded_of(await outcome_of(client, command, id))
 
 
 async def refused(node: Node, command: OfElection, id: str, code: str) -> None:
