@@ -76,7 +76,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def key(self) -> str:
         """The unique readable name, e.g. `votes_db.cmd.register_vote`."""
-        return f"{self.owner}.{self.kind.value}.{self.name}"
+        return f"{self.owner}.{self.kind}.{self.name}"
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -14,12 +14,32 @@ message wrote, what the batch before it wrote, what is committed.
 import struct
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from itertools import chain, islice
 from typing import Any, Generic, Protocol, TypeVar, cast
 
+from msgspec import inspect
+
 from messages.codec import decode_value, encode_value
 
-__all__ = ["HASH", "TAIL", "TEXT", "U8", "U16", "U32", "U64", "KeyPart", "Overlay", "Rows", "Table", "Tables", "View", "WriteSet", "after"]
+__all__ = [
+    "HASH",
+    "TAIL",
+    "TEXT",
+    "U8",
+    "U16",
+    "U32",
+    "U64",
+    "KeyPart",
+    "Overlay",
+    "Remembered",
+    "Rows",
+    "Table",
+    "Tables",
+    "View",
+    "WriteSet",
+    "after",
+]
 
 V = TypeVar("V")
 
@@ -78,6 +98,8 @@ class Table(Generic[V]):
         # struct pads and cuts byte strings silently, so their lengths are checked first.
         self._sized = [(at, part.size) for at, part in enumerate(fixed) if part.kind is bytes]
         self._tail = key[-1] if len(fixed) < len(key) else None
+        # What cannot change is decoded once, however often it is asked for.
+        self._again = lru_cache(_DECODED_MAX)(self._decode) if _is_fixed(inspect.type_info(value)) else self._decode
 
     def __repr__(self) -> str:
         return f"Table({self.name})"
@@ -125,7 +147,33 @@ class Table(Generic[V]):
         return cast(bytes, value) if self.value is bytes else encode_value(value)
 
     def load(self, data: bytes) -> V:
-        return cast(V, data) if self.value is bytes else decode_value(self.value, data)
+        if self.value is bytes:
+            return cast(V, data)
+        return self._again(data) if len(data) <= _DECODED_BYTES_MAX else self._decode(data)
+
+    def _decode(self, data: bytes) -> V:
+        return decode_value(self.value, data)
+
+
+# Decoded rows that are kept of each table, and the largest of them: they bound the memory.
+_DECODED_MAX = 1_024
+_DECODED_BYTES_MAX = 256
+
+
+def _is_fixed(kind: inspect.Type) -> bool:
+    """Whether a value of this type never changes, nor anything in it."""
+    match kind:
+        case inspect.Metadata(type=inner) | inspect.VarTupleType(item_type=inner):
+            return _is_fixed(inner)
+        case inspect.UnionType(types=members):
+            return all(map(_is_fixed, members))
+        case inspect.StructType(cls=cls, fields=fields):
+            return cls.__struct_config__.frozen and all(_is_fixed(field.type) for field in fields)
+        case _:
+            return isinstance(kind, _FIXED)
+
+
+_FIXED = (inspect.IntType, inspect.StrType, inspect.BytesType, inspect.BoolType, inspect.NoneType, inspect.EnumType)
 
 
 def after(prefix: bytes) -> bytes | None:
@@ -144,6 +192,31 @@ class Rows(Protocol):
     def get(self, table: str, key: bytes) -> bytes | None: ...
 
     def scan(self, table: str, start: bytes, end: bytes | None, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]: ...
+
+
+class Remembered:
+    """Rows that do not change as long as this is used, each looked up once: a batch asks for the same few again and again."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._found: dict[tuple[str, bytes], bytes | None] = {}
+
+    def get(self, table: str, key: bytes) -> bytes | None:
+        place = (table, key)
+        if place in self._found:
+            return self._found[place]
+        data = self._rows.get(table, key)
+        if len(self._found) < _REMEMBERED_MAX and (data is None or len(data) <= _REMEMBERED_BYTES_MAX):
+            self._found[place] = data
+        return data
+
+    def scan(self, table: str, start: bytes, end: bytes | None, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        return self._rows.scan(table, start, end, reverse=reverse)
+
+
+# A few rows for each message of a batch, none of them large: they bound the memory.
+_REMEMBERED_MAX = 4_096
+_REMEMBERED_BYTES_MAX = 1_024
 
 
 class _Ranges:

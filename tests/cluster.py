@@ -21,9 +21,9 @@ NAMES = ("n1", "n2", "n3")
 
 
 class Cluster:
-    """Without accounts: those are tried elsewhere."""
+    """`accounts`: their part of the configuration, the same at all three; without it there are none."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, accounts: str = "") -> None:
         self.folder = folder
         self.ports = dict(zip(NAMES, _free_ports(3), strict=True))
         routes = dict(zip(NAMES, _free_ports(3), strict=True))
@@ -33,7 +33,7 @@ class Cluster:
             (folder / f"{name}.conf").write_text(
                 f'server_name: {name}\nlisten: "127.0.0.1:{self.ports[name]}"\n'
                 f'jetstream {{ store_dir: "{folder}/{name}" }}\n'
-                f'cluster {{ name: c, listen: "127.0.0.1:{routes[name]}", include routes.conf\n }}\n'
+                f'cluster {{ name: c, listen: "127.0.0.1:{routes[name]}", include routes.conf\n }}\n{accounts}'
             )
 
     def start(self, name: str) -> None:
@@ -53,9 +53,9 @@ class Cluster:
 
 
 @asynccontextmanager
-async def cluster_in(folder: Path) -> AsyncIterator[Cluster]:
+async def cluster_in(folder: Path, accounts: str = "") -> AsyncIterator[Cluster]:
     """All three are started; they have not elected a leader yet."""
-    made = Cluster(folder)
+    made = Cluster(folder, accounts)
     try:
         for name in NAMES:
             made.start(name)

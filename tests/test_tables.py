@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from itertools import islice, pairwise
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from messages.codec import CodecError
 from overseer.memory.rows import MemoryRows
-from overseer.tables import HASH, TAIL, TEXT, U8, U16, U32, U64, KeyPart, Overlay, Rows, Table, Tables, View, WriteSet, after
+from overseer.tables import HASH, TAIL, TEXT, U8, U16, U32, U64, KeyPart, Overlay, Remembered, Rows, Table, Tables, View, WriteSet, after
 
 Model = dict[bytes, bytes]
 Change = tuple[str, bytes, bytes | None]
@@ -157,6 +159,41 @@ def test_a_scan_through_many_erased_ranges_does_not_read_what_they_hide() -> Non
     assert len(list(overlay.scan("t", b"", None))) == rows.read == 2 + 10_000 - 0x2700
 
 
+def test_a_batch_looks_up_each_row_below_it_once_and_reads_what_it_wrote_itself() -> None:
+    class Counted(MemoryRows):
+        def __init__(self) -> None:
+            super().__init__(["t", "u"])
+            self.read: list[tuple[str, bytes]] = []
+
+        def get(self, table: str, key: bytes) -> bytes | None:
+            self.read.append((table, key))
+            return super().get(table, key)
+
+    rows, base = Counted(), WriteSet()
+    for key in (b"a", b"b", b"c"):
+        base.put("t", key, b"below " + key)
+    base.put("t", b"large", large := bytes(100_000))
+    rows.apply(base)
+    batch = Overlay(Remembered(rows))
+
+    def seen() -> list[bytes | None]:
+        message = Overlay(batch)
+        return [message.get("t", key) for key in (b"a", b"b", b"c", b"none")] + [message.get("u", b"a")]
+
+    assert seen() == seen() == [b"below a", b"below b", b"below c", None, None]
+    batch.put("t", b"a", b"above")
+    batch.put("u", b"a", b"other")
+    batch.delete_range("t", b"b", b"c")
+    assert seen() == seen() == [b"above", None, b"below c", None, b"other"]
+    batch.put("t", b"b", b"again")
+    assert seen() == [b"above", b"again", b"below c", None, b"other"]
+    assert rows.read == [("t", b"a"), ("t", b"b"), ("t", b"c"), ("t", b"none"), ("u", b"a")]
+    # What is large is read again rather than held.
+    assert [batch.get("t", b"large") for _ in range(2)] == [large, large]
+    assert rows.read.count(("t", b"large")) == 2
+    assert list(batch.scan("t", b"", b"c")) == [(b"a", b"above"), (b"b", b"again")]
+
+
 FF = b"\xff"
 
 
@@ -274,3 +311,31 @@ def test_a_loop_may_delete_what_it_scans() -> None:
             tables.delete_range(NAMES, (value + 1,))
             tables.put(NAMES, (value, "y"), value)
     assert [key for key, _ in tables.scan(NAMES)] == [(n, name) for n in range(0, 50, 2) for name in "xy"]
+
+
+class Fixed(msgspec.Struct, frozen=True, array_like=True):
+    name: str
+    marks: tuple[int, ...] = ()
+    inner: "Fixed.Part | None" = None
+
+    class Part(msgspec.Struct, frozen=True, array_like=True):
+        number: int
+
+
+class Growing(msgspec.Struct, frozen=True, array_like=True):
+    marks: list[int]
+
+
+def test_rows_that_cannot_change_are_decoded_once_and_others_each_time() -> None:
+    fixed, growing = Table("fixed", key=(U8,), value=Fixed), Table("growing", key=(U8,), value=Growing)
+    row = fixed.dump(Fixed("a", (1, 2), Fixed.Part(3)))
+    assert fixed.load(row) is fixed.load(bytes(bytearray(row)))
+    assert fixed.load(fixed.dump(Fixed("b"))) == Fixed("b")
+    # Whoever changes what it was given changes nobody else's.
+    growing.load(growing.dump(Growing([1]))).marks.append(2)
+    assert growing.load(growing.dump(Growing([1]))) == Growing([1])
+    large = fixed.dump(Fixed("a" * 1_000))
+    assert fixed.load(large) is not fixed.load(large)
+    for _ in range(2):
+        with pytest.raises(CodecError, match="damaged"):
+            fixed.load(row[:-1])

@@ -26,7 +26,7 @@ from overseer.nats.keys import UnusableKey
 from overseer.nats.provision import ApiError, DangerousSettings
 from overseer.nats.server import ServerError
 from overseer.nats.tls import UnusableCertificate
-from overseer.node.catalogue import SECTIONS
+from overseer.node.catalogue import SECTIONS, BrokenGraph
 from overseer.node.client import Client, Refused
 from overseer.node.folder import FolderInUse, NodeFolder, NotRunning, RunInfo
 from overseer.ports.bus import BusDenied, BusError
@@ -105,6 +105,7 @@ _TOLD = (Refused, GaveUp)
 _MENDABLE = (
     UserError,
     ConfigError,
+    BrokenGraph,
     NotRunning,
     FolderInUse,
     UnusableKey,
@@ -215,6 +216,8 @@ def _words(error: BaseException) -> tuple[str, str]:
     match error:
         case UserError():
             return error.problem, error.remedy
+        case BrokenGraph():
+            return f"the enabled subsystems do not fit together: {error}", "Enable the one that is missing as well: see `subsystems`."
         case UnusableKey(problem="there is none"):
             return str(error), "The keys lie in the node's folder: name it with --data-dir, and start the node once (`overseer run`)."
         case BusDenied():

@@ -1,5 +1,6 @@
 """A line over JetStream: pull from one durable consumer, append under one sender token, look at single messages."""
 
+import asyncio
 import base64
 import contextlib
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import msgspec
 
 from overseer.nats.append import append_batch, append_one, compare_and_set, refusal
 from overseer.nats.connection import Connection
-from overseer.nats.pull import Cut, Pull
+from overseer.nats.pull import EXPIRES_S, Cut, Pull
 from overseer.nats.quota import fill_of
 from overseer.nats.trimming import TRIMMED_BELOW
 from overseer.nats.wire import parse_headers
@@ -23,6 +24,10 @@ __all__ = ["NatsLine"]
 STREAM_ID_KEY = "overseer_id"
 
 _NO_MESSAGE = 10037
+
+# How often it is looked at whether requests of an earlier pull still wait, and how long at most: all have expired by then.
+_ALONE_LOOK_S = 0.1
+_ALONE_S = EXPIRES_S + 1.0
 
 
 class NatsLine:
@@ -96,6 +101,7 @@ class NatsLine:
     async def _begin(self, sequence: int, *, before: int) -> None:
         """A pull of its own from `sequence` on, in place of the one there is."""
         await self.unpull()
+        await self._alone()
         self._sought = sequence
         pull = Pull(self._connection, self._stream, self._durable, before=before)
         try:
@@ -140,6 +146,19 @@ class NatsLine:
             return 0
         info = await self._consumer()
         return int(info["num_pending"]) + int(info["num_ack_pending"])
+
+    async def _alone(self) -> None:
+        """Return when no request waits at the consumer: of a pull that was closed, of a process or a session that ended.
+
+        Where the consumer is led by another server of the cluster than ours, that one does not notice that a listener is gone (seen
+        on 2.15.1). What it delivers goes to nobody then, the new pull misses it, and one begun for that would leave requests in its turn.
+        """
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + _ALONE_S
+        while await self._waiting():
+            if loop.time() >= until_s:
+                return
+            await asyncio.sleep(_ALONE_LOOK_S)
 
     async def _waiting(self) -> int:
         return int((await self._consumer())["num_waiting"])

@@ -20,13 +20,14 @@ from overseer.nats.connection import Connection, Listening
 from overseer.nats.wire import parse_headers, parse_status, wire_text
 from overseer.ports.bus import BusError, BusUnavailable, Delivery, StoredMessage
 
-__all__ = ["AckPosition", "Cut", "Pull", "parse_ack"]
+__all__ = ["EXPIRES_S", "AckPosition", "Cut", "Pull", "parse_ack"]
 
 # Below the accounts' response threshold of 10 s, which every heartbeat renews.
 _HEARTBEAT_S = 2.0
 _HEARTBEATS_MISSED = 3
-# Also how long at most a request that lost its listener unnoticed (see `registered`) can swallow messages.
-_EXPIRES_S = 10.0
+# Also how long at most a request that lost its listener unnoticed (see `registered`) can swallow messages. Twice the heartbeat
+# at least: the server refuses less.
+EXPIRES_S = 5.0
 _REGISTERED_S = 1.0
 # Of one request: bounds what is held here (three requests at most). Above any message, or a large one would never come.
 _REQUEST_BYTES_MAX = 8 * 1024 * 1024
@@ -179,7 +180,7 @@ class Pull:
         request = {
             "batch": wanted,
             "max_bytes": _REQUEST_BYTES_MAX,
-            "expires": int(_EXPIRES_S * 1e9),
+            "expires": int(EXPIRES_S * 1e9),
             "idle_heartbeat": int(_HEARTBEAT_S * 1e9),
         }
         try:

@@ -130,7 +130,7 @@ class BrokenGraph(Exception):
     """The subsystems' declarations do not fit together: nothing may be started."""
 
     def __init__(self, findings: Sequence[Finding]) -> None:
-        super().__init__("; ".join(f"{finding.subsystem}: {finding.text}" for finding in findings))
+        super().__init__("; ".join(finding.text for finding in findings))
         self.findings = findings
 
 

@@ -40,7 +40,7 @@ from overseer.runner.schema import (
 from overseer.runner.timers import Timers
 from overseer.runner.wire import Sender, correlation_of, reactions
 from overseer.subsystem import Context, Decision, Subsystem, Verify
-from overseer.tables import Overlay, Rows, Tables, View
+from overseer.tables import Overlay, Remembered, Rows, Tables, View
 
 __all__ = ["Batch", "Engine", "Mark", "Retry", "Told", "outgoing"]
 
@@ -78,7 +78,7 @@ class Batch:
     """What one commit writes and what follows it."""
 
     def __init__(self, rows: Rows) -> None:
-        self.writes = Overlay(rows)
+        self.writes = Overlay(Remembered(rows))
         self.node: list[tuple[Mark, Outgoing]] = []
         self.net: list[tuple[Mark, Outgoing]] = []
         self.told: list[Told] = []

@@ -31,11 +31,6 @@ class StandingChecker(Watcher):
     def __init__(self, queues: CourseChecker[QueuesAtRest], chain: CourseChecker[ChainAtRest]) -> None:
         self._queues = queues
         self._chain = chain
-        self._set_back: set[str] = set()
-
-    def set_back(self, node: str, subsystem: str, index: int) -> None:
-        if subsystem == "chain_api":
-            self._set_back.add(node)
 
     def at_rest(self, rest: AtRest) -> None:
         for node, queues in sorted(self._queues.models.items()):
@@ -44,8 +39,7 @@ class StandingChecker(Watcher):
             known = queues.known
             self.expect(known.height == len(line) - 1, f"{node}: the elections are at {known.height}, the best chain at {len(line) - 1}")
             self.expect(set(known.blocks.values()) <= line, f"{node}: the elections take blocks for the best chain's that are not on it")
-            # One whose store was set back repeats what it told: of heights that come and go in it some may be forgotten.
-            complete = len(known.blocks) == len(line) - 1 or node in self._set_back
+            complete = len(known.blocks) == len(line) - 1
             self.expect(complete, f"{node}: the elections know {len(known.blocks)} blocks of {len(line) - 1}")
             for name, queue in sorted(queues.queues.items()):
                 for ballot in queue.ballots.values():

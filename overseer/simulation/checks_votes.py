@@ -136,6 +136,8 @@ class VotesModel:
         # (session of the block, candidate)
         self.on_chain: set[Key] = set()
         self.held: dict[Key, Dispute] = {}
+        # Held until its session had left the window again: it goes with the pruning, or is released with nothing imported.
+        self.outlived: set[Key] = set()
         self.pruned_through: int | None = None
 
     @property
@@ -153,8 +155,15 @@ class VotesModel:
         differ(NAME, "what follows is not what the rules say", expected, found)
 
     def _of_the_past(self, outcome: Outcome) -> bool:
-        """A cascade noted at a dispute whose session has left the window, and that is about to be pruned."""
-        return outcome[0] == "cascade" and isinstance(outcome[1], int) and outcome[1] < self.oldest
+        """What is told of a session that has left the window, before the pruning comes to it."""
+        match outcome:
+            case ("cascade", int() as session, *_):
+                return session < self.oldest
+            case ("released", int() as session, bytes() as candidate, "session_out_of_window") if (session, candidate) in self.outlived:
+                self.outlived.discard((session, candidate))
+                return True
+            case _:
+                return False
 
     def _expected(self, given: Input) -> Iterator[Outcome]:
         match given.message:
@@ -172,7 +181,8 @@ class VotesModel:
             case _:
                 match timer_of(given):
                     case "import_held":
-                        yield from self._import_held(given.now_ms)
+                        if not self._outlived_released(given):
+                            yield from self._import_held(given.now_ms)
                     case "prune_step":
                         yield from self._pruned(given)
                     case _:
@@ -190,6 +200,7 @@ class VotesModel:
         for session in [s for s in self.sessions if s < self.oldest]:
             del self.sessions[session]
         yield ("session", message.index, tuple((v.scheme, v.key) for v in message.validators), self.current, self.oldest)
+        self.outlived.update(key for key in self.held if key[0] < self.oldest)
         for table in (self.tallies, self.held):
             for key in [key for key in table if key[0] < self.oldest]:
                 del table[key]
@@ -220,6 +231,7 @@ class VotesModel:
                     if outcome[1] != self.oldest - 1:
                         raise Violation(NAME, f"told that sessions through {outcome[1]} are pruned, the window begins at {self.oldest}")
                     self.pruned_through = self.oldest - 1
+                    self.outlived.clear()
                     yield outcome
 
     # -------------------------------------------------------------------------------------------- bundles
@@ -334,7 +346,12 @@ class VotesModel:
         self.held[key] = message
         return None, [("held", *key)]
 
+    def _outlived_released(self, given: Input) -> bool:
+        """Those of sessions that have gone again come before the others."""
+        return any(outcome[0] == "released" and outcome[1:3] in self.outlived for event in given.events for outcome in observed(event))
+
     def _import_held(self, now_ms: int) -> Iterator[Outcome]:
+        """One of them at a time, the first."""
         key = min((key for key in self.held if key[0] in self.sessions), default=None)
         if key is not None:
             refusal, outcomes = self._bundle(self.held.pop(key), now_ms)

@@ -57,11 +57,12 @@ class Known:
             return
         if first == 0 or [ref.number for ref in applied] != list(range(first, first + len(applied))):
             return
-        kept = {number: block for number, block in self.blocks.items() if number < first} if first <= self.height + 1 else {}
+        kept = {number: block for number, block in self.blocks.items() if number < first}
         if applied and not message.reverted and first <= self.height:
             # Known already at its beginning: what is above stays only if it is not contradicted there.
             while applied and self.blocks.get(applied[0].number) == applied[0].hash:
-                kept[applied[0].number] = applied.pop(0).hash
+                ref = applied.pop(0)
+                kept[ref.number] = ref.hash
                 first += 1
         self.blocks = kept | {ref.number: ref.hash for ref in applied}
         self.height = first - 1 + len(applied)

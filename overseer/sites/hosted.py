@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 import anyio
+import anyio.lowlevel
 
 from messages.codec import decode
 from messages.election_pairs import BatchLogged, LogEntry, SnapshotAsked
@@ -30,6 +31,8 @@ __all__ = ["Hosted", "untold"]
 
 # What a copy is asked for by: one at a time, whoever of the machine's parts wants it.
 _SNAPSHOT = "snapshot"
+# Inputs that are handled before others have their turn: some ten milliseconds.
+_BREATH = 16
 
 
 class Hosted:
@@ -104,6 +107,7 @@ class Hosted:
 
     async def _work(self) -> None:
         try:
+            handled = 0
             while self._inbox:
                 given, done = self._inbox.popleft()
                 try:
@@ -111,6 +115,10 @@ class Hosted:
                 finally:
                     if done is not None:
                         done.set()
+                handled += 1
+                if not handled % _BREATH:
+                    # Entries of the log come by hundreds where this site catches up, and applying them waits for nothing.
+                    await anyio.lowlevel.checkpoint()
         except StoreError:
             raise
         except Exception as error:

@@ -19,7 +19,10 @@ __all__ = ["BEST", "CHAIN", "FOLLOWING", "SESSION", "Chain", "ChainRow", "apply"
 
 
 class ChainRow(msgspec.Struct, frozen=True, array_like=True):
-    """The best block's height; the lowest height of which the block is known; when and where the last signal was stored."""
+    """The best block's height; the height below which blocks were forgotten; when and where the last signal was stored.
+
+    Between `lowest` and `height` blocks are unknown only where a signal began above our end.
+    """
 
     height: int
     lowest: int
@@ -58,6 +61,11 @@ class Chain:
     @property
     def best(self) -> BlockRef | None:
         return self.block(self.height)
+
+    def known_from(self, height: int) -> int:
+        """The first height from there on at which the block is known; the one above the end where there is none."""
+        found = next(self._view.scan_packed(BEST, start=(height,)), None)
+        return self.height + 1 if found is None else BEST.unpack(found[0])[0]
 
     def stands(self, block: BlockRef) -> bool:
         """Whether a block that once was on the best chain is there still. What was forgotten had not left it."""
@@ -120,20 +128,24 @@ def apply(tables: Tables, event: ChainSeen | SessionSeen) -> None:
 
 def _apply_blocks(tables: Tables, event: ChainSeen) -> None:
     row = Chain(tables).row
-    for height in range(max(event.kept + 1, row.lowest), row.height + 1):
-        tables.delete(BEST, (height,))
-    lowest = row.lowest
-    if event.kept > row.height:
-        # The signals between are lost: what is known begins here.
-        tables.delete_range(BEST)
-        lowest = event.kept + 1
+    _forget(tables, max(event.kept + 1, row.lowest), row.height + 1)
+    # What begins above our end leaves a gap: signals between are lost, or a chain that was set back repeats what was taken back since. What
+    # is known below is known in either case.
+    nothing = row.height < row.lowest
+    lowest = event.kept + 1 if nothing and event.kept > row.height else row.lowest
     for number, block in enumerate(event.hashes, event.kept + 1):
         tables.put(BEST, (number,), block)
-    for height in range(lowest, min(event.forgotten, event.kept + 1)):
-        tables.delete(BEST, (height,))
+    _forget(tables, lowest, min(event.forgotten, event.kept + 1))
     height = event.kept + len(event.hashes)
     lowest = min(max(lowest, event.forgotten), event.kept + 1)
     tables.put(CHAIN, (0,), ChainRow(height, lowest, event.at_ms, event.position))
+
+
+def _forget(tables: Tables, start: int, end: int) -> None:
+    """The blocks from `start` to before `end`. As many deletions as there are rows: a gap may be of any size."""
+    if start < end:
+        for (height,), _ in list(tables.scan(BEST, start=(start,), end=(end,))):
+            tables.delete(BEST, (height,))
 
 
 def followers(view: View) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The rows that every election has: its head, and its events one by one."""
 
-from typing import NamedTuple, cast
+from functools import lru_cache
+from typing import cast
 
 import msgspec
 from blake3 import blake3
@@ -37,7 +38,7 @@ class ElectionRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     archived: bool = False
 
 
-class StoredEvent(NamedTuple):
+class StoredEvent(msgspec.Struct, frozen=True, array_like=True):
     """One event as it is kept: `message` is its type's key."""
 
     message: str
@@ -53,6 +54,7 @@ EVENTS = Table("events", key=(HASH, U64), value=bytes)
 GOVERNANCE = Table("governance", key=(U8,), value=bytes)
 
 
+@lru_cache(maxsize=4096)
 def key_hash(key: str) -> bytes:
     """What an election's rows are found by: keys of one width, evenly spread."""
     return blake3(key.encode()).digest()
@@ -60,7 +62,7 @@ def key_hash(key: str) -> bytes:
 
 def pack_event(message: str, version: int, body: bytes) -> bytes:
     """An event as it is kept and hashed. `message`: its type's key, as in StoredEvent."""
-    return encode_value([message, version, body])
+    return encode_value(StoredEvent(message, version, body))
 
 
 def dump_event(event: ElectionEvent) -> bytes:
@@ -68,8 +70,7 @@ def dump_event(event: ElectionEvent) -> bytes:
 
 
 def stored_event(data: bytes) -> StoredEvent:
-    message, version, body = decode_value(tuple[str, int, bytes], data)
-    return StoredEvent(message, version, body)
+    return decode_value(StoredEvent, data)
 
 
 def load_event(data: bytes) -> ElectionEvent:

@@ -53,7 +53,6 @@ class Elections:
         self._named = {kind.declaration.name: kind for kind in self.kinds}
         self._takes: dict[type[Message], list[Kind]] = {}
         self._recording: dict[type[ElectionEvent], Kind] = {}
-        self._dumped: tuple[ElectionEvent, bytes] | None = None
         for kind in self.kinds:
             declared = kind.declaration
             self._recording.update(dict.fromkeys(declared.events, kind))
@@ -183,7 +182,7 @@ class Elections:
             case ElectionArchived():
                 evolution.archived(tables, self._named[event.kind].declaration, event)
             case ElectionEvent():
-                evolution.apply(tables, self._recording[type(event)], event, self._dump(event), self._third_party)
+                evolution.apply(tables, self._recording[type(event)], event, dump_event(event), self._third_party)
             case _:
                 raise TypeError(f"{event.spec.key} is not an event of {self._declaration.name}")
 
@@ -218,12 +217,6 @@ class Elections:
 
     def checks(self, view: View, message: Message) -> Iterable[Check]:
         return [check for kind in self._takes.get(type(message), ()) for check in kind.checks(view, message)]
-
-    def _dump(self, event: ElectionEvent) -> bytes:
-        """As it is kept. The last one is remembered: what the chain makes due is tried in the decision, and then recorded."""
-        if self._dumped is None or self._dumped[0] is not event:
-            self._dumped = (event, dump_event(event))
-        return self._dumped[1]
 
 
 def _recorded(key: str, sequence: int) -> Recorded:

@@ -92,6 +92,13 @@ def test_settings_that_cannot_be_used_are_named_with_their_source(here: Place) -
     said(here.run("status"), "cannot be read as TOML")
 
 
+def test_subsystems_that_miss_another_are_named_with_what_they_miss(here: Place) -> None:
+    for argv in (["run"], ["provision"], ["graph"]):
+        told = here.run(*argv, env={"OVERSEER_SUBSYSTEMS": "elections"})
+        said(told, "elections consumes chain_api.sig.best_chain, but no subsystem sends it")
+        assert "Enable the one that is missing" in told.error
+
+
 def test_a_flag_wins_over_the_environment_and_that_over_the_file(here: Place) -> None:
     (here.folder / "overseer.toml").write_text('node = "from_file"\n[feed]\ninterval_ms = 1\n')
 

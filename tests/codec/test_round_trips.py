@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from message_values import CONTRACT, messages_of, simplest
 
-from messages.codec import CodecError, decode, decode_raw, encode
+from messages.codec import CodecError, decode, decode_raw, encode, encode_value
 from messages.message import Spec
 from messages.text import from_json, plain, to_json
 
@@ -60,3 +60,11 @@ def _canonical(raw: dict[str, object]) -> bytes:
     import cbor2
 
     return cbor2.dumps(raw, canonical=True)
+
+
+def test_a_message_encoded_again_has_its_own_body_whatever_was_encoded_meanwhile() -> None:
+    one, other = simplest(CONTRACT[0]), simplest(CONTRACT[1])
+    bodies = [encode(message) for message in (one, one, other, one, other, other)]
+    mine, others = encode_value(one), encode_value(other)
+    assert bodies == [mine, mine, others, mine, others, others]
+    assert mine != others

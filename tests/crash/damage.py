@@ -72,6 +72,11 @@ class Sample(msgspec.Struct, kw_only=True):
     checkpoints: dict[str, dict[str, bytes]]
 
 
+class Judged(msgspec.Struct, frozen=True):
+    outcome: str
+    why: str
+
+
 class Figures(msgspec.Struct, kw_only=True):
     injections: int = 0
     # refused, repaired (and said so), harmless, WRONG; by kind of file.
@@ -83,10 +88,16 @@ class Figures(msgspec.Struct, kw_only=True):
     wrong: list[str] = []
     seconds: float = 0.0
 
-
-class Judged(msgspec.Struct, frozen=True):
-    outcome: str
-    why: str
+    def add(self, done: Damage, judged: Judged, which: str) -> None:
+        """One injection more. `which`: how to make it again."""
+        self.injections += 1
+        self.outcomes[judged.outcome] = self.outcomes.get(judged.outcome, 0) + 1
+        of_kind = self.by_kind.setdefault(done.kind, {})
+        of_kind[judged.outcome] = of_kind.get(judged.outcome, 0) + 1
+        if judged.outcome == "refused":
+            self.named[judged.why] = self.named.get(judged.why, 0) + 1
+        if judged.outcome == "WRONG":
+            self.wrong.append(f"{which} {done.text()}: {judged.why}")
 
 
 def settings_of(data: Path) -> Loaded:
@@ -273,14 +284,7 @@ async def inject(sample: Sample, folder: Path, number: int, seed: int, figures: 
         data, done = spoiled(Path())
         figures.nodes_started += 1
         judged = await judged_node(sample, data)
-    figures.injections += 1
-    figures.outcomes[judged.outcome] = figures.outcomes.get(judged.outcome, 0) + 1
-    of_kind = figures.by_kind.setdefault(done.kind, {})
-    of_kind[judged.outcome] = of_kind.get(judged.outcome, 0) + 1
-    if judged.outcome == "refused":
-        figures.named[judged.why] = figures.named.get(judged.why, 0) + 1
-    if judged.outcome == "WRONG":
-        figures.wrong.append(f"--seed {seed} --only {number}: {subsystem} {done.text()}: {judged.why}")
+    figures.add(done, judged, f"--seed {seed} --only {number}: {subsystem}")
 
 
 async def injections(folder: Path, numbers: list[int], seed: int) -> Figures:

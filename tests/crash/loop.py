@@ -126,8 +126,9 @@ async def crash_loop(here: Place, *, kills: int, seed: int, seconds: float = 3_6
                 report.struck(dict(killer.kills), time.monotonic() - began)
                 report.sent(traffic)
                 killer.tell(report)
-            await report.count(client, traffic)
+            messages = await report.count(client, traffic)
         verified(here)
+        report.course(here, traffic, messages)
     except Exception as error:
         report.problems += [f"{type(each).__name__}: {each}" for each in leaves(error)]
     report.problems += [trouble for log in living.logs for trouble in log.troubles]

@@ -22,9 +22,9 @@ from messages.ballots import (
     ValidateBallot,
     ValidateElection,
 )
-from messages.codec import decode
-from messages.elections import OfElection, Recorded
+from messages.elections import OfElection
 from messages.overseer import CommandOutcome
+from tests.node.asking import recorded_of
 
 __all__ = ["Ask", "Election", "Polls"]
 
@@ -147,10 +147,7 @@ class Polls:
                         tasks.start_soon(partial(self._send, election, ask, command, f"{election.key}.{stage}.{place}"))
 
     async def _send(self, election: Election, ask: Ask, command: OfElection, command_id: str) -> None:
-        reply = (await ask(command, command_id)).reply
-        assert reply is not None
-        found = decode(Recorded.spec, reply)
-        assert isinstance(found, Recorded)
+        found = recorded_of(await ask(command, command_id))
         voter = getattr(command, "voter", b"")
         choice = command.choice if isinstance(command, CastBallot) else ""
         election.heard.append(Acknowledged(found.sequence, EVENTS[type(command)], voter, choice))

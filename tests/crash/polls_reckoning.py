@@ -11,7 +11,7 @@ from messages.subjects import HEADER_ID
 from tests.crash.polls import FACTS, VOTERS, Election
 from tests.node.nodes import Stored
 
-__all__ = ["Counted", "counted", "facts_told", "told_problems"]
+__all__ = ["Counted", "counted", "events_by_number", "facts_told", "told_problems"]
 
 Query = Callable[[Message], Awaitable[Message]]
 
@@ -36,7 +36,7 @@ async def counted(query: Query, election: Election, into: Counted) -> None:
     """An election as this query shows it: each event is what was acknowledged under its number, and nothing else is there."""
     into.wrong += election.problems()
     acknowledged = {each.sequence: each for each in election.heard}
-    shown = await _history(query, election.key)
+    shown = await events_by_number(query, election.key)
     for sequence in sorted(acknowledged.keys() | shown.keys()):
         event, told = shown.get(sequence), acknowledged.get(sequence)
         if event is None:
@@ -61,7 +61,8 @@ async def counted(query: Query, election: Election, into: Counted) -> None:
     into.wrong += await _tallied(query, election)
 
 
-async def _history(query: Query, key: str) -> dict[int, tuple[str, Message]]:
+async def events_by_number(query: Query, key: str) -> dict[int, tuple[str, Message]]:
+    """All events of an election: name and body, by number."""
     found, start, more = dict[int, tuple[str, Message]](), 1, True
     while more:
         page = await query(QueryHistory(election=key, start=start))

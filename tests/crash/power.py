@@ -3,14 +3,15 @@
     python -m tests.crash.power --rounds 100 --json
 
 A life is a node on one disk through several cuts. In each round votes are imported, some through awaited commands (acknowledged
-by the subsystem after its commit), some put into the stream alone (acknowledged by the server), and ballots are cast in one long
-election: on the node itself or, in every third life, on five sites, all of which and their log lose their power at once. At a random
-moment all processes are killed and the disk is left as a power cut leaves it. The next round's node starts on it. Everything that was
-ever acknowledged must be there, and `verify` must find every store equal. At the end of a life everything is sent again that was not
-acknowledged, and all of it must be there once.
+by the subsystem after its commit), some put into the stream alone (acknowledged by the server), ballots are cast in one long election,
+and a gateway queue goes round with the blocks of a chain: on the node itself or, in every third life, on five sites, all of which and
+their log lose their power at once. At a random moment all processes are killed and the disk is left as a power cut leaves it. The next
+round's node starts on it. Everything that was ever acknowledged must be there, and `verify` must find every store equal. At the end of a
+life everything is sent again that was not acknowledged, and all of it must be there once. The journal of the queue is then compared with
+a model of its rules.
 
-`--without` breaks the node on purpose, to show what the syncs are worth: `rocks` (no sync of the stores), `nats` (the server's
-default sync_interval), or both.
+`--without` breaks the node on purpose (and leaves the queue out), to show what the syncs are worth: `rocks` (no sync of the stores),
+`nats` (the server's default sync_interval), or both.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -28,16 +30,21 @@ import msgspec
 
 from messages.ballots import BallotCast, CastBallot, OpenElection
 from messages.codec import decode
-from messages.elections import ElectionHistory, QueryHistory, Recorded
+from messages.elections import ElectionHistory, QueryHistory
+from messages.gateway_queries import GetQueue, QueueReport
 from messages.votes_db import RegisterVote
+from overseer.feeds.make import make_block
 from overseer.node.client import Client, Refused
 from overseer.ports.bus import BusError
 from overseer.sites.client import SitesClient
 from tests.crash.damage_checks import paid, verdicts
 from tests.crash.power_image import Disk, why_not
+from tests.crash.queues import Queue
+from tests.crash.queues_reckoning import QueueFound, course_problems, facts_told, shown
 from tests.crash.report import show
 from tests.crash.sites import sites_client
-from tests.node.nodes import DEADLINE_S, Ballots, Node, Place, ballots, eventually, history, said_once, told, votes_of
+from tests.node.asking import outcome_of, recorded_of
+from tests.node.nodes import DEADLINE_S, Ballots, Node, Place, answered, ballots, eventually, history, said_once, told, votes_of
 
 __all__ = ["Figures", "cut_rounds"]
 
@@ -50,6 +57,8 @@ INJECTED_EVERY = 4
 # The cut comes in the middle of an import, however slow the machine: behind so many bundles, and a moment later.
 BUNDLES_BEFORE_CUT = 20
 RUN_S = (0.05, 1.5)
+# Between the blocks of the chain that the queue follows, on average.
+BLOCK_S = 0.1
 # How long what is in the stream alone may take to be in the store.
 BACK_S = 5.0
 # Every so many rounds, first in the second, the power fails while the node starts.
@@ -63,6 +72,7 @@ ELECTION = "power"
 # Put before everything else on the path of the node's processes.
 UNSYNCED = """
 import os
+from tests.node.asking import outcome_of, recorded_of
 
 broken = os.environ.get("OVERSEER_TEST_WITHOUT", "").split("+")
 if "rocks" in broken:
@@ -96,6 +106,11 @@ class Figures(msgspec.Struct, kw_only=True):
     # Ballots acknowledged; and of those, not there after a cut.
     ballots: int = 0
     lost_ballots: int = 0
+    # Commands to the gateway queue that were accepted; those not there after a cut; its rounds that were closed; requests executed.
+    queue_accepted: int = 0
+    lost_queue: int = 0
+    rounds_closed: int = 0
+    executed: int = 0
     # Bytes of the stores' logs and of the stream that were written and not synced when the power was cut.
     unsynced_bytes: int = 0
     # Cuts before the node was up.
@@ -141,6 +156,8 @@ class Life:
         # Acknowledged ballots: the numbers of their events.
         self.ballots: dict[int, int] = {}
         self._voter = 0
+        self.queue = Queue("queue", chance, pause_s=0.05)
+        self._chain = [made.opening]
 
     async def start_cut(self) -> None:
         """The power fails while the node starts."""
@@ -156,10 +173,14 @@ class Life:
             await self._look(client)
             electors = self._electors(node, client)
             await self._look_at_ballots(electors)
+            await self._look_at_queue(electors)
             async with anyio.create_task_group() as tasks:
                 for _ in range(SENDERS):
                     tasks.start_soon(self._send, client)
                 tasks.start_soon(self._vote, electors)
+                if not self.place.without:
+                    tasks.start_soon(self._grow, client)
+                    tasks.start_soon(self.queue.run, partial(outcome_of, electors), partial(answered, electors))
                 wanted = len(self.acknowledged) + len(self.appended) + BUNDLES_BEFORE_CUT
                 await eventually(lambda: len(self.acknowledged) + len(self.appended) >= wanted or not self.left, "the import is under way")
                 await anyio.sleep(self.chance.uniform(*RUN_S))
@@ -183,7 +204,10 @@ class Life:
         """After the last cut: the rest is sent, and all of it must be there, once."""
         async with Node.up(self.place, *self.how) as node, node.client() as client:
             await self._look(client)
-            await self._look_at_ballots(self._electors(node, client))
+            electors = self._electors(node, client)
+            await self._look_at_ballots(electors)
+            if not self.place.without:
+                await self._end_queue(client, electors)
             for number in sorted(set(range(len(self.made.bundles))) - self.acknowledged):
                 if number in self.appended or number not in self.left:
                     await told(client, self.made.bundles[number], f"bundle {number}")
@@ -191,10 +215,14 @@ class Life:
             wanted = sum(len(bundle.explicit_votes) for bundle in sent)
             if (found := await paid(client, wanted)) != wanted:
                 self.figures.faults.append(f"{found} votes are paid for, not {wanted}")
-            said_once(await history(client))
+            messages = await history(client)
+            # Of several sites the next writer may tell the last facts again.
+            said_once([each for each in messages if self.how != FIVE or each.subject.split(".")[2] != "elections"])
             self._equal(await verdicts(self.place.loaded()))
             if await node.stop() != 0:
                 self.figures.faults.append("the node did not end in order")
+        if not self.place.without and self.how != FIVE:
+            self.figures.faults += course_problems(self.place, self.queue, messages, self._chain[-1].hash)
 
     async def _look(self, client: Client) -> None:
         """Is everything there that was acknowledged?"""
@@ -217,7 +245,7 @@ class Life:
 
     async def _look_at_ballots(self, electors: Client | SitesClient) -> None:
         """Each one that was acknowledged is under its number, and nobody's is there twice."""
-        await self._acknowledged(electors, OpenElection(election=ELECTION, title="?", choices=["yes"]), "opening the polls")
+        await outcome_of(electors, OpenElection(election=ELECTION, title="?", choices=["yes"]), "opening the polls")
         wanted = {sequence: f"voter {number}".encode() for number, sequence in self.ballots.items()}
         # A site that was behind when the power failed reads the log; a store that was broken on purpose, the stream.
         deadline = time.monotonic() + (BACK_S if self.place.without or self.how == FIVE else 0.0)
@@ -236,26 +264,60 @@ class Life:
         while True:
             number, self._voter = self._voter, self._voter + 1
             ballot = CastBallot(election=ELECTION, voter=f"voter {number}".encode(), choice="yes")
-            self.ballots[number] = await self._acknowledged(electors, ballot, f"voter {number}")
+            self.ballots[number] = recorded_of(await outcome_of(electors, ballot, f"voter {number}")).sequence
             self.figures.ballots += 1
 
-    async def _acknowledged(self, electors: Client | SitesClient, command: OpenElection | CastBallot, command_id: str) -> int:
-        """The number of its event."""
+    # -------------------------------------------------------------------------------------------- the queue
+
+    async def _grow(self, client: Client) -> None:
+        """A block that was under way when the power failed is sent again, under its id."""
+        while True:
+            await anyio.sleep(self.chance.uniform(0, 2 * BLOCK_S))
+            await self._add_block(client)
+
+    async def _add_block(self, client: Client) -> None:
+        above = self._chain[-1]
+        block = make_block(above.hash, above.number + 1, session=1, epoch_start=1)
+        await told(client, block, f"block {block.number}")
+        self._chain.append(block)
+
+    async def _look_at_queue(self, electors: Client | SitesClient) -> QueueFound | None:
+        """Every command that was accepted is there, once, and nothing of stakes and requests got lost; None without a queue."""
+        if self.place.without or not self.queue.accepted:
+            return None
+        # What the chain makes due may be done just now; and a site that was behind when the power failed reads the log.
+        deadline = time.monotonic() + BACK_S
+        while (found := await shown(partial(answered, electors), self.queue)).problems and time.monotonic() < deadline:
+            await anyio.sleep(0.05)
+        self.figures.lost_queue += len(found.lost)
+        self.figures.faults += [*found.doubled, *found.wrong]
+        return found
+
+    async def _end_queue(self, client: Client, electors: Client | SitesClient) -> None:
+        """Everything said is acknowledged, the queue knows the chain to its end, and the world was told of its course."""
+        answer = partial(answered, electors)
+        self.queue.end()
+        await self.queue.run(partial(outcome_of, electors), answer)
+        # The one that was under way, or the next.
+        await self._add_block(client)
         with anyio.fail_after(DEADLINE_S):
             while True:
-                try:
-                    reply = (await electors.request(command, command_id=command_id)).reply
-                except Refused as refused:
-                    if not refused.retriable:
-                        raise
-                except BusError:
-                    pass
-                else:
-                    assert reply is not None
-                    recorded = decode(Recorded.spec, reply)
-                    assert isinstance(recorded, Recorded)
-                    return recorded.sequence
-                await anyio.sleep(0.02)
+                report = await answer(GetQueue(election=self.queue.key))
+                assert isinstance(report, QueueReport)
+                if report.height == self._chain[-1].number:
+                    break
+                await anyio.sleep(0.05)
+        found = await self._look_at_queue(electors)
+        assert found is not None
+        self.figures.queue_accepted += len(self.queue.accepted)
+        self.figures.rounds_closed += found.closed
+        self.figures.executed += found.executed
+        deadline = time.monotonic() + BACK_S
+        while missing := found.facts ^ facts_told(self.queue.key, await history(client)).keys():
+            if time.monotonic() >= deadline:
+                break
+            await anyio.sleep(0.1)
+        self.figures.faults += [f"queue: {fact} is in one of events and stream only" for fact in sorted(missing)]
 
     async def _stored(self, client: Client, bundle: RegisterVote, wait_s: float = 0.0) -> bool:
         deadline = time.monotonic() + wait_s
@@ -347,7 +409,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="overseer-power-", ignore_cleanup_errors=True) as folder:
         figures = anyio.run(lambda: cut_rounds(Path(folder), given.rounds, seed=given.seed, without=given.without))
     show(figures, as_json=given.json)
-    return 1 if figures.lost or figures.lost_appended or figures.lost_ballots or figures.faults else 0
+    return 1 if figures.lost or figures.lost_appended or figures.lost_ballots or figures.lost_queue or figures.faults else 0
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from messages.transaction import transaction_id
 from messages.votes_db import DisputeStatus, QueryVotes, VotesSnapshot
 from overseer.node.client import Client, Refused
 from tests.crash.polls_reckoning import Counted, counted, told_problems
+from tests.crash.queues_reckoning import QueueFound, shown
 from tests.crash.traffic import PER_BLOCK, SESSION, Dispute, Traffic
 from tests.node.nodes import Stored, answered, history, said_once
 
@@ -45,9 +46,11 @@ class Found:
     def __init__(self) -> None:
         self.votes_stored = 0
         self.transactions = 0
-        self.messages = 0
+        # The whole of the node's stream.
+        self.messages: list[Stored] = []
         self.blacklisted = 0
         self.ballots = 0
+        self.queue = QueueFound()
         self.lost: list[str] = []
         self.doubled: list[str] = []
         self.wrong: list[str] = []
@@ -64,8 +67,8 @@ async def reckon(client: Client, traffic: Traffic) -> Found:
     # The commands that the bus alone acknowledged are behind; what follows from a vote crosses three subsystems.
     await _each(traffic.disputes, lambda dispute: _dispute(client, dispute, found))
     await _chain(client, traffic, found)
-    messages = await _transactions(client, traffic, found)
-    await _elections(client, traffic, messages, found)
+    found.messages = await _transactions(client, traffic, found)
+    await _elections(client, traffic, found)
     return found
 
 
@@ -162,14 +165,21 @@ async def _pool(client: Client) -> list[bytes]:
             return ids
 
 
-async def _elections(client: Client, traffic: Traffic, messages: Sequence[Stored], found: Found) -> None:
-    """Every event of every election is what was acknowledged, every ballot counts once, and the course of each was told once."""
+async def _elections(client: Client, traffic: Traffic, found: Found) -> None:
+    """Every event of every election is what was acknowledged, every ballot counts once, and the course of each was told once.
+
+    The queue as well; what became of it is compared with its model when the node has ended (`Report.course`).
+    """
     count = Counted()
     await _each(traffic.polls.elections, lambda election: counted(partial(answered, client), election, count))
     found.ballots = count.ballots
     found.lost += count.lost
     found.doubled += count.doubled
-    found.wrong += count.wrong + told_problems(messages, traffic.polls.elections)
+    found.wrong += count.wrong + told_problems(found.messages, traffic.polls.elections)
+    queue = found.queue = await shown(partial(answered, client), traffic.queue)
+    found.lost += queue.lost
+    found.doubled += queue.doubled
+    found.wrong += queue.wrong
 
 
 async def _transactions(client: Client, traffic: Traffic, found: Found) -> list[Stored]:
@@ -188,7 +198,6 @@ async def _transactions(client: Client, traffic: Traffic, found: Found) -> list[
                 break
             last = len(messages)
             await anyio.sleep(1)
-    found.messages = len(messages)
     try:
         said_once(messages)
     except AssertionError as error:

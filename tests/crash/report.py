@@ -9,8 +9,10 @@ from pathlib import Path
 import msgspec
 
 from overseer.node.client import Client
+from tests.crash.queues_reckoning import course_problems
 from tests.crash.reckoning import reckon
 from tests.crash.traffic import Traffic
+from tests.node.nodes import Place, Stored
 
 __all__ = ["Report", "leaves", "show", "tell"]
 
@@ -40,6 +42,13 @@ class Report(msgspec.Struct, kw_only=True):
     elections: int = 0
     ballots_acknowledged: int = 0
     ballots_counted: int = 0
+    # Of the gateway queue: commands that were accepted, those that are there as acknowledged, refusals; rounds; requests executed.
+    queue_accepted: int = 0
+    queue_counted: int = 0
+    queue_refused: dict[str, int] = {}
+    rounds_closed: int = 0
+    rounds_revoked: int = 0
+    executed: int = 0
     blocks: int = 0
     blacklisted: int = 0
     messages: int = 0
@@ -63,17 +72,30 @@ class Report(msgspec.Struct, kw_only=True):
         """Note what was acknowledged."""
         self.acknowledged, self.votes_acknowledged = dict(traffic.acknowledged), traffic.votes
         self.elections, self.ballots_acknowledged = len(traffic.polls.elections), traffic.polls.ballots
+        self.queue_accepted, self.queue_refused = len(traffic.queue.accepted), dict(traffic.queue.refused)
         self.blocks = len(traffic.main) + len(traffic.beside)
 
-    async def count(self, client: Client, traffic: Traffic) -> None:
-        """The reckoning."""
+    async def count(self, client: Client, traffic: Traffic) -> list[Stored]:
+        """The reckoning. Returns all of the node's stream."""
         found = await reckon(client, traffic)
         self.votes_stored, self.transactions_once = found.votes_stored, found.transactions
-        self.blacklisted, self.messages = found.blacklisted, found.messages
+        self.blacklisted, self.messages = found.blacklisted, len(found.messages)
         self.ballots_counted = found.ballots
+        queue = found.queue
+        self.queue_counted, self.executed, self.rounds_closed, self.rounds_revoked = (
+            queue.commands,
+            queue.executed,
+            queue.closed,
+            queue.revoked,
+        )
         self.lost, self.doubled = len(found.lost), len(found.doubled)
         for problems in (found.lost, found.doubled, found.wrong):
             self.problems += problems[:SHOWN_MAX]
+        return found.messages
+
+    def course(self, here: Place, traffic: Traffic, messages: Sequence[Stored]) -> None:
+        """The reckoning of the queue's journal, after the node's end."""
+        self.problems += course_problems(here, traffic.queue, messages, traffic.main[-1].hash)[:SHOWN_MAX]
 
 
 def leaves(error: BaseException) -> list[BaseException]:

@@ -30,7 +30,8 @@ from tests.crash.damage_faults import NODE_KINDS, STORE_KINDS, Damage, damage
 from tests.crash.polls import Election, Polls
 from tests.crash.report import Report, leaves, show
 from tests.crash.site_stores import store_problems
-from tests.crash.sites import FIVE_SITES, ask, level, reckoned, sites_client
+from tests.crash.sites import FIVE_SITES, level, reckoned, sites_client
+from tests.node.asking import outcome_of
 from tests.node.nodes import Node, Place, eventually, place
 
 __all__ = ["SiteSample", "inject", "prepared", "repaired"]
@@ -65,7 +66,7 @@ async def prepared(folder: Path) -> SiteSample:
         async with Node.up(here) as node, node.client() as client:
             asking = sites_client(client, node.info.sites)
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(polls[-1].run, [partial(ask, asking)])
+                tasks.start_soon(polls[-1].run, [partial(outcome_of, asking)])
                 await eventually(lambda: len(polls[-1].elections) >= ELECTIONS, "elections are held", log=node.text)
                 polls[-1].end()
             elections = [election for each in polls for election in each.elections]
@@ -148,7 +149,7 @@ async def _goes_on(sample: SiteSample, node: Node) -> list[str]:
         async with node.client() as client:
             asking = sites_client(client, node.info.sites)
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(more.run, [partial(ask, asking, deadline_s=20)])
+                tasks.start_soon(more.run, [partial(outcome_of, asking, seconds=20)])
                 await eventually(lambda: bool(more.elections), "one begins")
                 more.end()
             # What the node's stream has lost of what the world was told is not told again.
@@ -181,14 +182,7 @@ async def inject(sample: SiteSample, folder: Path, number: int, seed: int, figur
             figures.nodes_started += 1
             judged = await judged_node(sample, here)
     shutil.rmtree(home)
-    figures.injections += 1
-    figures.outcomes[judged.outcome] = figures.outcomes.get(judged.outcome, 0) + 1
-    of_kind = figures.by_kind.setdefault(done.kind, {})
-    of_kind[judged.outcome] = of_kind.get(judged.outcome, 0) + 1
-    if judged.outcome == "refused":
-        figures.named[judged.why] = figures.named.get(judged.why, 0) + 1
-    if judged.outcome == "WRONG":
-        figures.wrong.append(f"--seed {seed} --only {number}: {user} {done.text()}: {judged.why}")
+    figures.add(done, judged, f"--seed {seed} --only {number}: {user}")
 
 
 async def injections(folder: Path, numbers: list[int], seed: int, seconds: float) -> Figures:

@@ -18,11 +18,8 @@ from random import Random
 
 import anyio
 
-from messages.elections import OfElection
-from messages.overseer import CommandOutcome
 from overseer.nats.sites import site_user
-from overseer.node.client import Client, Refused
-from overseer.ports.bus import BusError
+from overseer.node.client import Client
 from overseer.sites.client import SitesClient
 from tests.crash.living import KILLED_OFTEN, RECOVERY_S, Living, Stuck
 from tests.crash.loop import Killer
@@ -30,9 +27,10 @@ from tests.crash.polls import Election, Polls
 from tests.crash.polls_reckoning import Counted, counted, facts_told, told_problems
 from tests.crash.report import SHOWN_MAX, Report, leaves, tell
 from tests.crash.site_stores import store_problems
+from tests.node.asking import outcome_of
 from tests.node.nodes import Place, history, place
 
-__all__ = ["FIVE_SITES", "ask", "crash_sites", "level", "reckoned", "sites_client"]
+__all__ = ["FIVE_SITES", "crash_sites", "level", "reckoned", "sites_client"]
 
 FIVE_SITES: dict[str, object] = {"subsystems": "elections", "elections.sites": 5}
 LANES = 5
@@ -47,23 +45,6 @@ def sites_client(client: Client, sites: Sequence[str], first: int = 0) -> SitesC
     """Over this connection, asking another site first than its fellows do."""
     first %= len(sites)
     return SitesClient(client.connection, client.node, (*sites[first:], *sites[:first]), patience_s=2.0)
-
-
-async def ask(client: SitesClient, command: OfElection, command_id: str, *, deadline_s: float = DEADLINE_S) -> CommandOutcome:
-    """The outcome of an accepted command, under one id, whatever is killed meanwhile. Raises TimeoutError, Refused."""
-    try:
-        with anyio.fail_after(deadline_s):
-            while True:
-                try:
-                    return await client.request(command, command_id=command_id)
-                except Refused as refused:
-                    if not refused.retriable:
-                        raise
-                except BusError:
-                    pass
-                await anyio.sleep(0.02)
-    except TimeoutError:
-        raise TimeoutError(f"{command_id} was not acknowledged within {deadline_s:g} s") from None
 
 
 async def whole(living: Living, client: SitesClient, polls: Polls, *, within_s: float = RECOVERY_S) -> None:
@@ -145,7 +126,7 @@ async def crash_sites(here: Place, *, kills: int, seed: int, seconds: float = 3_
             began = time.monotonic()
             try:
                 async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(polls.run, [partial(ask, sites_client(client, sites, lane)) for lane in range(LANES)])
+                    tasks.start_soon(polls.run, [partial(outcome_of, sites_client(client, sites, lane)) for lane in range(LANES)])
                     await killer.run(kills, began + seconds)
                     polls.end()
             finally:

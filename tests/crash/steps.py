@@ -63,8 +63,9 @@ async def step_kills(here: Place, step: Step, *, rounds: int, seed: int = 1, sec
             finally:
                 report.struck(kills, time.monotonic() - began)
                 report.sent(traffic)
-            await report.count(client, traffic)
+            messages = await report.count(client, traffic)
         verified(here)
+        report.course(here, traffic, messages)
     except Exception as error:
         report.problems += [f"{type(each).__name__}: {each}" for each in leaves(error)]
     report.problems += [trouble for log in living.logs for trouble in log.troubles]

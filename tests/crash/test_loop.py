@@ -17,6 +17,8 @@ def nothing_is_lost_or_doubled(report: Report) -> None:
     assert report.votes_stored == report.transactions_once == report.votes_acknowledged
     assert report.ballots_acknowledged > 0
     assert report.ballots_counted == report.ballots_acknowledged
+    assert report.queue_accepted > 0
+    assert report.queue_counted == report.queue_accepted
 
 
 @pytest.mark.slow

@@ -8,11 +8,10 @@ import anyio
 import pytest
 
 from overseer.node.client import Client, Refused
-from overseer.observe.http import fetch
 from overseer.ports.bus import BusError
 from tests.crash.damage_checks import paid
 from tests.crash.power_image import SmallDisk, why_not
-from tests.node.nodes import Ballots, Node, Place, ballots, eventually, history, said_once, told, verified, votes_of
+from tests.node.nodes import Ballots, Node, Place, ballots, eventually, history, readiness, said_once, told, verified, votes_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real, pytest.mark.skipif(bool(why_not()), reason=f"no small disk can be mounted: {why_not()}")]
 
@@ -52,17 +51,6 @@ class Importing:
                 await anyio.sleep(0.05)
             else:
                 self.acknowledged.append(number)
-
-
-async def is_ready(node: Node) -> bool:
-    return (await fetch(node.info.http_port, "/readyz", timeout_ms=3_000)).status == 200
-
-
-async def readiness(node: Node, wanted: bool) -> None:
-    with anyio.fail_after(60):
-        while await is_ready(node) is not wanted:
-            assert node.process.poll() is None, node.text()[-4000:]
-            await anyio.sleep(0.05)
 
 
 @pytest.mark.slow

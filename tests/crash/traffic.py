@@ -2,7 +2,7 @@
 
 Each dispute is of four validators: a bundle in which both sides vote, then two single votes that decide it. The candidates of
 those that are decided against are in blocks beside the main chain, so that each conviction blacklists exactly one block. Elections are
-held beside all that (`polls`).
+held beside all that (`polls`), and a gateway queue goes round with the chain's blocks (`queues`).
 """
 
 import math
@@ -27,6 +27,7 @@ from overseer.feeds.make import make_block, make_bundle, make_receipt, make_vali
 from overseer.node.client import Client
 from overseer.ports.bus import BusError
 from tests.crash.polls import Polls
+from tests.crash.queues import Queue
 from tests.node.nodes import answered, told
 
 SESSION = 1
@@ -109,6 +110,7 @@ class Traffic:
         self.acknowledged: Counter[str] = Counter()
         self.disputes: list[Dispute] = []
         self.polls = Polls("poll", rng, pause_s=pause_s)
+        self.queue = Queue("queue", rng, pause_s=pause_s)
         self.main: list[ImportBlock] = [scenery.opening()]
         self.beside: list[ImportBlock] = []
         # Votes that had an outcome other than being stored: had an earlier attempt taken effect twice, they would be present.
@@ -133,6 +135,7 @@ class Traffic:
         """Begin nothing more."""
         self._ended = True
         self.polls.end()
+        self.queue.end()
 
     async def run(self, client: Client) -> None:
         """Returns when everything begun is acknowledged."""
@@ -142,6 +145,7 @@ class Traffic:
                 tasks.start_soon(self._disputes, client)
             tasks.start_soon(self._blocks, client)
             tasks.start_soon(self.polls.run, [partial(self._send, client)])
+            tasks.start_soon(self.queue.run, partial(self._send, client), partial(answered, client, seconds=self._deadline_s))
 
     async def _pause(self) -> None:
         await anyio.sleep(self._rng.uniform(0, 2 * self._pause_s))

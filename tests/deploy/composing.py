@@ -41,9 +41,12 @@ def entrypoint() -> list[str]:
     return json.loads(line.removeprefix("ENTRYPOINT "))
 
 
-def free_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return str(listener.getsockname()[1])
+def held_port() -> socket.socket:
+    """A socket that has a port and never listens: a service may listen there beside it, and nobody else is given the port (Linux)."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    return held
 
 
 class Service:
@@ -54,7 +57,11 @@ class Service:
         self.project = project
         self.defined = defined
         self.root = project.place.folder / "roots" / name
-        self.ports = {port: free_port() for port in PORTS}
+        # Until the end: a service that was killed finds its port again.
+        self.held = {port: held_port() for port in PORTS}
+        self.ports = {port: str(held.getsockname()[1]) for port, held in self.held.items()}
+        if sys.platform != "linux":
+            self.let_ports_go()
         self.log = project.place.folder / f"{name}.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.targets: list[str] = []
@@ -145,6 +152,10 @@ class Service:
         await eventually(lambda: process.poll() is not None, f"{self.name} ends", log=self.text)
         return process.returncode
 
+    def let_ports_go(self) -> None:
+        for held in self.held.values():
+            held.close()
+
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None
         self.process.send_signal(number)
@@ -219,4 +230,6 @@ class Project:
             if service.process.poll() is None:
                 service.signal(signal.SIGTERM)
             codes[name] = await service.ended()
+        for service in self.services.values():
+            service.let_ports_go()
         return codes

@@ -14,7 +14,7 @@ import pytest
 
 from messages.ballots import BallotElection, CastBallot, CloseElection, GetBallotElection, OpenElection
 from messages.codec import decode
-from messages.elections import ProjectionPage, QueryProjection, Recorded
+from messages.elections import ProjectionPage, QueryProjection
 from messages.overseer import CommandOutcome
 from messages.subjects import HEADER_ID
 from messages.text import from_json
@@ -31,10 +31,11 @@ from overseer.sites.layout import sites_of
 from subsystems.elections.config import ElectionsConfig
 from subsystems.elections.runtime.placement import placed
 from tests.deploy.composing import Project, Service
+from tests.node.asking import recorded_of
 from tests.node.nodes import Place, answered, eventually, history, said_once, told
 from tests.security.raw_client import refused_at_the_door
 
-pytestmark = [pytest.mark.anyio, pytest.mark.real, pytest.mark.full, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.anyio, pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(420)]
 
 NATS = ("nats1", "nats2", "nats3")
 STREAMS = (
@@ -118,9 +119,7 @@ class Poll:
             number = next(self._numbers)
             command = CastBallot(election=KEY, voter=b"voter %d" % number, choice=CHOICES[number % 2])
             outcome = await self.client.request(command, command_id=f"ballot {number}")
-            assert outcome.reply is not None
-            reply = decode(Recorded.spec, outcome.reply)
-            assert isinstance(reply, Recorded)
+            reply = recorded_of(outcome)
             assert reply.copies >= 3
             self.recorded[number] = reply.sequence
 

@@ -31,8 +31,10 @@ from overseer.feeds.make import make_block, make_bundle, make_receipt, make_vali
 from overseer.node.client import Client, Refused
 from overseer.node.folder import NodeFolder, RunInfo
 from overseer.node.report import NodeReport, node_report
+from overseer.observe.http import fetch
 from overseer.ports.bus import BusError
 from overseer.settings import Loaded
+from overseer.sites.client import SitesClient
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 60.0
@@ -272,6 +274,14 @@ async def eventually(condition: Callable[[], bool], what: str, *, log: Callable[
     raise AssertionError(f"not within {seconds} s: {what}\n{log()[-4000:]}")
 
 
+async def readiness(node: Node, wanted: bool) -> None:
+    """Wait until the node says that it is, or is not, ready: its processes tell it how they are once in a while."""
+    with anyio.fail_after(DEADLINE_S):
+        while ((await fetch(node.info.http_port, "/readyz", timeout_ms=3_000)).status == 200) is not wanted:
+            assert node.process.poll() is None, node.text()[-4000:]
+            await anyio.sleep(0.05)
+
+
 # ------------------------------------------------------------------------------------------------ talking
 
 
@@ -292,14 +302,18 @@ async def told(client: Client, command: Message, command_id: str, *, seconds: fl
             await anyio.sleep(0.02)
 
 
-async def answered(client: Client, query: Message, *, seconds: float = DEADLINE_S) -> Message:
+async def answered(client: Client | SitesClient, query: Message, *, seconds: float = DEADLINE_S) -> Message:
     """The answer, whatever is killed meanwhile."""
     with anyio.fail_after(seconds):
         while True:
             try:
                 return await client.query(query)
+            except Refused as refused:
+                if not refused.retriable:
+                    raise
             except BusError:
-                await anyio.sleep(0.02)
+                pass
+            await anyio.sleep(0.02)
 
 
 class Stored(NamedTuple):

@@ -11,6 +11,7 @@ from messages.ballots import BallotElection, CastBallot, CloseElection, GetBallo
 from messages.codec import decode
 from messages.elections import Recorded
 from overseer.node.client import Client, Refused
+from tests.node.asking import recorded_of
 from tests.node.nodes import Node, Place, answered, eventually, told, verified
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
@@ -61,9 +62,7 @@ async def test_ballots_cast_while_the_subsystem_is_killed_count_once_each_as_ack
             voter = voters.pop()
             command = CastBallot(election="mayor-2026", voter=voter.encode(), choice="Ada")
             outcome = await told(client, command, f"ballot of {voter}")
-            assert outcome.reply is not None
-            recorded = decode(Recorded.spec, outcome.reply)
-            assert isinstance(recorded, Recorded)
+            recorded = recorded_of(outcome)
             acknowledged[voter] = recorded.sequence
 
     async with Node.up(here) as node, node.client() as client:

@@ -33,6 +33,7 @@ from subsystems.elections.ballots.rows import BALLOTS
 from subsystems.elections.rows import key_hash
 from subsystems.elections.runtime.limits import RuntimeLimits
 from subsystems.elections.runtime.placement import placed
+from tests.node.asking import recorded_of
 
 KEY = "mayor-2026"
 OPEN = OpenElection(election=KEY, title="Mayor", choices=["Ada", "Grace"])
@@ -232,10 +233,7 @@ class World:
                 except (BusUnavailable, AssertionError):
                     continue
                 if outcome.status is OutcomeStatus.ACCEPTED:
-                    assert outcome.reply is not None
-                    reply = decode(Recorded.spec, outcome.reply)
-                    assert isinstance(reply, Recorded)
-                    return reply
+                    return recorded_of(outcome)
                 assert outcome.retriable, outcome
             await self.sleep(50)
         raise AssertionError(f"{message} was not taken: {[(h.name, h.told.reports, h.told.failures) for h in self.sites.values()]}")

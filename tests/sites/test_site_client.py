@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from messages.ballots import CastBallot, OpenElection
-from messages.codec import decode, encode
+from messages.codec import encode
 from messages.election_pairs import NotOwnedYet, NotOwnedYetReason
 from messages.elections import Recorded
 from messages.message import Rejection
@@ -20,6 +20,7 @@ from overseer.nats.sites import site_user
 from overseer.ports.bus import BusDenied, BusUnavailable, Request, Response
 from overseer.runner.responses import refuse, respond
 from overseer.sites.client import SitesClient
+from tests.node.asking import recorded_of
 from tests.node.nodes import Node, place
 from tests.ports.sites.sites_worlds import NODE, SITES, NatsWorld, nats_server
 
@@ -186,9 +187,7 @@ async def test_B15_ballots_that_are_asked_for_at_two_sites_at_a_time_are_counted
                 for number in numbers:
                     voter = b"%d" % number
                     outcome = await client.request(CastBallot(election="mayor", voter=voter, choice="Ada"), command_id=f"ballot {number}")
-                    assert outcome.reply is not None
-                    reply = decode(Recorded.spec, outcome.reply)
-                    assert isinstance(reply, Recorded)
+                    reply = recorded_of(outcome)
                     found[reply.sequence] = voter
 
             async with anyio.create_task_group() as tasks:

@@ -15,7 +15,6 @@ import pytest
 from messages.ballots import CastBallot, OpenElection
 from messages.elections import OfElection, Recorded
 from overseer.node.client import Refused
-from overseer.observe.http import fetch
 from overseer.ports.bus import BusError
 from overseer.sites.client import SitesClient
 from tests.crash.damage import Figures
@@ -23,7 +22,8 @@ from tests.crash.power_image import SmallDisk, why_not
 from tests.crash.site_damage import SiteSample, inject, prepared
 from tests.crash.site_stores import store_problems
 from tests.crash.sites import crash_sites
-from tests.node.nodes import Node, Place, eventually, place
+from tests.node.asking import outcome_of, recorded_of
+from tests.node.nodes import Node, Place, eventually, place, readiness
 from tests.sites.test_site_processes import MEMBERS, OPEN, WRITER, ballot, cast, done, level, people, send
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(180)]
@@ -80,16 +80,7 @@ class Voting:
 
 async def persistent(client: SitesClient, command: OfElection, id: str) -> Recorded:
     """Acknowledged under this id, whatever is wrong meanwhile."""
-    with anyio.fail_after(60):
-        while True:
-            try:
-                return await done(client, command, id)
-            except Refused as refused:
-                if not refused.retriable:
-                    raise
-            except BusError:
-                pass
-            await anyio.sleep(0.02)
+    return recorded_of(await outcome_of(client, command, id))
 
 
 async def refused(node: Node, command: OfElection, id: str, code: str) -> None:
@@ -233,7 +224,7 @@ async def test_the_log_shortened_under_running_sites_stops_the_election_by_name_
         with anyio.fail_after(30):
             while {report.head.sequence if report else 0 for report in (await client.copies("council")).values()} != {2}:
                 await anyio.sleep(0.05)
-        assert (await fetch(node.info.http_port, "/readyz", timeout_ms=5_000)).status == 503
+        await readiness(node, False)
         assert await node.stop() == 0
     made = here.run("repair", "nats")
     assert made.code == 0, made
@@ -265,8 +256,8 @@ async def test_a_full_disk_at_the_writers_site_costs_no_ballot_another_one_write
                 filler = disk.fill()
                 await node.logged("site_away")
                 await voting.more(30, node)
+                await readiness(node, False)
                 assert here.run("status").code == 1, "the site that cannot write is named"
-                assert (await fetch(node.info.http_port, "/readyz", timeout_ms=5_000)).status == 503
                 filler.unlink()
                 await node.logged("site_back")
                 await voting.more(10, node)

@@ -19,12 +19,11 @@ from messages.ballots import BallotCast, BallotElection, CastBallot, GetBallotEl
 from messages.codec import decode
 from messages.election_pairs import CopyReport, Head
 from messages.elections import ElectionHistory, OfElection, ProjectionPage, QueryHistory, QueryProjection, Recorded
-from overseer.node.client import Refused
-from overseer.ports.bus import BusError
 from overseer.sites.client import SitesClient
 from overseer.sites.layout import sites_of
 from subsystems.elections.config import ElectionsConfig
 from subsystems.elections.runtime.placement import placed
+from tests.node.asking import outcome_of, recorded_of
 from tests.node.nodes import Node, eventually, place
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
@@ -70,22 +69,7 @@ def command_id(number: int) -> str:
 
 
 async def recorded(client: SitesClient, command: OfElection, id: str) -> Recorded:
-    """The outcome, asked for under the same id until it is known. Raises Refused when the outcome is a refusal."""
-    with anyio.fail_after(OUTCOME_S):
-        while True:
-            try:
-                reply = (await client.request(command, command_id=id)).reply
-            except Refused as refused:
-                if not refused.retriable:
-                    raise
-            except BusError:
-                pass
-            else:
-                assert reply is not None
-                found = decode(Recorded.spec, reply)
-                assert isinstance(found, Recorded)
-                return found
-            await anyio.sleep(0.02)
+    return recorded_of(await outcome_of(client, command, id, seconds=OUTCOME_S))
 
 
 async def voting(client: SitesClient, numbers: MemoryObjectReceiveStream[int], acknowledged: Acknowledged) -> None:

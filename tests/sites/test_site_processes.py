@@ -12,7 +12,6 @@ import anyio
 import pytest
 
 from messages.ballots import BallotElection, CastBallot, GetBallotElection, OpenElection
-from messages.codec import decode
 from messages.election_pairs import CopyReport
 from messages.elections import OfElection, Recorded
 from overseer.cli.subsystem import KILL_AT
@@ -22,6 +21,7 @@ from overseer.sites.client import SitesClient
 from overseer.sites.layout import sites_of
 from subsystems.elections.config import ElectionsConfig
 from subsystems.elections.runtime.placement import placed
+from tests.node.asking import recorded_of
 from tests.node.nodes import Node, Place, eventually, history, place
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(120)]
@@ -51,11 +51,7 @@ async def people(node: Node, *, patience_s: float = 20.0) -> AsyncIterator[Sites
 
 
 async def done(client: SitesClient, command: OfElection, command_id: str = "") -> Recorded:
-    outcome = await client.request(command, command_id=command_id)
-    assert outcome.reply is not None
-    reply = decode(Recorded.spec, outcome.reply)
-    assert isinstance(reply, Recorded)
-    return reply
+    return recorded_of(await client.request(command, command_id=command_id))
 
 
 async def cast(client: SitesClient) -> int:

@@ -10,12 +10,11 @@ import anyio
 import pytest
 
 from messages.ballots import BallotElection, CastBallot, GetBallotElection, OpenElection
-from messages.codec import decode
-from messages.elections import Recorded
 from overseer.sites.client import SitesClient
 from overseer.sites.layout import sites_of
 from subsystems.elections.config import ElectionsConfig
 from subsystems.elections.runtime.placement import placed
+from tests.node.asking import recorded_of
 from tests.node.nodes import Node, Place, place
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(180)]
@@ -46,9 +45,7 @@ class Votes:
         began = anyio.current_time()
         ballot = CastBallot(election=KEY, voter=b"voter %d" % self._number, choice="Ada")
         outcome = await self.client.request(ballot, command_id=f"ballot {self._number}")
-        assert outcome.reply is not None
-        reply = decode(Recorded.spec, outcome.reply)
-        assert isinstance(reply, Recorded)
+        reply = recorded_of(outcome)
         self.longest_s = max(self.longest_s, anyio.current_time() - began)
         self.recorded.append(reply.sequence)
 

@@ -148,7 +148,7 @@ def _next_phase(view: View, election: bytes, queue: Queue, chain: Chain) -> tupl
         return height, None
     block = chain.block(height)
     if block is None:
-        return height, Skip(round, round_at(rules, chain.row.lowest - 1))
+        return height, Skip(round, round_at(rules, chain.known_from(height) - 1))
     if any(cut == block.hash for _, cut in view.scan(ROUNDS, (election, round))):
         return height, Skip(round, round + 1)
     return height, Cut(round, block)
