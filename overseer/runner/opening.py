@@ -2,8 +2,8 @@
 
 A store that is new, or that is older than what it published, gets a new incarnation, announced before its first message.
 A stream that is not the one the store's position names (deleted, truncated, replaced, another message there) is never used
-as if nothing had happened: the last point both agree on is found through the journal, the lost tail is published again from
-the outgoing bytes, and what was done is recorded.
+as if nothing had happened: the last point both agree on is found through the journal (of another stream: its beginning), the lost
+tail is published again from the outgoing bytes, and what was done is recorded.
 """
 
 import msgspec
