@@ -13,14 +13,20 @@ def gateway_key(name: str) -> Key:
     return Key(Scheme.ED25519, derive("gateway", name))
 
 
-def make_proof(signer: Key, queue: str, *, round: int, request: bytes, content: bytes, size: int) -> SubmitExecutionProof:
-    """That `signer` processed the request in that round. `content`: its BLAKE3; `size` in bytes."""
-    payload = execution_payload(queue, round=round, request=request, executor=signer.public, content=content, size=size)
+def make_proof(
+    signer: Key, queue: str, *, round: int, request: bytes, content: bytes, size: int, executor: bytes | None = None
+) -> SubmitExecutionProof:
+    """That `executor` processed the request in that round; a forgery where that is not the signer.
+
+    `content`: its BLAKE3; `size` in bytes.
+    """
+    executor = signer.public if executor is None else executor
+    payload = execution_payload(queue, round=round, request=request, executor=executor, content=content, size=size)
     return SubmitExecutionProof(
         election=queue,
         round=round,
         request=request,
-        executor=signer.public,
+        executor=executor,
         content=content,
         size=size,
         signature=signer.sign(payload),

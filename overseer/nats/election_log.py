@@ -13,6 +13,7 @@ from overseer.nats.append import append_one
 from overseer.nats.connection import Connection
 from overseer.nats.line import NatsLine
 from overseer.nats.sites import LogSubject, log_durable, log_filter, log_stream, log_subject, site_user
+from overseer.pauses import Pauses
 from overseer.ports.bus import BusUnavailable, Delivery, Outgoing, StoredMessage, StreamState
 from overseer.ports.envelope import check_envelope
 from overseer.ports.sites import Logged, LoggedPage, StreamReplaced
@@ -25,8 +26,8 @@ _EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
 # The reader is told at least every second that it is at the end; this leaves time to ask the server whether it is.
 _IDLE_MS = 700
 # Between attempts to go on: the server, its stream or the consumer may be away for a while.
-_PAUSE_S = 0.05
-_PAUSE_S_MAX = 1.0
+_PAUSE_MS = 50
+_PAUSE_MS_MAX = 1_000
 
 
 class NatsElectionLog:
@@ -97,7 +98,7 @@ class NatsElectionLog:
 
     async def follow(self, *, after: int, stream: str) -> AsyncGenerator[LoggedPage, None]:
         """See `ElectionLog.follow`. Raises BusDenied."""
-        pause_s = _PAUSE_S
+        pauses = Pauses(_PAUSE_MS, _PAUSE_MS_MAX)
         try:
             while True:
                 try:
@@ -105,11 +106,10 @@ class NatsElectionLog:
                     async with aclosing(self._pages(stream, after)) as pages:
                         async for page in pages:
                             after = page.entries[-1].sequence if page.entries else after
-                            pause_s = _PAUSE_S
+                            pauses.reset()
                             yield page
                 except BusUnavailable:
-                    await anyio.sleep(pause_s)
-                    pause_s = min(pause_s * 2, _PAUSE_S_MAX)
+                    await anyio.sleep(pauses.next_ms() / 1000)
                     await self._line.connected()
         finally:
             await self._line.unpull()

@@ -2,8 +2,8 @@
 
 A store that is new, or that is older than what it published, gets a new incarnation, announced before its first message.
 A stream that is not the one the store's position names (deleted, truncated, replaced, another message there) is never used
-as if nothing had happened: the last point both agree on is found through the journal, the lost tail is published again from
-the outgoing bytes, and what was done is recorded.
+as if nothing had happened: the last point both agree on is found through the journal (of another stream: its beginning), the lost
+tail is published again from the outgoing bytes, and what was done is recorded.
 """
 
 import msgspec
@@ -25,7 +25,7 @@ from overseer.runner.verify import base_of, rebuild
 from overseer.subsystem import Subsystem
 from overseer.tables import WriteSet
 
-__all__ = ["Opened", "open_engine"]
+__all__ = ["Opened", "holds", "open_engine"]
 
 _NOWHERE = Position(stream="", sequence=0)
 _INCARNATION_BYTES = 16
@@ -122,11 +122,10 @@ async def _settle(engine: Engine, store: Store, name: str, line: Line, state: St
                 at_ms=now_ms,
             )
         return None
-    if position.stream == state.id and position.sequence <= state.last_sequence:
-        there = await line.message_at(position.sequence) if position.sequence >= max(1, state.first_sequence) else None
-        if there is None or not position.identity or identity(there) == position.identity:
-            return None
-    agreed = await _last_agreed(store, name, line, state)
+    if await holds(line, state, position):
+        return None
+    # Nothing was taken of another stream, whatever may be there again at the place that it had.
+    agreed = await _last_agreed(store, name, line, state) if position.stream == state.id else 0
     head.positions[name] = Position(stream=state.id, sequence=agreed, identity=b"")
     if position.stream != state.id:
         what = "was replaced"
@@ -141,6 +140,16 @@ async def _settle(engine: Engine, store: Store, name: str, line: Line, state: St
         detail=f"the stream {what}: we had taken {position.sequence}, it ends at {state.last_sequence}; going on after {agreed}",
         at_ms=now_ms,
     )
+
+
+async def holds(line: Line, state: StreamState, position: Position) -> bool:
+    """Whether this is the stream of that position, and the message taken last is still where it was, if it was not trimmed."""
+    if position.stream != state.id or position.sequence > state.last_sequence:
+        return False
+    if not position.identity or position.sequence < state.first_sequence:
+        return True
+    there = await line.message_at(position.sequence)
+    return there is None or identity(there) == position.identity
 
 
 def _rebuilt(noted: RepairNoted) -> str:

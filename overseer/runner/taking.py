@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 import msgspec
 
+from messages.overseer import Position
 from overseer.checks import Memo, Verifier
 from overseer.limits import Limits
 from overseer.pauses import Pauses
@@ -14,6 +15,7 @@ from overseer.ports.store import Store
 from overseer.runner.errors import StreamChanged
 from overseer.runner.intake import Intake, Reader
 from overseer.runner.observer import Observer, Progress, Step
+from overseer.runner.opening import holds
 from overseer.subsystem import Check, Subsystem
 from overseer.tables import View
 
@@ -33,10 +35,10 @@ class ReadBatch(msgspec.Struct):
 
 
 class Taker:
-    """Takes one line's deliveries from `taken` on and hands them over, for ever.
+    """Takes one line's deliveries from behind `position` on and hands them over, for ever.
 
-    `resumed` is called whenever the consumer was set anew; `say` reports trouble of a place once, "" when it has passed;
-    `committed` returns when everything up to a sequence is.
+    `position` is of what was decided last; `resumed` is called whenever the consumer was set anew; `say` reports trouble of a place
+    once, "" when it has passed; `committed` returns when everything up to a sequence is.
     """
 
     def __init__(
@@ -49,8 +51,7 @@ class Taker:
         verifier: Verifier,
         hand_over: Callable[[ReadBatch], Awaitable[None]],
         *,
-        stream_id: str,
-        taken: int,
+        position: Callable[[], Position],
         limits: Limits,
         progress: Progress,
         observer: Observer,
@@ -65,8 +66,8 @@ class Taker:
         self._store = store
         self._verifier = verifier
         self._hand_over = hand_over
-        self._stream_id = stream_id
-        self._taken = taken
+        self._position = position
+        self._taken = position().sequence
         self._limits = limits
         self._progress = progress
         self._observer = observer
@@ -79,9 +80,9 @@ class Taker:
         pauses = Pauses(self._limits.reconnect_ms, self._limits.reconnect_ms_max)
         while True:
             try:
-                await self._check_stream()
                 # Setting the consumer counts as acknowledging all before, and what is acknowledged may be trimmed.
                 await self._committed(self._taken)
+                await self._check_stream()
                 await self._line.seek(self._taken + 1)
                 # Replaced since the first look, it would have us wait for a sequence of the old one.
                 await self._check_stream()
@@ -110,7 +111,7 @@ class Taker:
 
     async def _check_stream(self) -> None:
         state = await self._line.state()
-        if state.id != self._stream_id or state.last_sequence < self._taken:
+        if not await holds(self._line, state, self._position()):
             raise StreamChanged(self._line.stream, self._taken, state.last_sequence, state.id)
 
     async def _read(self, deliveries: list[Delivery]) -> None:

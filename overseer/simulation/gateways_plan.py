@@ -11,9 +11,9 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from messages.elections import OfElection
-from messages.execution import execution_payload
 from messages.gateways import Bond, DeclareGateway, OpenQueue, RedistributeStake, SubmitExecutionProof, SubmitRequest, Unbond
 from messages.polkadot import Scheme
+from overseer.feeds.gateway import make_proof
 from overseer.simulation.disputes_plan import Plan
 from overseer.simulation.disputes_votes import KEYS
 
@@ -57,16 +57,7 @@ def account(gateway: int) -> bytes:
 
 @lru_cache(maxsize=65_536)
 def _proof(queue: str, round: int, request: bytes, content: bytes, gateway: int, size: int, signer: int) -> SubmitExecutionProof:
-    payload = execution_payload(queue, round=round, request=request, executor=account(gateway), content=content, size=size)
-    return SubmitExecutionProof(
-        election=queue,
-        round=round,
-        request=request,
-        executor=account(gateway),
-        content=content,
-        size=size,
-        signature=KEYS[signer].sign(payload),
-    )
+    return make_proof(KEYS[signer], queue, round=round, request=request, content=content, size=size, executor=account(gateway))
 
 
 def plan_queues(plan: Plan, random: Random) -> None:

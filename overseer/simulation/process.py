@@ -324,6 +324,8 @@ class Process:
             if name in streams and patterns:
                 if ids.get(name) != streams[name].id:
                     return f"has not noticed that {name} was replaced"
+                if not self._lines[name].placed():
+                    return f"has not come back to {name}"
                 wanted = max((last.sequence for pattern in patterns if (last := streams[name].last_under(pattern)) is not None), default=0)
                 if positions.get(name, 0) < wanted:
                     return f"is at {positions.get(name, 0)} of {name}, which has {wanted} for it"

@@ -18,11 +18,10 @@ Query = Callable[[Message], Awaitable[Message]]
 _PREFIX = "evt."
 
 
-class Counted:
-    """What is wrong with some elections, and how many of their ballots are as they were acknowledged."""
+class Reckoned:
+    """What is wrong with elections, beside what was acknowledged of them."""
 
     def __init__(self) -> None:
-        self.ballots = 0
         self.lost: list[str] = []
         self.doubled: list[str] = []
         self.wrong: list[str] = []
@@ -30,6 +29,14 @@ class Counted:
     @property
     def problems(self) -> list[str]:
         return [*self.lost, *self.doubled, *self.wrong]
+
+
+class Counted(Reckoned):
+    """With it, how many ballots are as they were acknowledged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ballots = 0
 
 
 async def counted(query: Query, election: Election, into: Counted) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from messages.codec import decode
-from messages.elections import ElectionEvent, ElectionFact, OfElection
+from messages.elections import ElectionFact, OfElection
 from messages.gateway_queries import (
     ActiveRequests,
     AssignedRequestPage,
@@ -22,23 +22,12 @@ from messages.gateway_queries import (
 )
 from messages.gateways import (
     Bond,
-    DeclareGateway,
-    GatewayDeclared,
-    OpenQueue,
-    QueueOpened,
-    RedistributeStake,
     RequestExecuted,
-    RequestSubmitted,
     RoundClosed,
     RoundOutcome,
     RoundResults,
     RoundRevoked,
-    StakeBonded,
-    StakeRedistributed,
-    SubmitExecutionProof,
     SubmitRequest,
-    Unbond,
-    UnbondRequested,
 )
 from messages.message import CATALOG, Kind, Message
 from overseer.node.catalogue import build_subsystem
@@ -49,11 +38,11 @@ from overseer.rocks.reader import RocksReader
 from overseer.runner.journal import event_of, records
 from overseer.runner.schema import Record
 from overseer.simulation.checks_course import Archive, CourseChecker, Input
-from overseer.simulation.checks_queues import QueuesAtRest
+from overseer.simulation.checks_queues import RECORDED, QueuesAtRest, differing
 from overseer.simulation.scenario import Network, Violation
 from overseer.subsystem import Context
 from overseer.tables import View
-from tests.crash.polls_reckoning import events_by_number
+from tests.crash.polls_reckoning import Reckoned, events_by_number
 from tests.crash.queues import Query, Queue
 from tests.node.nodes import Place, Stored
 
@@ -61,34 +50,18 @@ __all__ = ["QueueFound", "course_problems", "facts_told", "judged", "shown"]
 
 T = TypeVar("T")
 
-RECORDED: dict[type[OfElection], type[ElectionEvent]] = {
-    OpenQueue: QueueOpened,
-    Bond: StakeBonded,
-    Unbond: UnbondRequested,
-    DeclareGateway: GatewayDeclared,
-    SubmitRequest: RequestSubmitted,
-    RedistributeStake: StakeRedistributed,
-    SubmitExecutionProof: RequestExecuted,
-}
 
-
-class QueueFound:
+class QueueFound(Reckoned):
     """What of a queue is as it was acknowledged, and what is wrong with it."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.commands = 0
         self.closed = 0
         self.revoked = 0
         self.executed = 0
         # What the world must have been told: names and numbers of events.
         self.facts: set[tuple[str, int]] = set()
-        self.lost: list[str] = []
-        self.doubled: list[str] = []
-        self.wrong: list[str] = []
-
-    @property
-    def problems(self) -> list[str]:
-        return [*self.lost, *self.doubled, *self.wrong]
 
 
 async def shown(query: Query, queue: Queue) -> QueueFound:
@@ -129,8 +102,7 @@ def _numbers(queue: Queue) -> Counter[int]:
 
 def _records(event: Message, command: OfElection) -> bool:
     """Whether the event is the command's: of its kind, and alike in all that both say."""
-    common = set(command.__struct_fields__) & set(event.__struct_fields__)
-    return type(event) is RECORDED[type(command)] and all(getattr(event, name) == getattr(command, name) for name in common)
+    return type(event) is RECORDED[type(command)] and not differing(command, event)
 
 
 async def _stakes(query: Query, key: str, commands: Sequence[OfElection]) -> list[str]:

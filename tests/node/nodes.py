@@ -8,11 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import anyio
 import pytest
@@ -35,6 +35,8 @@ from overseer.observe.http import fetch
 from overseer.ports.bus import BusError
 from overseer.settings import Loaded
 from overseer.sites.client import SitesClient
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 60.0
@@ -302,18 +304,23 @@ async def told(client: Client, command: Message, command_id: str, *, seconds: fl
             await anyio.sleep(0.02)
 
 
-async def answered(client: Client | SitesClient, query: Message, *, seconds: float = DEADLINE_S) -> Message:
-    """The answer, whatever is killed meanwhile."""
+async def persistently(ask: Callable[[], Awaitable[T]], *, seconds: float = DEADLINE_S) -> T:
+    """What it comes to, whatever is killed meanwhile: asked again where it is refused for now, or nobody answers."""
     with anyio.fail_after(seconds):
         while True:
             try:
-                return await client.query(query)
+                return await ask()
             except Refused as refused:
                 if not refused.retriable:
                     raise
             except BusError:
                 pass
             await anyio.sleep(0.02)
+
+
+async def answered(client: Client | SitesClient, query: Message, *, seconds: float = DEADLINE_S) -> Message:
+    """The answer, whatever is killed meanwhile."""
+    return await persistently(lambda: client.query(query), seconds=seconds)
 
 
 class Stored(NamedTuple):

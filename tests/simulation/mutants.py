@@ -25,7 +25,7 @@ from overseer.runner.schema import HEAD, OUTBOX_NODE, OUTCOMES, WATERMARKS
 from overseer.runner.timers import Timers
 from overseer.tables import Table
 
-__all__ = ["MUTANTS", "Mutant", "mutant", "patched"]
+__all__ = ["MUTANTS", "Mutant", "mutant", "patched", "registering"]
 
 Mutant = Callable[[], AbstractContextManager[None]]
 MUTANTS: dict[str, Mutant] = {}
@@ -47,9 +47,17 @@ def patched(owner: object, name: str, value: object) -> Iterator[None]:
             delattr(owner, name)
 
 
-def mutant(make: Callable[[], AbstractContextManager[None]]) -> Mutant:
-    MUTANTS[make.__name__] = make
-    return make
+def registering(table: dict[str, Mutant]) -> Callable[[Mutant], Mutant]:
+    """What puts a mutant into that table, under its name."""
+
+    def mutant(make: Mutant) -> Mutant:
+        table[make.__name__] = make
+        return make
+
+    return mutant
+
+
+mutant = registering(MUTANTS)
 
 
 # ------------------------------------------------------------------------------------------------ commit

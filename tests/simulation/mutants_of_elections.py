@@ -4,12 +4,12 @@ Not among them: the longest copy instead of the greatest (epoch, number). While 
 longer than those of a later one that acknowledged anything; the rule is a second line, and B17 tests it alone.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any
 
-from mutants import patched
+from mutants import Mutant, patched, registering
 
 from messages.election_pairs import LogEntry, LogRestarted, Replicate
 from overseer.simulation.elections.disk import RowsDisk
@@ -29,13 +29,8 @@ from subsystems.elections.runtime.writer import Phase, Writer, _answers, _refuse
 
 __all__ = ["ELECTION_MUTANTS"]
 
-Mutant = Callable[[], AbstractContextManager[None]]
 ELECTION_MUTANTS: dict[str, Mutant] = {}
-
-
-def mutant(make: Mutant) -> Mutant:
-    ELECTION_MUTANTS[make.__name__] = make
-    return make
+mutant = registering(ELECTION_MUTANTS)
 
 
 @contextmanager

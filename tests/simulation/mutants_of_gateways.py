@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from msgspec.structs import replace
-from mutants import patched
+from mutants import Mutant, patched, registering
 
 from messages.elections import SessionSeen
 from messages.gateways import (
@@ -22,13 +22,8 @@ from subsystems.elections.gateways.rows import ASSIGNED, GATEWAYS, WEIGHTS, acco
 
 __all__ = ["GATEWAY_MUTANTS"]
 
-Mutant = Callable[[], AbstractContextManager[None]]
 GATEWAY_MUTANTS: dict[str, Mutant] = {}
-
-
-def mutant(make: Mutant) -> Mutant:
-    GATEWAY_MUTANTS[make.__name__] = make
-    return make
+mutant = registering(GATEWAY_MUTANTS)
 
 
 @contextmanager

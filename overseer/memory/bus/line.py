@@ -119,6 +119,11 @@ class MemoryLine:
         """Whether the server runs and nothing parts this line from it."""
         return self._is_up() and not self.faults.unavailable
 
+    def placed(self) -> bool:
+        """Whether the position of the last seek holds: no session has ended since, and nobody else has reset the consumer."""
+        consumer = self._on.consumers.get(self._durable)
+        return self.reachable() and consumer is not None and self._place == (self._on.generation, consumer.resets)
+
     # --- inside ----------------------------------------------------------------------------------------------------------
 
     async def _reach(self) -> None:
