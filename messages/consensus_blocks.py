@@ -35,7 +35,10 @@ _Transaction = Annotated[bytes, msgspec.Meta(max_length=GROUP_TRANSACTION_BYTES_
 
 @rejection(by="consensus_manager")
 class NotNext(Rejection, frozen=True, kw_only=True):
-    """Not the block that may come next. `reason`: parent (not the best block, or not yet) | header (number, epoch or round)."""
+    """Not the block that may come next.
+
+    `reason`: parent (not the best block, or not yet) | header (number, epoch or round) | unknown (who serves).
+    """
 
     reason: str
     best: BlockNumber
@@ -77,7 +80,11 @@ class NextBlock(Message, frozen=True, kw_only=True):
 
 @reply(by="consensus_manager")
 class BlockSignatureReport(Message, frozen=True, kw_only=True):
+    """Without a signature: `parts` of it are here, which were not all looked at; `needed` are."""
+
     signature: G2Bytes | None
+    parts: U32 = 0
+    needed: U32 = 0
 
 
 @query(to="consensus_manager", reply=BlockSignatureReport)

@@ -18,6 +18,8 @@ __all__ = [
     "AttemptOpened",
     "AttemptsForgotten",
     "BlockSeen",
+    "ChainEntered",
+    "ChainForgotten",
     "ClosingHeard",
     "ComplaintTaken",
     "ConfirmTaken",
@@ -249,6 +251,29 @@ class GroupRefused(Message, frozen=True, kw_only=True):
     block: Hash32
     transaction: Hash32
     error: str
+
+
+@event(by="consensus_manager")
+class ChainEntered(Message, frozen=True, kw_only=True):
+    """This store's chain begins in the middle: with block `number`. `epoch`: the one that the block says it is of."""
+
+    number: BlockNumber
+    epoch: U32
+
+
+@event(by="consensus_manager")
+class ChainForgotten(Message, frozen=True, kw_only=True):
+    """Of what is so far behind finality that no block asks for it any more: some blocks with their verdicts, groups, sessions' validators.
+
+    `below`: all blocks before that number were forgotten, but for those that accepted a group which is kept. `groups`: by their accepting
+    blocks. `rootless`: one of them was on the chain, so a chain without any group that is known is not one of epoch 0.
+    """
+
+    below: BlockNumber
+    blocks: list[BlockRef]
+    groups: list[Hash32]
+    sessions: list[SessionIndex]
+    rootless: bool
 
 
 # ------------------------------------------------------------------------------------------------ what waits

@@ -35,6 +35,7 @@ __all__ = [
     "ElectionTooEarly",
     "Epoch",
     "EpochReport",
+    "EpochUnknown",
     "Equivocation",
     "G1Bytes",
     "G2Bytes",
@@ -397,6 +398,13 @@ class EpochReport(Message, frozen=True, kw_only=True):
 @query(to="consensus_manager", reply=EpochReport)
 class Epoch(Message, frozen=True, kw_only=True):
     """The epoch that serves, on the best chain."""
+
+
+@rejection(by="consensus_manager")
+class EpochUnknown(Rejection, frozen=True, kw_only=True):
+    """This node cannot tell who serves: what it has of the chain begins behind a group's acceptance, with block `known_from`."""
+
+    known_from: BlockNumber
 
 
 @rejection(by="consensus_manager")

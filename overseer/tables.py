@@ -99,7 +99,9 @@ class Table(Generic[V]):
         self._sized = [(at, part.size) for at, part in enumerate(fixed) if part.kind is bytes]
         self._tail = key[-1] if len(fixed) < len(key) else None
         # What cannot change is decoded once, however often it is asked for.
-        self._again = lru_cache(_DECODED_MAX)(self._decode) if _is_fixed(inspect.type_info(value)) else self._decode
+        is_fixed = _is_fixed(inspect.type_info(value))
+        self._again = lru_cache(_DECODED_MAX)(self._decode) if is_fixed else self._decode
+        self._again_large = lru_cache(_LARGE_DECODED_MAX)(self._decode) if is_fixed else self._decode
 
     def __repr__(self) -> str:
         return f"Table({self.name})"
@@ -149,7 +151,9 @@ class Table(Generic[V]):
     def load(self, data: bytes) -> V:
         if self.value is bytes:
             return cast(V, data)
-        return self._again(data) if len(data) <= _DECODED_BYTES_MAX else self._decode(data)
+        if len(data) <= _DECODED_BYTES_MAX:
+            return self._again(data)
+        return self._again_large(data) if len(data) <= _LARGE_DECODED_BYTES_MAX else self._decode(data)
 
     def _decode(self, data: bytes) -> V:
         return decode_value(self.value, data)
@@ -158,6 +162,9 @@ class Table(Generic[V]):
 # Decoded rows that are kept of each table, and the largest of them: they bound the memory.
 _DECODED_MAX = 1_024
 _DECODED_BYTES_MAX = 256
+# Of larger ones a few: a decision asks for the same again and again.
+_LARGE_DECODED_MAX = 16
+_LARGE_DECODED_BYTES_MAX = 32 * 1024
 
 
 def _is_fixed(kind: inspect.Type) -> bool:
@@ -167,6 +174,8 @@ def _is_fixed(kind: inspect.Type) -> bool:
             return _is_fixed(inner)
         case inspect.UnionType(types=members):
             return all(map(_is_fixed, members))
+        case inspect.TupleType(item_types=items):
+            return all(map(_is_fixed, items))
         case inspect.StructType(cls=cls, fields=fields):
             return cls.__struct_config__.frozen and all(_is_fixed(field.type) for field in fields)
         case _:

@@ -6,13 +6,16 @@ from pathlib import Path
 
 from overseer.bench.cascade import cascade
 from overseer.bench.commands import commands_durable
+from overseer.bench.dkg import DKG_BENCHES
 from overseer.bench.elections import ballots_five_sites, ballots_one_site
 from overseer.bench.failover import ballots_failover
 from overseer.bench.gateways import gateway_close, gateway_votes
 from overseer.bench.growth import growth
 from overseer.bench.idle import idle
 from overseer.bench.measure import Measure, Report, Sizes
+from overseer.bench.network import election_testnet
 from overseer.bench.recovery import ballots_recovery
+from overseer.bench.signing import block_signing
 from overseer.bench.votes import votes_bundled, votes_single
 
 __all__ = ["BENCHES", "QUICK", "Bench", "run_benches"]
@@ -33,6 +36,9 @@ BENCHES: dict[str, Bench] = {
     "ballots_recovery": ballots_recovery,
     "gateway_votes": gateway_votes,
     "gateway_close": gateway_close,
+    **DKG_BENCHES,
+    "block_signing": block_signing,
+    "election_testnet": election_testnet,
 }
 
 QUICK = Sizes(
@@ -54,6 +60,8 @@ QUICK = Sizes(
     queue_items=1_000,
     queue_many=100_000,
     queue_votes=2_000,
+    signed_blocks=2,
+    network_epochs=2,
 )
 
 

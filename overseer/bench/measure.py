@@ -71,6 +71,11 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     # Votes of one round, and closes.
     queue_votes: int = 5_000
     closes: int = 3
+    # Blocks signed in one round.
+    signed_blocks: int = 5
+    # A network of nodes: how often a block is wanted, and how many groups are elected.
+    network_interval_ms: int = 500
+    network_epochs: int = 4
 
 
 def judged(

@@ -15,18 +15,17 @@ from messages.elections import OfElection
 from messages.subjects import HEADER_COMMAND_ID, node_stream, request_subject
 from overseer.bench.running import RunningNode, running_node
 from overseer.bench.votes import chain_of_bench
-from overseer.config import SUBSYSTEMS, Config
-from overseer.nats.accounts import PROVISIONER, NodeUsers, accounts_config
+from overseer.config import Config
+from overseer.nats.accounts import PROVISIONER, accounts_config
 from overseer.nats.connection import Connection
 from overseer.nats.exchange import NatsExchange
-from overseer.nats.keys import KeyFolder
 from overseer.nats.provision import call
 from overseer.nats.server import EmbeddedServer, ServerSettings
 from overseer.nats.sites import log_stream, site_user
-from overseer.node.bus import FEED, OPERATORS, READERS, connected_as, node_users, provisioned
+from overseer.node.bus import FEED, connected_as, own_users, provisioned
 from overseer.node.client import message_headers
 from overseer.sites.layout import Sites, sites_of
-from overseer.subsystem import Declaration
+from overseer.subsystem import Subsystem
 from subsystems.dispute_conclusion import DisputeConclusion
 from subsystems.elections import Elections, ElectionsConfig
 from subsystems.votes_db import VotesDb
@@ -110,12 +109,10 @@ async def open_server(folder: Path, sites: int) -> AsyncGenerator[Polls, None]:
     config = Config(node=NODE, data_dir=folder / "node")
     bare = Config(node=BARE, data_dir=folder / "bare")
     layout = sites_of(ElectionsConfig(sites=sites))
-    # On one site the elections are a subsystem, which needs the others.
-    subsystems = () if layout.names else (chain_of_bench(), VotesDb(), DisputeConclusion(), Elections())
-    declarations = [subsystem.declaration for subsystem in subsystems]
+    declarations = [] if layout.names else [subsystem.declaration for subsystem in _subsystems()]
 
     def accounts() -> str:
-        return accounts_config([_users(config, declarations, layout), _users(bare, [], _BARE_SITES)])
+        return accounts_config([own_users(config, declarations, layout), own_users(bare, [], _BARE_SITES)])
 
     settings = ServerSettings(name="overseer-bench", store_bytes_max=_STORE_BYTES_MAX)
     async with EmbeddedServer(folder / "nats", accounts, settings=settings) as server:
@@ -125,13 +122,18 @@ async def open_server(folder: Path, sites: int) -> AsyncGenerator[Polls, None]:
         yield Polls(config, bare, server.url, server.pid, layout)
 
 
+def _subsystems() -> list[Subsystem]:
+    """On one site the elections are a subsystem, which needs the others."""
+    return [chain_of_bench(), VotesDb(), DisputeConclusion(), Elections()]
+
+
 @asynccontextmanager
 async def running_polls(polls: Polls, settings: Mapping[str, str] | None = None) -> AsyncGenerator[None, None]:
     """Its node. `settings`: environment variables of it, besides what any needs."""
     env = {
         "OVERSEER_NODE": NODE,
         "OVERSEER_NATS_URL": polls.url,
-        "OVERSEER_SUBSYSTEMS": "elections" if polls.sites.names else ",".join(SUBSYSTEMS),
+        "OVERSEER_SUBSYSTEMS": "elections" if polls.sites.names else ",".join(each.declaration.name for each in _subsystems()),
         "OVERSEER_ELECTIONS_SITES": str(len(polls.sites.names) or 1),
         "OVERSEER_VERIFICATION_WORKERS": "0",
         # The bench kills its processes more often than they would fail.
@@ -140,17 +142,6 @@ async def running_polls(polls: Polls, settings: Mapping[str, str] | None = None)
     }
     async with running_node(polls.config.data_dir, env=env) as polls.node:
         yield
-
-
-def _users(config: Config, declarations: Sequence[Declaration], sites: Sites) -> NodeUsers:
-    return NodeUsers(
-        node=config.node,
-        declarations=tuple(declarations),
-        keys=KeyFolder(config.keys_dir).ensure(node_users(declarations, sites)),
-        operators=OPERATORS,
-        readers=READERS,
-        sites=sites.names,
-    )
 
 
 # ------------------------------------------------------------------------------------------------ who votes

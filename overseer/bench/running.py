@@ -1,4 +1,4 @@
-"""A node as its user runs it: `overseer run` as a process, from when it is up; ended in order."""
+"""A node, or a network, as its user runs it: `overseer run` or `overseer testnet` as a process, from when it is up; ended in order."""
 
 import json
 import os
@@ -13,9 +13,11 @@ from typing import Any
 import anyio
 from anyio.abc import Process
 
-__all__ = ["RunningNode", "running_node"]
+__all__ = ["RunningNode", "running_network", "running_node"]
 
 _READY_S = 60
+# Its nodes start at once, on the same cores.
+_NETWORK_READY_S = 120
 _STOP_S = 30
 _LOG_END_CHARS = 2_000
 
@@ -39,26 +41,39 @@ class RunningNode:
 @asynccontextmanager
 async def running_node(folder: Path, *arguments: str, env: Mapping[str, str] | None = None) -> AsyncGenerator[RunningNode, None]:
     """Without a feed. What it writes goes to a file beside its folder. Raises RuntimeError when it does not come up."""
-    command = [sys.executable, "-m", "overseer.cli.entry", "run", "--feed", "none", "--json", "--data-dir", str(folder), *arguments]
+    async with _running(folder, ["run", "--feed", "none", *arguments], env or {}, _READY_S) as node:
+        yield node
+
+
+@asynccontextmanager
+async def running_network(folder: Path, *arguments: str, env: Mapping[str, str] | None = None) -> AsyncGenerator[RunningNode, None]:
+    """A testnet, as running_node."""
+    async with _running(folder, ["testnet", *arguments], env or {}, _NETWORK_READY_S) as network:
+        yield network
+
+
+@asynccontextmanager
+async def _running(folder: Path, words: list[str], env: Mapping[str, str], ready_s: float) -> AsyncGenerator[RunningNode, None]:
+    command = [sys.executable, "-m", "overseer.cli.entry", *words, "--json", "--data-dir", str(folder)]
     # No configuration of whoever runs the bench.
     kept = {name: value for name, value in os.environ.items() if not name.startswith("OVERSEER_")}
-    surroundings = {**kept, "OVERSEER_CONFIG": "", "OVERSEER_LOG_FORMAT": "json", **(env or {})}
+    surroundings = {**kept, "OVERSEER_CONFIG": "", "OVERSEER_LOG_FORMAT": "json", **env}
     log = folder.with_suffix(".log")
     with log.open("wb") as errors:
         process = await anyio.open_process(command, stdin=subprocess.DEVNULL, stderr=errors, env=surroundings, start_new_session=True)
     try:
-        if not await _told_ready(process):
-            raise RuntimeError(f"the node did not come up: {log.read_text(errors='replace')[-_LOG_END_CHARS:]}")
+        if not await _told_ready(process, ready_s):
+            raise RuntimeError(f"it did not come up: {log.read_text(errors='replace')[-_LOG_END_CHARS:]}")
         yield RunningNode(process.pid, log)
     finally:
         with anyio.CancelScope(shield=True):
             await _end(process)
 
 
-async def _told_ready(process: Process) -> bool:
+async def _told_ready(process: Process, ready_s: float) -> bool:
     """Whether it came up: it tells its addresses once everything is."""
     assert process.stdout is not None
-    with anyio.move_on_after(_READY_S), suppress(anyio.EndOfStream):
+    with anyio.move_on_after(ready_s), suppress(anyio.EndOfStream):
         await process.stdout.receive()
         return True
     return False

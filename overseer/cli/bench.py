@@ -25,6 +25,11 @@ NAMES = (
     "ballots_recovery",
     "gateway_votes",
     "gateway_close",
+    "dkg_4",
+    "dkg_16",
+    "dkg_43",
+    "block_signing",
+    "election_testnet",
 )
 
 

@@ -1,4 +1,4 @@
-"""`overseer demo`: embedded NATS, real processes, a story in three acts, and a check of what they came to."""
+"""`overseer demo`: embedded NATS, real processes, a story in four acts, and a check of what they came to."""
 
 import os
 import signal
@@ -19,6 +19,8 @@ from rich.padding import Padding
 
 from overseer.cli.common import Json, console, load_settings, print_json, run_async, say, stopped
 from overseer.cli.election_view import copies_of, copies_table, picture, results_of
+from overseer.demo.groups import SCENES, Grouped, Groups
+from overseer.demo.network import Network
 from overseer.demo.playing import Outcome, Played, Sited, Unexpected, find_out, play
 from overseer.demo.polls import EVENTS, KEY, Polled, Polls
 from overseer.demo.queues import QUEUE, Queued, find_queue, tell_queue
@@ -42,6 +44,8 @@ __all__ = ["demo"]
 REFRESH_PER_S = 8
 # Of the elections: five data centres of one zone.
 SITES = 5
+# Of the consensus groups: the folder of their network, in the node's.
+NETWORK = "network"
 # Between two looks at the election that is shown.
 LOOK_S = 0.2
 
@@ -66,6 +70,7 @@ class Told(msgspec.Struct, kw_only=True):
     dead_letters: int
     gateways: Queued
     elections: Polled
+    groups: Grouped
     differences: list[str]
 
 
@@ -80,9 +85,10 @@ def demo(
 ) -> None:
     """A story on a real node: sessions, forks, disputes both ways, a cascade, governance mode entered and left.
 
-    Then gateways elected for a queue, a round of which one more lie revokes; and an election on five sites, the one that writes it
-    killed while ballots are cast.
-    Checks its own outcome against what the development chain knows, and counts the ballots; the exit code is 1 on any difference.
+    Then gateways elected for a queue, a round of which one more lie revokes; an election on five sites, the one that writes it
+    killed while ballots are cast; and a network of four nodes that elect who signs its chain, one killed while they make a key.
+    Checks its own outcome against what the development chain knows, counts the ballots, and goes through the signed chain from genesis;
+    the exit code is 1 on any difference.
     """
     story = DevChain(seed, Shape(validators=validators)).story(tell_queue)
     with _scratch() as scratch:
@@ -143,7 +149,7 @@ class _Demo:
             with anyio.CancelScope() as scope:
                 tasks.start_soon(_cancel_when_stopped, stop, scope)
                 async with AsyncExitStack() as stack:
-                    told = await self._tell(node, stack)
+                    told = await self._tell(node, stack, stop)
             if told is not None and not self._json:
                 _summary(told, self._tally)
                 _next(self._loaded, self._shown_info(), self._stay)
@@ -168,7 +174,7 @@ class _Demo:
         assert self._info is not None
         return self._info
 
-    async def _tell(self, node: Node, stack: AsyncExitStack) -> Told:
+    async def _tell(self, node: Node, stack: AsyncExitStack, stop: StopRequest) -> Told:
         show = not self._json and console.is_terminal
         if show:
             stack.enter_context(Live(self._view, console=console, refresh_per_second=REFRESH_PER_S))
@@ -188,10 +194,11 @@ class _Demo:
         polled, miscounted = await self._elect(node, client, show)
         names = [child.name for child in self._children(node)]
         report = await node_report(self._loaded.config, info, client.connection, names)
-        return self._judge(played, outcome, report, queued, polled, [*uneven, *miscounted])
+        grouped, unsigned = await self._group(node, stop, show)
+        return self._judge(played, outcome, report, queued, polled, grouped, [*uneven, *miscounted, *unsigned])
 
     async def _elect(self, node: Node, client: Client, show: bool) -> tuple[Polled, list[str]]:
-        """The last act: what came of it, and every difference."""
+        """The act of the sites: what came of it, and every difference."""
         sites = self._shown_info().sites
 
         def new_client(number: int) -> SitesClient:
@@ -218,6 +225,22 @@ class _Demo:
             else:
                 self._tally = picture(await results_of(person, KEY))
         return polled, uneven
+
+    async def _group(self, node: Node, stop: StopRequest, show: bool) -> tuple[Grouped, list[str]]:
+        """The last act, on a network of its own: what came of it, and every difference."""
+        scene = self._scene(show)
+
+        def looked(network: Network) -> None:
+            self._view.children, self._view.network = network.children, network
+
+        def told(text: str) -> None:
+            self._view.grouped += 1 / SCENES
+            scene(text)
+
+        network = Network(self._loaded.config.data_dir / NETWORK, looked=looked)
+        grouped, unsigned = await Groups(network, self._seed, told=told).play(stop)
+        self._view.children = self._children(node)
+        return grouped, unsigned
 
     async def _show_election(self, node: Node, person: SitesClient) -> None:
         while True:
@@ -257,7 +280,9 @@ class _Demo:
 
         return scene
 
-    def _judge(self, played: Played, outcome: Outcome, report: NodeReport, queued: Queued, polled: Polled, uneven: Sequence[str]) -> Told:
+    def _judge(
+        self, played: Played, outcome: Outcome, report: NodeReport, queued: Queued, polled: Polled, grouped: Grouped, uneven: Sequence[str]
+    ) -> Told:
         expected = self._story.expected
         differences = [*outcome.differences, *uneven]
         dead = sum(row.dead_letters for row in report.subsystems)
@@ -268,8 +293,8 @@ class _Demo:
         return Told(
             ok=not differences,
             seconds=round(time.monotonic() - self._began, 1),
-            # The overseer, the NATS server, the subsystems, and the sites.
-            processes=2 + len(report.subsystems),
+            # The overseer, the NATS server, the subsystems, and the sites; the network's server and its nodes.
+            processes=2 + len(report.subsystems) + 1 + grouped.nodes,
             blocks=expected.blocks,
             votes_sent=played.votes_sent,
             votes_stored=outcome.votes_stored,
@@ -284,6 +309,7 @@ class _Demo:
             dead_letters=dead,
             gateways=queued,
             elections=polled,
+            groups=grouped,
             differences=differences,
         )
 
@@ -312,6 +338,9 @@ def _summary(told: Told, tally: RenderableType) -> None:
     polled = told.elections
     say(f"  an election on {polled.sites} sites, one killed after {polled.killed_after} of {polled.ballots} ballots:")
     say(f"  {polled.acknowledged} ballots acknowledged, {polled.cast} counted (each once), {polled.copies_equal} equal copies")
+    grouped = told.groups
+    say(f"  a network of {grouped.nodes} nodes, {grouped.killed or 'none'} killed in the midst of a DKG: {grouped.epochs} groups elected,")
+    say(f"  {grouped.signed} of {grouped.blocks} blocks signed by theirs, {grouped.chains} chains accepted by a light client")
     for difference in told.differences:
         say(f"  [red]differs:[/] {escape(difference)}")
     if tally:
@@ -333,6 +362,7 @@ def _next(loaded: Loaded, info: RunInfo, stay: bool) -> None:
         f"overseer gateway results {QUEUE} 1",
         "overseer journal chain_api --limit 5",
         "overseer verify",
+        f"overseer verify-epochs --data-dir {loaded.config.data_dir / NETWORK / 'n1'}",
         "overseer nats-context   # then: nats --context overseer-demo micro ls",
         "nats --context overseer-demo sub 'overseer.>' --translate 'overseer decode'",
     ):

@@ -14,7 +14,7 @@ from overseer.consensus.epochs import BrokenChain, EpochsReport, verified_epochs
 from overseer.consensus.section import ConsensusSection
 from overseer.node.catalogue import genesis_of_chain
 from overseer.node.folder import NodeFolder
-from overseer.node.testnet import Testnet, TestnetInfo
+from overseer.node.testnet import Testnet, TestnetInfo, chain_settings
 from overseer.observe.logs import configure_logs
 from overseer.supervise.stopping import StopRequest, watch_signals
 
@@ -64,9 +64,13 @@ def verify_epochs(config: ConfigFile = None, data_dir: DataDir = None, json: Jso
     """Check the handovers of a network's chain from genesis, as a light client: by the blocks alone, one key for each epoch.
 
     The blocks are those in the journal of the node's chain_api; the network's nodes are the validators. Works on a running node too.
+    Of a testnet's node it is known what the chain was started with; elsewhere the configuration must be the network's.
     """
     loaded = load_settings(config, data_dir)
     folder = NodeFolder(loaded.config.data_dir)
+    given = {setting.key for setting in loaded.settings if setting.source != "default"}
+    chosen = {key.replace(".", "__"): value for key, value in chain_settings(folder.path).items() if key not in given}
+    loaded = load_settings(config, data_dir, **chosen)
     section = loaded.sections["consensus_manager"]
     assert isinstance(section, ConsensusSection)
     nodes = loaded.config.network.nodes or folder.path.parent / "nodes"

@@ -7,7 +7,7 @@ What is sealed goes to the node's own `chain_api`. Nothing is kept: a restarted 
 
 import base64
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
@@ -47,12 +47,23 @@ _PATIENCE_INTERVALS = 2
 _PATIENCE_MS_MIN = 1_000
 # Blocks behind the best that are final.
 _FINALITY_LAG = 3
+# A block is missing for so many times as long: it is told what is waited for.
+_TELL_PATIENCES = 3
 
 
 class NetworkFeed:
-    """One node's feed. `order`: the network's nodes, who propose in turn."""
+    """One node's feed. The network's nodes propose in turn. `heard`: what the chain waits for, or "" again."""
 
-    def __init__(self, client: Client, chain: NetworkChain, nodes: list[Described], trust: NodeTrust, *, interval_ms: int) -> None:
+    def __init__(
+        self,
+        client: Client,
+        chain: NetworkChain,
+        nodes: list[Described],
+        trust: NodeTrust,
+        *,
+        interval_ms: int,
+        heard: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._client = client
         self._chain = chain
         self._order = sorted(node.node for node in nodes)
@@ -60,11 +71,13 @@ class NetworkFeed:
         self._interval_ms = interval_ms
         self._patience_ms = max(_PATIENCE_MS_MIN, _PATIENCE_INTERVALS * interval_ms)
         self._next = 1
-        # Blocks that were sealed and are not imported yet, in order.
-        self._sealed: list[ImportBlock] = []
+        # Blocks that were sealed and are not imported yet, in order, and what is final with each.
+        self._sealed: list[tuple[ImportBlock, bytes | None]] = []
         self._named = b""
         self._proposed = b""
         self._moved_ms = _now_ms()
+        self._heard = heard
+        self._waits_for = ""
         self._log = logger(_SENDER)
 
     async def run(self) -> None:
@@ -92,8 +105,9 @@ class NetworkFeed:
                     if self._chain.hear_proposed(message.block):
                         self._moved_ms = _now_ms()
                 case BlockSealed() if self._chain.hear_sealed(message.block):
-                    self._sealed.append(message.block)
+                    self._sealed.append((message.block, self._chain.hash_at(message.block.number - _FINALITY_LAG)))
                     self._moved_ms = _now_ms()
+                    self._tell("")
                 case _:
                     continue
 
@@ -131,14 +145,13 @@ class NetworkFeed:
             return
         best = await self._client.query(Best())
         known = best.number if isinstance(best, Header) else 0
-        target = self._sealed[-1].number
+        target = self._sealed[-1][0].number
         while self._sealed:
-            block = self._sealed[0]
+            block, final = self._sealed[0]
             if block.number > known:
                 behind = block.number < target
                 told = msgspec.structs.replace(block, sync=behind, target_height=target if behind else 0)
                 await self._client.request(told)
-            final = self._chain.hash_at(block.number - _FINALITY_LAG)
             if block.number > max(known, _FINALITY_LAG) and final is not None:
                 await self._client.request(FinalizeBlock(hash=final))
             self._sealed.pop(0)
@@ -157,9 +170,22 @@ class NetworkFeed:
             report = await self._client.query(BlockSignature(block=proposal.hash))
             signature = report.signature if isinstance(report, BlockSignatureReport) else None
             if signature is None:
+                if waited_ms >= _TELL_PATIENCES * self._patience_ms and isinstance(report, BlockSignatureReport):
+                    self._tell(_missing(proposal, report))
                 return
         if waited_ms >= self._rank(proposal.number) * self._patience_ms:
             await self._say(BlockSealed(block=msgspec.structs.replace(proposal, epoch_signature=signature)))
+
+    def _tell(self, what: str) -> None:
+        """Once for each thing that is waited for."""
+        if what == self._waits_for:
+            return
+        self._waits_for = what
+        self._heard(what)
+        if what:
+            self._log.warning("chain_waits", what=what)
+        else:
+            self._log.info("chain_goes_on", number=self._chain.number)
 
     def _rank(self, number: int) -> int:
         """How many are asked before this node for the block of that height."""
@@ -192,6 +218,15 @@ class NetworkFeed:
         out = Outgoing(build(self._client.node, _SENDER, message.spec), message_headers(message), encode(message))
         told = signed(self._trust, out)
         await self._client.connection.request(told.subject, told.body, headers=told.headers, timeout_ms=5_000)
+
+
+def _missing(block: ImportBlock, report: BlockSignatureReport) -> str:
+    """What the block waits for, in words."""
+    what = f"waits for the group of epoch {block.epoch} to sign block {block.number}"
+    if not report.needed:
+        return f"{what}: this node knows nothing of it"
+    wrong = "; one of them is wrong" if report.parts >= report.needed else ""
+    return f"{what}: {report.parts} of {report.needed} parts{wrong}"
 
 
 def _stored(message: dict[str, Any]) -> StoredMessage:

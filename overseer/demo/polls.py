@@ -1,4 +1,4 @@
-"""The demo's last act: an election on several sites, one of which is killed while ballots are cast, and an exact count."""
+"""The demo's act of the sites: an election on several of them, one of which is killed while ballots are cast, and an exact count."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator

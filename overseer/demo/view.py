@@ -43,9 +43,11 @@ class LiveView:
         self.heard: Counter[str] = Counter()
         self.transactions: set[bytes] = set()
         self.children: Sequence[ChildStatus] = ()
-        # The last act: shown instead of the chain and the disputes once it has begun, and how much of it is told (0 to 1).
+        # Later acts: shown instead of the chain and the disputes once they have begun, and how much of them is told (0 to 1).
         self.election: RenderableType | None = None
         self.elected = 0.0
+        self.network: RenderableType | None = None
+        self.grouped = 0.0
         self._blocks: dict[bytes, BlockImported] = {}
         self._best: set[bytes] = set()
         self._black: set[bytes] = set()
@@ -110,8 +112,11 @@ class LiveView:
         top = Table.grid(expand=True, padding=(0, 2))
         top.add_column(ratio=1)
         top.add_column()
-        bar = ProgressBar(total=2 * max(1, self.steps), completed=self.step + self.elected * self.steps)
+        steps = max(1, self.steps)
+        bar = ProgressBar(total=3 * steps, completed=self.step + (self.elected + self.grouped) * steps)
         top.add_row(Group(Text(self.scene, style="bold"), bar), self._processes())
+        if self.network is not None:
+            return Group(top, Panel(self.network, title="consensus groups", title_align="left"))
         if self.election is not None:
             return Group(top, Panel(self.election, title="election", title_align="left"))
         middle = Table.grid(expand=True, padding=(0, 1))

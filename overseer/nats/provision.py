@@ -32,6 +32,8 @@ _SETTLE_LOOK_S = 0.1
 _NO_PEERS = 10005
 # 503 as well, and there to stay: too little memory or disk (10023), JetStream is off (10039, 10076).
 _SETTLED = (10023, 10039, 10076)
+# There is such a stream by now, with an id of its own: another node's provisioner was first.
+_MADE_MEANWHILE = 10058
 
 T = TypeVar("T")
 
@@ -59,8 +61,8 @@ class ApiError(Exception):
 
     @property
     def unsettled(self) -> bool:
-        """Whether it is a cluster's that is about to settle: the same may be asked again."""
-        return self.error_code == _NO_PEERS or (self.code == _UNAVAILABLE and self.error_code not in _SETTLED)
+        """Whether it passes: a cluster is about to settle, or two nodes have made the network's stream at once. To be begun again."""
+        return self.error_code in (_NO_PEERS, _MADE_MEANWHILE) or (self.code == _UNAVAILABLE and self.error_code not in _SETTLED)
 
 
 class DangerousSettings(Exception):

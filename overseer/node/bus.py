@@ -40,6 +40,7 @@ __all__ = [
     "heed_new_keys",
     "node_accounts",
     "node_users",
+    "own_users",
     "provisioned",
     "provisioner",
     "tls_files",
@@ -71,28 +72,34 @@ def node_users(declarations: Sequence[Declaration], sites: Sites = ONE_SITE) -> 
 
 
 def node_accounts(config: Config, declarations: Sequence[Declaration], sites: Sites = ONE_SITE) -> str:
-    """The accounts part of a server configuration; makes the keys that are missing.
+    """The accounts part of a server configuration: those of this node, and of the network's other nodes, which share the bus.
 
-    With those of the network's other nodes, which share the bus. While a key is being rotated, the present and the next one are both
-    taken. Raises UnusableKey, DeclarationConflict, BadNetwork.
+    Makes the keys that are missing. Raises UnusableKey, DeclarationConflict, BadNetwork.
+    """
+    own = own_users(config, declarations, sites)
+    others = [_users_of(each, declarations) for each in read_network(config.network.nodes).values() if each.node != config.node]
+    return accounts_config([own, *others])
+
+
+def own_users(config: Config, declarations: Sequence[Declaration], sites: Sites = ONE_SITE) -> NodeUsers:
+    """This node's users; makes the keys that are missing, its identity too where it is part of a network.
+
+    While a key is being rotated, the present and the next one are both taken. Raises UnusableKey, DeclarationConflict.
     """
     names = node_users(declarations, sites)
     if any(map(networked, declarations)):
         IdentityFolder(config.identity_dir).ensure()
     folder = KeyFolder(config.keys_dir)
-    keys, coming = folder.ensure(names), folder.coming(names)
-    users = NodeUsers(
+    return NodeUsers(
         node=config.node,
         declarations=tuple(declarations),
-        keys=keys,
-        coming=coming,
+        keys=folder.ensure(names),
+        coming=folder.coming(names),
         operators=OPERATORS,
         readers=READERS,
         speaks={FEED: FEED_SENDS},
         sites=sites.names,
     )
-    others = [_users_of(each, declarations) for each in read_network(config.network.nodes).values() if each.node != config.node]
-    return accounts_config([users, *others])
 
 
 def _users_of(described: Described, declarations: Sequence[Declaration]) -> NodeUsers:

@@ -1,6 +1,6 @@
 """The feed: where blocks come from. An outside sender like any other: `op_feed`, by command id."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import anyio
@@ -28,13 +28,16 @@ __all__ = ["feed"]
 RETRY_MS = 200
 
 
-async def feed(loaded: Loaded, url: str, stop: StopRequest) -> None:
-    """Send what the configured source gives until it ends or the node does. Never raises for what passes."""
+async def feed(loaded: Loaded, url: str, stop: StopRequest, heard: Callable[[str], None] = lambda _: None) -> None:
+    """Send what the configured source gives until it ends or the node does. Never raises for what passes.
+
+    `heard` is told what a network's chain waits for when no block comes, and "" when it goes on.
+    """
     log = logger(FEED)
     config = loaded.config
     async with Client.connected(config, url, FEED) as client:
         if config.feed.source == "net":
-            await _network_feed(loaded, client).run()
+            await _network_feed(loaded, client, heard).run()
         async for message in _source(loaded, client):
             if stop.requested:
                 return
@@ -52,7 +55,7 @@ async def feed(loaded: Loaded, url: str, stop: StopRequest) -> None:
         log.info("ended")
 
 
-def _network_feed(loaded: Loaded, client: Client) -> NetworkFeed:
+def _network_feed(loaded: Loaded, client: Client, heard: Callable[[str], None]) -> NetworkFeed:
     """Raises BadNetwork, UnusableKey."""
     config, section = loaded.config, loaded.sections["consensus_manager"]
     assert isinstance(section, ConsensusSection)
@@ -61,7 +64,7 @@ def _network_feed(loaded: Loaded, client: Client) -> NetworkFeed:
         raise BadNetwork(config.network.nodes, f"there is no file of this node, {config.node}")
     nodes = list(described.values())
     chain = NetworkChain(genesis_of_chain(config), nodes, section.parameters)
-    return NetworkFeed(client, chain, nodes, NodeTrust.of(config), interval_ms=config.feed.interval_ms)
+    return NetworkFeed(client, chain, nodes, NodeTrust.of(config), interval_ms=config.feed.interval_ms, heard=heard)
 
 
 async def _source(loaded: Loaded, client: Client) -> AsyncIterator[Message]:

@@ -17,7 +17,7 @@ from overseer.nats.accounts import OVERSEER, PROVISIONER, durable_name
 from overseer.nats.connection import Connection
 from overseer.nats.server import EmbeddedServer, ServerError, ServerNotFound
 from overseer.nats.sites import site_user
-from overseer.node.bus import connected_as, embedded_server, heed_new_keys, provisioned
+from overseer.node.bus import FEED, connected_as, embedded_server, heed_new_keys, provisioned
 from overseer.node.catalogue import build_elections, build_sites, build_subsystems, chore_of
 from overseer.node.elsewhere import ElsewhereChild, looking_at
 from overseer.node.feeding import feed
@@ -66,6 +66,8 @@ class Node:
         self._server: EmbeddedServer | None = None
         # What keeps the server from writing, or "".
         self._server_trouble = ""
+        # What the network's chain waits for, or "".
+        self._chain_waits = ""
         self._log = logger(OVERSEER)
         self.supervisor: Supervisor | None = None
 
@@ -126,7 +128,7 @@ class Node:
                 tasks.start_soon(self._keep_server, self._server, stop)
                 tasks.start_soon(keep_writing, self._server, self._hear_server)
             if self._config.feed.source != "none":
-                tasks.start_soon(feed, self._loaded, url, stop)
+                tasks.start_soon(feed, self._loaded, url, stop, self._hear_feed)
             await self.supervisor.run()
             tasks.cancel_scope.cancel()
 
@@ -234,6 +236,9 @@ class Node:
     def _hear_server(self, trouble: str) -> None:
         self._server_trouble = trouble
 
+    def _hear_feed(self, waits_for: str) -> None:
+        self._chain_waits = waits_for
+
     def _ready(self) -> tuple[bool, object]:
         statuses = self.supervisor.statuses() if self.supervisor is not None else []
         lags = {s.name: self._lags.lags.get(s.name, Lag()) for s in statuses}
@@ -251,6 +256,9 @@ class Node:
         well = all(s.state is ChildState.READY and not shown[s.name]["note"] and lags[s.name].state is not LagState.STUCK for s in statuses)
         if self._server_trouble:
             shown[SERVER] = {"state": "cannot_write", "restarts": 0, "note": self._server_trouble}
+        if self._chain_waits:
+            # Others are missing: this node itself is ready for whoever asks it.
+            shown[FEED] = {"state": "waits", "restarts": 0, "note": self._chain_waits}
         return well and bool(statuses) and not self._server_trouble, shown
 
     async def _metrics(self, registry: CollectorRegistry) -> str:

@@ -9,6 +9,7 @@ from messages.subjects import node_stream
 from overseer.config import Config
 from overseer.nats.connection import Connection
 from overseer.nats.provision import call
+from overseer.node.bus import FEED
 from overseer.node.folder import RunInfo
 from overseer.node.writing import SERVER
 from overseer.observe.http import fetch
@@ -131,6 +132,8 @@ def _wrong(rows: list[SubsystemReport], children: Mapping[str, _Child], stream: 
     found: list[str] = []
     if SERVER in children:
         found.append(f"{SERVER}: {children[SERVER].note}")
+    if FEED in children:
+        found.append(f"{FEED}: {children[FEED].note}")
     for row in rows:
         if row.state != "ready":
             found.append(f"{row.name} is {row.state}{': ' + row.note if row.note else ''}; see the overseer's log")

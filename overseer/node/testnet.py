@@ -1,7 +1,7 @@
 """A network on one machine: one server, and a process for each node, which make one chain together (`overseer testnet`).
 
 <folder>/
-    testnet.json      the running (or last) network: nodes, and the server's address
+    testnet.json      the running (or last) network: nodes, the server's address, and what was chosen for its chain
     nats/             the server
     nodes/<n>.json    what the nodes tell each other of themselves
     <n>/              the folder of each node: n1, n2, ...
@@ -27,20 +27,32 @@ from overseer.supervise.status import ChildState
 from overseer.supervise.stopping import StopRequest
 from overseer.supervise.supervisor import Supervisor
 
-__all__ = ["Testnet", "TestnetInfo", "node_names"]
+__all__ = ["Testnet", "TestnetInfo", "chain_settings", "node_names"]
 
 # Connections of one node, with some to spare.
 _CONNECTIONS_PER_NODE = 64
 # A network that is tried out is small; the setting still counts.
 _STREAM_BYTES_MAX = 512 * 1024**2
+_INFO = "testnet.json"
+# Who looks at the chain of a network needs the same of these.
+_OF_THE_CHAIN = ("genesis", "feed.seed", "consensus_manager.")
 
 
 class TestnetInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What others need to know of a network."""
+    """What others need to know of a network. `chain`: settings of its chain that are not the defaults, by key."""
 
     url: str
     server_pid: int
     nodes: dict[str, str]
+    chain: dict[str, str] = {}
+
+
+def chain_settings(node: Path) -> dict[str, str]:
+    """The settings of the chain that the node with this folder made with others; {} where that is no network's folder."""
+    try:
+        return msgspec.json.decode((node.absolute().parent / _INFO).read_bytes(), type=TestnetInfo).chain
+    except (FileNotFoundError, msgspec.DecodeError):
+        return {}
 
 
 def node_names(count: int) -> list[str]:
@@ -70,6 +82,11 @@ class Testnet:
         self._log = logger("testnet")
         self.supervisor: Supervisor | None = None
 
+    @property
+    def nodes(self) -> Mapping[str, Loaded]:
+        """The configuration of each node, by name."""
+        return self._loaded
+
     def prepare(self) -> None:
         """Keys and identities, and the files by which the nodes know each other. Idempotent. Raises UnusableKey."""
         private_folder(self.folder)
@@ -88,8 +105,9 @@ class Testnet:
             async with self._server() as server:
                 self.supervisor = Supervisor(self._children(server.url), self._first.config.supervise, stop=stop)
                 folders = {name: str(self.folder / name) for name in self._loaded}
-                info = TestnetInfo(url=server.url, server_pid=server.pid or 0, nodes=folders)
-                write_private(self.folder / "testnet.json", msgspec.json.encode(info).decode() + "\n")
+                chosen = {s.key: s.value for s in self._first.settings if s.source != "default" and s.key.startswith(_OF_THE_CHAIN)}
+                info = TestnetInfo(url=server.url, server_pid=server.pid or 0, nodes=folders, chain=chosen)
+                write_private(self.folder / _INFO, msgspec.json.encode(info).decode() + "\n")
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._tell_when_ready, info, started)
                     await self.supervisor.run()

@@ -13,7 +13,8 @@ import msgspec
 
 from overseer.simulation.plan import Case, draw_network
 from overseer.simulation.registry import find_scenario
-from overseer.simulation.run import Outcome, OwnMachinery, play
+from overseer.simulation.run import Outcome, play
+from overseer.simulation.scenario import Sized
 from overseer.simulation.shrink import command, shrink
 
 __all__ = ["FAULTS", "HOURS", "Broken", "Report", "campaign", "cases"]
@@ -73,7 +74,7 @@ class Report(msgspec.Struct, kw_only=True):
 def cases(scenario: str, seeds: Iterable[int], *, nodes: int | None, hours: float | None, faults: int | None) -> Iterator[Case]:
     """`nodes`: of every network (None: drawn from the seed). `hours` and `faults`: None for what the scenario is made for."""
     found = find_scenario(scenario)
-    own = found if isinstance(found, OwnMachinery) else None
+    own = found if isinstance(found, Sized) else None
     hours = hours if hours is not None else own.hours if own is not None else HOURS
     faults = faults if faults is not None else own.faults if own is not None else FAULTS
     for seed in seeds:

@@ -19,10 +19,10 @@ from messages.subjects import (
     build,
     request_subject,
 )
-from overseer.ports.bus import BusUnavailable, OutcomeUnknown, Outgoing, Response, StreamFull
+from overseer.ports.bus import BusUnavailable, OutcomeUnknown, Outgoing, Response, StoredMessage, StreamFull
 from overseer.runner.intake import is_outside
 from overseer.simulation.network import SimulatedNetwork
-from overseer.simulation.scenario import Answer, Submission
+from overseer.simulation.scenario import Answer, Submission, Violation
 from overseer.simulation.watch import Watch
 from overseer.simulation.wires import Pace
 
@@ -47,49 +47,70 @@ class _Told(msgspec.Struct, frozen=True):
 
 
 class Clients:
-    """`open` are the submissions that nobody was told the end of."""
+    """`open` are the submissions that nobody was told the end of. Implements `overseer.simulation.scenario.Outside`."""
 
     def __init__(self, network: SimulatedNetwork, watch: Watch, traffic: Sequence[Submission]) -> None:
         self.open: dict[int, str] = {}
+        # How many there were.
+        self.submitted = 0
         # How often somebody who knew the outcome asked again under the same id.
         self.asked_again = 0
+        self.network = network.network
         self._network = network
         self._watch = watch
         self._traffic = traffic
         self._voices: dict[tuple[str, str], _Voice] = {}
+        self._queries = Random(f"{self.network.seed} queries")
         self._requestable = frozenset(body for process in network.processes for body in process.declaration.requests)
 
     async def submit_all(self) -> None:
         """Everybody in his time; returns when all have ended."""
         async with anyio.create_task_group() as tasks:
-            for place, submission in enumerate(self._traffic):
+            for submission in self._traffic:
                 await anyio.sleep(max(0.0, submission.at_ms / 1000 - self._network.loop.time()))
-                what = submission.message.spec.key if submission.message is not None else submission.subject
-                self.open[place] = f"input {place} ({what} {submission.command_id}) of {submission.node} was never answered"
-                tasks.start_soon(self._submit, place, submission)
+                tasks.start_soon(self.submit, submission)
 
-    async def _submit(self, place: int, submission: Submission) -> None:
+    def now_s(self) -> float:
+        return self._network.loop.time()
+
+    def stream(self, node: str) -> Sequence[StoredMessage]:
+        bus = self._network.bus(node)
+        return bus.stream.messages() if bus is not None else ()
+
+    async def submit(self, submission: Submission) -> str:
+        place, self.submitted = self.submitted, self.submitted + 1
+        what = submission.message.spec.key if submission.message is not None else submission.subject
+        self.open[place] = f"input {place} ({what} {submission.command_id}) of {submission.node} was never answered"
         self._watch.submitted(submission)
-        client = _Client(self._network, submission, Random(f"{self._network.network.seed} client {place}"))
+        client = _Client(self._network, submission.node, submission.sender, Random(f"{self.network.seed} client {place}"))
+        code = ""
         if submission.command_id and submission.message is not None and type(submission.message) in self._requestable:
-            await self._ask(client, submission)
+            code = await self._ask(client, submission)
         else:
             await self._publish(client, submission)
         del self.open[place]
+        return code
 
-    async def _ask(self, client: "_Client", submission: Submission) -> None:
+    async def query(self, node: str, query: Message) -> Message | None:
+        return await _Client(self._network, node, "op_simulation", self._queries).answer(query)
+
+    def violated(self, violation: Violation) -> None:
+        self._watch.violated(violation)
+
+    async def _ask(self, client: "_Client", submission: Submission) -> str:
+        """What was told last."""
         until_s = self._network.loop.time() + submission.patience_ms / 1000
         command_id, refusals = submission.command_id, 0
         while True:
-            told = await client.outcome(command_id, until_s)
+            told = await client.outcome(submission, command_id, until_s)
             self._tell(submission, command_id, told)
             if told is not None and client.random.randrange(_FORGETFUL) == 0:
                 self.asked_again += 1
-                again = await client.outcome(command_id, until_s)
+                again = await client.outcome(submission, command_id, until_s)
                 if again is not None:
                     self._tell(submission, command_id, again)
             if told is None or not told.retriable or refusals >= _REFUSALS_MAX or self._network.loop.time() >= until_s:
-                return
+                return "" if told is None else told.code
             refusals += 1
             command_id = f"{submission.command_id}.{refusals}"
             await anyio.sleep(min(0.5 * 3**refusals, 60))
@@ -120,23 +141,22 @@ class Clients:
 
 
 class _Client:
-    """One caller with one submission."""
+    """One caller at one node."""
 
-    def __init__(self, network: SimulatedNetwork, submission: Submission, random: Random) -> None:
+    def __init__(self, network: SimulatedNetwork, node: str, account: str, random: Random) -> None:
         self.random = random
-        self.node = network.nodes[submission.node]
-        self._submission = submission
+        self.node = network.nodes[node]
         self._loop = network.loop
         self._pace = Pace(random)
-        self._exchange = self.node.broker.exchange(account=submission.sender)
+        self._exchange = self.node.broker.exchange(account=account)
 
-    async def outcome(self, command_id: str, until_s: float) -> _Told | None:
+    async def outcome(self, submission: Submission, command_id: str, until_s: float) -> _Told | None:
         """Ask under this id until an outcome comes; None when the patience ends first."""
-        message = self._submission.message
+        message = submission.message
         assert message is not None
         subject = request_subject(self.node.name, message.spec)
         headers = {HEADER_SCHEMA: str(message.spec.version), HEADER_CONTENT_TYPE: CONTENT_CBOR, HEADER_COMMAND_ID: command_id}
-        headers.update(self._submission.headers or {})
+        headers.update(submission.headers or {})
         body = encode(message)
         while self._loop.time() < until_s:
             told = None
@@ -147,7 +167,21 @@ class _Client:
             await anyio.sleep(self.random.choice(_PAUSES_S))
         return None
 
+    async def answer(self, query: Message) -> Message | None:
+        """Of a query, asked once."""
+        headers = {HEADER_SCHEMA: str(query.spec.version), HEADER_CONTENT_TYPE: CONTENT_CBOR}
+        response = None
+        with anyio.move_on_after(_PATIENCE_S):
+            response = await self._response(build(self.node.name, "", query.spec), encode(query), headers)
+        if response is None or response.error is not None or query.spec.reply is None:
+            return None
+        return decode(query.spec.reply.spec, response.body)
+
     async def _once(self, subject: str, body: bytes, headers: Mapping[str, str], message: Message) -> _Told | None:
+        response = await self._response(subject, body, headers)
+        return None if response is None else _told(message, response)
+
+    async def _response(self, subject: str, body: bytes, headers: Mapping[str, str]) -> Response | None:
         try:
             await self._pace.pass_by()
             # The time-out is ours: the bus's own goes by a clock that may jump.
@@ -155,7 +189,7 @@ class _Client:
             await self._pace.pass_by()
         except BusUnavailable:
             return None
-        return _told(message, response)
+        return response
 
     async def publish(self, message: Outgoing, until_s: float, *, again: bool) -> bool:
         """Store it; `again` also when it may be there already. False: not, or nobody knows."""

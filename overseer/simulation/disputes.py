@@ -3,7 +3,7 @@
 `scenario` draws some byzantine variants for each seed; `scenarios()` has one more of each variant alone, `disputes:<variant>`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 
 from overseer.simulation import byzantine_chain, byzantine_votes, byzantine_wire
@@ -16,8 +16,7 @@ from overseer.simulation.checks_told import ToldChecker
 from overseer.simulation.checks_votes_rest import VotesAtRest
 from overseer.simulation.disputes_cast import AUTHORITY, CAST, GENESIS, HELD_MAX, INCLUSION_SESSIONS, ORPHANS_MAX, SPAM_SLOTS, WINDOW
 from overseer.simulation.disputes_plan import Plan
-from overseer.simulation.scenario import Checker, Network, Scenario, Submission
-from overseer.subsystem import Subsystem
+from overseer.simulation.scenario import Cast, Checker, Network, Scenario, Submission, alike
 
 __all__ = ["Disputes", "scenario", "scenarios"]
 
@@ -32,8 +31,8 @@ class Disputes:
         self.name = f"disputes:{variant}" if variant else "disputes"
         self._variant = variant
 
-    def subsystems(self) -> Mapping[str, Callable[[], Subsystem]]:
-        return CAST
+    def casts(self, network: Network) -> Mapping[str, Cast]:
+        return alike(network, CAST)
 
     def traffic(self, network: Network, random: Random) -> Sequence[Submission]:
         plan = Plan(network, random)

@@ -4,10 +4,9 @@ queues of gateways follow their chain, the elections.
 A composition of its own, as the benches are.
 """
 
-from collections.abc import Callable, Mapping
-
 from messages.polkadot import Scheme
 from overseer.feeds.keyring import Key, derive
+from overseer.simulation.scenario import Cast
 from overseer.subsystem import Subsystem
 from subsystems.chain_api import ChainApi, ChainConfig
 from subsystems.dispute_conclusion import Config as DisputeConclusionConfig
@@ -59,10 +58,10 @@ def _elections() -> Subsystem:
     return Elections(ElectionsConfig(chain_steps_max=2, gateways=GatewaysConfig(queues_max=2, requests_per_step=2, standings_per_step=4)))
 
 
-CAST: Mapping[str, Callable[[], Subsystem]] = {
+CAST: Cast = {
     "chain_api": _chain_api,
     "votes_db": _votes_db,
     "dispute_conclusion": _dispute_conclusion,
 }
 # With the elections, on one site of each node.
-GATEWAYS_CAST: Mapping[str, Callable[[], Subsystem]] = {**CAST, "elections": _elections}
+GATEWAYS_CAST: Cast = {**CAST, "elections": _elections}

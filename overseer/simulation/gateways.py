@@ -3,7 +3,7 @@
 The chain, its disputes and their subsystems are those of the disputes' scenario; what is asked of the queues is in `gateways_plan`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 
 from overseer.simulation.checks_chain_rest import ChainAtRest
@@ -12,8 +12,7 @@ from overseer.simulation.checks_queues import QueuesAtRest
 from overseer.simulation.checks_queues_told import AskedChecker, StandingChecker
 from overseer.simulation.disputes_cast import AUTHORITY, GATEWAYS_CAST, GENESIS, ORPHANS_MAX
 from overseer.simulation.gateways_plan import LongPlan, plan_queues
-from overseer.simulation.scenario import Checker, Network, Scenario, Submission
-from overseer.subsystem import Subsystem
+from overseer.simulation.scenario import Cast, Checker, Network, Scenario, Submission, alike
 
 __all__ = ["Gateways", "scenario"]
 
@@ -23,8 +22,8 @@ class Gateways:
 
     name = "gateways"
 
-    def subsystems(self) -> Mapping[str, Callable[[], Subsystem]]:
-        return GATEWAYS_CAST
+    def casts(self, network: Network) -> Mapping[str, Cast]:
+        return alike(network, GATEWAYS_CAST)
 
     def traffic(self, network: Network, random: Random) -> Sequence[Submission]:
         plan = LongPlan(network, random)

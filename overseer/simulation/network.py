@@ -1,6 +1,6 @@
 """A network of nodes in one thread: brokers, clocks, disks and processes; and how it is at rest."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from random import Random
 
@@ -18,10 +18,10 @@ from overseer.runner import journal
 from overseer.simulation.clock import NodeClock
 from overseer.simulation.loop import VirtualLoop
 from overseer.simulation.process import Process
-from overseer.simulation.scenario import Network
+from overseer.simulation.scenario import Cast, Network
 from overseer.simulation.trace import Trace
 from overseer.simulation.watch import Watch
-from overseer.subsystem import Context, Subsystem
+from overseer.subsystem import Context
 from overseer.tables import View
 
 __all__ = ["NET", "Node", "Rest", "SimulatedNetwork", "draw_limits"]
@@ -78,7 +78,7 @@ class SimulatedNetwork:
     def __init__(
         self,
         network: Network,
-        subsystems: Mapping[str, Callable[[], Subsystem]],
+        casts: Mapping[str, Cast],
         loop: VirtualLoop,
         watch: Watch,
         trace: Trace,
@@ -95,12 +95,12 @@ class SimulatedNetwork:
         self.verifier = verifier or InlineVerifier()
         self.entropy = SeededEntropy(network.seed)
         self.nodes = {name: self._node(name, node_stream(name), f"overseer.{name}.>", random) for name in network.nodes}
-        declarations = [make().declaration for make in subsystems.values()]
+        declarations = [make().declaration for make in casts[network.nodes[0]].values()]
         self.net = self._node(NET, net_stream(), "overseer.net.>", random) if any(map(networked, declarations)) else None
         self._stack = AsyncExitStack()
         for node in self.nodes.values():
             brokers = {"node": node.broker, **({NET: self.net.broker} if self.net is not None else {})}
-            for name, make in subsystems.items():
+            for name, make in casts[node.name].items():
                 own = Random(f"{network.seed} {node.name} {name}")
                 process = Process(self, node.name, make, node.clock, brokers, own)
                 node.processes[name] = process

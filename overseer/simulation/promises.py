@@ -5,7 +5,7 @@ what callers were told. What a fault took for good (a stream's tail, a store) is
 then is said at each checker.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -17,22 +17,21 @@ from overseer.ports.bus import StoredMessage
 from overseer.ports.envelope import matches
 from overseer.runner.schema import Cause, Record
 from overseer.simulation.promises_replay import Replay, told_by
-from overseer.simulation.scenario import Answer, AtRest, Checker, Network, Violation, Watcher
-from overseer.subsystem import Subsystem
+from overseer.simulation.scenario import Answer, AtRest, Cast, Checker, Violation, Watcher
 
 __all__ = ["promises"]
 
 Place = tuple[str, str]
 
 
-def promises(network: Network, subsystems: Mapping[str, Callable[[], Subsystem]]) -> Sequence[Checker]:
+def promises(casts: Mapping[str, Cast]) -> Sequence[Checker]:
     """One of each."""
     return [
-        Acknowledged(network, subsystems),
+        Acknowledged(casts),
         OnceOnly(),
-        InOrder(network, subsystems),
+        InOrder(casts),
         Told(),
-        Replay(subsystems),
+        Replay(casts),
         Liveness(),
     ]
 
@@ -63,8 +62,10 @@ class Acknowledged(Watcher):
 
     name = "acknowledged"
 
-    def __init__(self, network: Network, subsystems: Mapping[str, Callable[[], Subsystem]]) -> None:
-        self._owners = {command.spec.key: name for name, make in subsystems.items() for command in make().declaration.requests}
+    def __init__(self, casts: Mapping[str, Cast]) -> None:
+        self._owners = {
+            command.spec.key: name for cast in casts.values() for name, make in cast.items() for command in make().declaration.requests
+        }
         self._told: dict[tuple[str, str], _Outcome] = {}
         # What the journals say now, by node and command id.
         self._entries: dict[tuple[str, str], _Entry] = {}
@@ -178,11 +179,11 @@ class InOrder(Watcher):
 
     name = "in order"
 
-    def __init__(self, network: Network, subsystems: Mapping[str, Callable[[], Subsystem]]) -> None:
+    def __init__(self, casts: Mapping[str, Cast]) -> None:
         self._filters = {
             (node, name): {"node": filters(make().declaration, node), "net": net_filters(make().declaration)}
-            for node in network.nodes
-            for name, make in subsystems.items()
+            for node, cast in casts.items()
+            for name, make in cast.items()
         }
         self._streams: dict[str, dict[int, StoredMessage]] = {}
         self._ends: dict[str, int] = {}

@@ -1,6 +1,6 @@
 """State is a function of the journal, and so is what was told: both are computed anew from what was recorded, and compared."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import cbor2
 import msgspec
@@ -14,7 +14,7 @@ from overseer.memory.rows import MemoryRows
 from overseer.ports.bus import StoredMessage
 from overseer.ports.store import StoreReader
 from overseer.runner.schema import HEAD, JOURNAL, Head, Record
-from overseer.simulation.scenario import AtRest, Violation, Watcher
+from overseer.simulation.scenario import AtRest, Cast, Violation, Watcher
 from overseer.subsystem import Subsystem
 from overseer.tables import Overlay, Tables
 
@@ -40,8 +40,8 @@ class Replay(Watcher):
 
     name = "replay"
 
-    def __init__(self, subsystems: Mapping[str, Callable[[], Subsystem]]) -> None:
-        self._subsystems = {name: make() for name, make in subsystems.items()}
+    def __init__(self, casts: Mapping[str, Cast]) -> None:
+        self._casts = {node: {name: make() for name, make in cast.items()} for node, cast in casts.items()}
         self._journals: dict[Place, list[tuple[Record, Sequence[Message]]]] = {}
         # By stream, node and sender: by (record, place).
         self._sent: dict[tuple[str, str, str], dict[tuple[int, int], list[_Sent]]] = {}
@@ -59,7 +59,7 @@ class Replay(Watcher):
 
     def stored(self, node: str, message: StoredMessage) -> None:
         told = told_by(message)
-        if told is None or told[1] not in self._subsystems:
+        if told is None or told[1] not in self._casts.get(told[0], {}):
             return
         of, sender, message_id = told
         sent = _Sent(message.sequence, message_id.incarnation, message.subject, message.body)
@@ -72,8 +72,8 @@ class Replay(Watcher):
                     messages[mark] = [sent for sent in messages[mark] if not replaced and sent.sequence <= last_sequence]
 
     def at_rest(self, rest: AtRest) -> None:
-        for node in rest.network.nodes:
-            for name, subsystem in self._subsystems.items():
+        for node, cast in self._casts.items():
+            for name, subsystem in cast.items():
                 store = rest.store(node, name)
                 journal = self._journals.get((node, name), [])
                 self._check_journal(node, name, store, journal)

@@ -16,6 +16,7 @@ SCENARIOS: dict[str, str] = {
     "disputes": "overseer.simulation.disputes:scenario",
     "gateways": "overseer.simulation.gateways:scenario",
     "elections": "overseer.simulation.elections.scenario:scenario",
+    "consensus": "overseer.simulation.consensus.scenario:scenario",
 }
 
 

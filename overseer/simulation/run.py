@@ -30,7 +30,7 @@ In a trial of a mutant patch the code under test and call `play` for one seed af
 import asyncio
 import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
@@ -46,7 +46,7 @@ from overseer.simulation.network import Rest, SimulatedNetwork
 from overseer.simulation.plan import Case, Fault, FaultKind, draw_faults
 from overseer.simulation.promises import promises
 from overseer.simulation.registry import find_scenario
-from overseer.simulation.scenario import Scenario, Submission, Violation
+from overseer.simulation.scenario import Author, Authored, Scenario, Sized, Submission, Violation
 from overseer.simulation.trace import Trace
 from overseer.simulation.watch import Watch
 
@@ -100,18 +100,14 @@ class Outcome(msgspec.Struct, kw_only=True):
 
 
 @runtime_checkable
-class OwnMachinery(Protocol):
+class OwnMachinery(Sized, Protocol):
     """A scenario that is not played by nodes and their runners, but in a way of its own (replicated elections).
 
-    `sizes`: how many nodes its networks may have; `hours` and `faults`: the defaults of a case.
+    `sizes`: how many nodes its networks may have.
     """
 
     name: str
     sizes: tuple[int, ...]
-    hours: float
-    faults: int
-
-    def nodes_of(self, seed: int) -> int: ...
 
     def drawn(self, case: Case) -> Played[Timed, Timed]: ...
 
@@ -124,9 +120,9 @@ def drawn(case: Case, scenario: Scenario | OwnMachinery) -> Played[Timed, Timed]
 
 
 def _drawn(case: Case, scenario: Scenario) -> Played[Fault, Submission]:
-    subsystems = scenario.subsystems()
-    joined = any(networked(make().declaration) for make in subsystems.values())
-    faults = draw_faults(case, list(subsystems), networked=joined)
+    cast = scenario.casts(case.network)[case.network.nodes[0]]
+    joined = any(networked(make().declaration) for make in cast.values())
+    faults = draw_faults(case, list(cast), networked=joined)
     traffic = list(scenario.traffic(case.network, Random(f"{case.seed} traffic")))
     return Played(
         faults if case.keep_faults is None else [faults[place] for place in case.keep_faults if place < len(faults)],
@@ -163,11 +159,12 @@ class _Run:
         loop = _running_loop()
         trace = Trace(loop, keep=self._keep_lines)
         network, traffic = self._case.network, self._played.traffic
-        subsystems = self._scenario.subsystems()
-        watch = Watch([*promises(network, subsystems), *self._scenario.checkers(network, traffic)], trace)
-        simulated = SimulatedNetwork(network, subsystems, loop, watch, trace, _VERIFIER, pruning=not self._played.streams_lose)
+        casts = self._scenario.casts(network)
+        watch = Watch([*promises(casts), *self._scenario.checkers(network, traffic)], trace)
+        simulated = SimulatedNetwork(network, casts, loop, watch, trace, _VERIFIER, pruning=not self._played.streams_lose)
         faults = Faults(simulated, self._played.faults)
         clients = Clients(simulated, watch, traffic)
+        author = self._scenario.author(clients) if isinstance(self._scenario, Authored) else None
         outstanding: list[str] = []
         async with simulated, anyio.create_task_group() as tasks:
             tasks.start_soon(_until_broken, watch, tasks.cancel_scope)
@@ -175,9 +172,13 @@ class _Run:
                 tasks.start_soon(process.run)
             tasks.start_soon(clients.submit_all)
             tasks.start_soon(faults.inject)
+            if author is not None:
+                tasks.start_soon(author.run)
             await anyio.sleep(self._span_s())
             faults.cease()
-            outstanding = await _settle(simulated, clients)
+            if author is not None:
+                author.cease()
+            outstanding = await _settle(lambda: _outstanding(simulated, clients, author), loop)
             for process in simulated.processes:
                 process.kill()
             tasks.cancel_scope.cancel()
@@ -193,7 +194,7 @@ class _Run:
             trace_hash=trace.hash(),
             trace=list(trace.lines),
             faults=dict(sorted({**faults.done, "asked_again": clients.asked_again}.items())),
-            inputs=len(traffic),
+            inputs=clients.submitted,
             records=watch.records,
             virtual_s=loop.time(),
         )
@@ -212,16 +213,22 @@ async def _until_broken(watch: Watch, scope: anyio.CancelScope) -> None:
     scope.cancel()
 
 
-async def _settle(simulated: SimulatedNetwork, clients: Clients) -> list[str]:
+async def _settle(outstanding: Callable[[], list[str]], loop: VirtualLoop) -> list[str]:
     """Wait until nothing moves any more; what did not come to rest in time, and why."""
-    until_s = simulated.loop.time() + SETTLE_S
+    until_s = loop.time() + SETTLE_S
     still = 0
     while still < _LOOKS:
         await anyio.sleep(_LOOK_S)
-        still = 0 if clients.open or simulated.unsettled() else still + 1
-        if not still and simulated.loop.time() >= until_s:
-            return [*clients.open.values(), *simulated.unsettled()]
+        left = outstanding()
+        still = 0 if left else still + 1
+        if left and loop.time() >= until_s:
+            return left
     return []
+
+
+def _outstanding(simulated: SimulatedNetwork, clients: Clients, author: Author | None) -> list[str]:
+    of_author = [author.outstanding] if author is not None and author.outstanding else []
+    return [*clients.open.values(), *simulated.unsettled(), *of_author]
 
 
 def _running_loop() -> VirtualLoop:

@@ -7,7 +7,7 @@ from outside could see: what was asked and answered, what the streams hold, and 
 
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -17,7 +17,25 @@ from overseer.ports.store import StoreReader
 from overseer.runner.schema import Record
 from overseer.subsystem import Subsystem
 
-__all__ = ["Answer", "AtRest", "Checker", "Network", "Scenario", "Submission", "Violation", "Watcher"]
+__all__ = [
+    "Answer",
+    "AtRest",
+    "Author",
+    "Authored",
+    "Cast",
+    "Checker",
+    "Network",
+    "Outside",
+    "Scenario",
+    "Sized",
+    "Submission",
+    "Violation",
+    "Watcher",
+    "alike",
+]
+
+# The subsystems of one node, by name: how each process makes its own.
+Cast = Mapping[str, Callable[[], Subsystem]]
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,8 +171,8 @@ class Scenario(Protocol):
 
     name: str
 
-    def subsystems(self) -> Mapping[str, Callable[[], Subsystem]]:
-        """By name: how to make each subsystem of a node (each process of it makes its own)."""
+    def casts(self, network: Network) -> Mapping[str, Cast]:
+        """By node. All have the same subsystems, which need not be alike."""
         ...
 
     def traffic(self, network: Network, random: Random) -> Sequence[Submission]:
@@ -162,3 +180,66 @@ class Scenario(Protocol):
         ...
 
     def checkers(self, network: Network, traffic: Sequence[Submission]) -> Sequence[Checker]: ...
+
+
+def alike(network: Network, cast: Cast) -> Mapping[str, Cast]:
+    """The same at every node."""
+    return dict.fromkeys(network.nodes, cast)
+
+
+@runtime_checkable
+class Sized(Protocol):
+    """A scenario that has sizes of its own: how many nodes each seed's network has, virtual hours and faults of a case."""
+
+    hours: float
+    faults: int
+
+    def nodes_of(self, seed: int) -> int: ...
+
+
+class Outside(Protocol):
+    """What somebody outside of all nodes can do and see."""
+
+    network: Network
+
+    def now_s(self) -> float:
+        """Virtual time."""
+        ...
+
+    def stream(self, node: str) -> Sequence[StoredMessage]:
+        """As `AtRest.stream`, now."""
+        ...
+
+    async def submit(self, submission: Submission) -> str:
+        """One input more, as those of `traffic`; returns its last `Answer.code`. `at_ms` says nothing."""
+        ...
+
+    async def query(self, node: str, query: Message) -> Message | None:
+        """What the node answers; None: nothing, or a refusal."""
+        ...
+
+    def violated(self, violation: Violation) -> None:
+        """A promise is broken, as seen from outside: the run ends."""
+        ...
+
+
+class Author(Protocol):
+    """Somebody outside who goes by what happens, as the author of a chain does."""
+
+    @property
+    def outstanding(self) -> str:
+        """What is still to come of it once faults have ceased; "" when nothing is."""
+        ...
+
+    async def run(self) -> None: ...
+
+    def cease(self) -> None:
+        """Faults have ceased."""
+        ...
+
+
+@runtime_checkable
+class Authored(Protocol):
+    """A scenario with an author, beside what was planned."""
+
+    def author(self, outside: Outside) -> Author: ...

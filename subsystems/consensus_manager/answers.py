@@ -1,6 +1,6 @@
 """Answers to queries, from committed state."""
 
-from messages.consensus_blocks import BlockSignature, BlockSignatureReport, NextBlock
+from messages.consensus_blocks import BlockSignature, NextBlock
 from messages.consensus_manager import (
     AttemptReport,
     Attempts,
@@ -20,7 +20,7 @@ from subsystems.consensus_manager.electing import now_planned
 from subsystems.consensus_manager.handover import Acceptance, Serving
 from subsystems.consensus_manager.progress import Progress
 from subsystems.consensus_manager.schedule import due_height
-from subsystems.consensus_manager.signing import next_block, signature_of
+from subsystems.consensus_manager.signing import next_block, signature_report
 from subsystems.consensus_manager.tables import ACCEPTED, MINE, PROGRESS, AttemptRow
 
 __all__ = ["answer"]
@@ -31,6 +31,8 @@ def answer(draft: Draft, query: Message) -> Message | Rejection:
     now = best.serving()
     match query:
         case Epoch():
+            if now is None:
+                return draft.epoch_unknown
             due = due_height(now.epoch_start, draft.config.parameters)
             group = None if now.group is None else _group(draft, now.group, now)
             return EpochReport(epoch=now.epoch, epoch_start=now.epoch_start, due=due, group=group)
@@ -44,13 +46,14 @@ def answer(draft: Draft, query: Message) -> Message | Rejection:
             return GroupsReport(epochs=sorted(held, reverse=True))
         case Attempts():
             alive = set(now_planned(draft, best, now).finish)
-            rows = [(row, session) for session, row in draft.attempts() if row.attempt.epoch_start == now.epoch_start]
+            start = None if now is None else now.epoch_start
+            rows = [(row, session) for session, row in draft.attempts() if row.attempt.epoch_start == start]
             rows.sort(key=lambda item: (item[0].attempt.delay, item[0].attempt.round, item[1]))
             return AttemptsReport(attempts=[_attempt(draft, session, row, session in alive) for row, session in rows])
         case NextBlock():
-            return next_block(draft)
+            return next_block(draft) or draft.epoch_unknown
         case BlockSignature():
-            return BlockSignatureReport(signature=signature_of(draft, query.block))
+            return signature_report(draft, query.block)
         case _:
             raise TypeError(f"{query.spec.key} is not a query of consensus_manager")
 
@@ -60,7 +63,7 @@ def _is_held(draft: Draft, session: bytes) -> bool:
     return mine is not None and mine.share is not None
 
 
-def _group(draft: Draft, group: Acceptance, now: Serving) -> GroupReport:
+def _group(draft: Draft, group: Acceptance, now: Serving | None) -> GroupReport:
     return GroupReport(
         epoch=group.epoch,
         block=group.block,
@@ -68,7 +71,7 @@ def _group(draft: Draft, group: Acceptance, now: Serving) -> GroupReport:
         attempt=group.attempt,
         members=list(group.members),
         key=group.key,
-        serving=now.group == group,
+        serving=now is not None and now.group == group,
         held=_is_held(draft, group.session),
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from messages.consensus_manager import BlockPartial
 from messages.consensus_signing import block_payload
-from subsystems.consensus_manager.crypto.curve import Scalar
+from subsystems.consensus_manager.crypto.curve import MalformedPoint, Scalar
 from subsystems.consensus_manager.crypto.secret import Secret
 from subsystems.consensus_manager.crypto.threshold import combine, group_signature_holds, hash_message, partial_signature
 from subsystems.consensus_manager.transcript import is_share_signature
@@ -25,9 +25,17 @@ def partial_counts(partial: BlockPartial, *, chain: bytes, commitments: Sequence
 
 
 def block_signature(partials: Iterable[BlockPartial], *, degree: int) -> bytes | None:
-    """The group's signature of the block that all these parts, each of which counts, are of; None while there are too few."""
+    """The group's signature of the block that all these parts are of, if each of those that are used counts: which is to be checked.
+
+    None: there are too few, or one is no point at all.
+    """
     by_member = {partial.sender: partial.partial for partial in partials}
-    return combine(by_member, degree) if len(by_member) > degree else None
+    if len(by_member) <= degree:
+        return None
+    try:
+        return combine(by_member, degree)
+    except MalformedPoint:
+        return None
 
 
 def is_block_signed(signature: bytes, *, chain: bytes, epoch: int, block: bytes, key: bytes) -> bool:

@@ -29,6 +29,8 @@ class ConsensusConfig(Struct, frozen=True, kw_only=True):
     held_per_node_max: int = 256
     # How many blocks they are kept for. A node that is further behind takes part in nothing that was said then.
     held_blocks: int = 1_000
+    # How far behind a final block the chain is kept: so far back can a governance decision move finality, and all is decided as before.
+    kept_blocks: int = 256
 
 
 class Vault(Protocol):

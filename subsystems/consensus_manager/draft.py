@@ -1,8 +1,8 @@
 """One decision in the making: the tables as they are with what it has recorded so far, and the chain as they tell."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from messages.consensus_manager import Approval, Attempt, Deal, Identity
+from messages.consensus_manager import Approval, Attempt, Deal, EpochUnknown, Identity
 from messages.message import Message
 from messages.polkadot import Scheme
 from overseer.subsystem import Context
@@ -10,10 +10,10 @@ from overseer.tables import View
 from subsystems.consensus_manager.config import ConsensusConfig, Enrolled, Vault
 from subsystems.consensus_manager.deriving import derive
 from subsystems.consensus_manager.evolution import evolve
-from subsystems.consensus_manager.handover import Serving, serving
+from subsystems.consensus_manager.handover import Acceptance, Serving, serving
 from subsystems.consensus_manager.progress import Deals
 from subsystems.consensus_manager.selection import Candidate
-from subsystems.consensus_manager.tables import ACCEPTED, ATTEMPTS, BLOCKS, CHAIN, DEALS, HEAD, VALIDATORS, AttemptRow, HeadRow
+from subsystems.consensus_manager.tables import ACCEPTED, ATTEMPTS, BLOCKS, CHAIN, DEALS, FLOOR, HEAD, VALIDATORS, AttemptRow, HeadRow
 from subsystems.consensus_manager.terms import Terms
 
 __all__ = ["Branch", "Draft", "terms_of_row"]
@@ -36,6 +36,12 @@ class Draft:
     @property
     def head(self) -> HeadRow:
         return self.tables.get(HEAD, (0,)) or HeadRow(hash=self.config.chain)
+
+    @property
+    def epoch_unknown(self) -> EpochUnknown:
+        """What is answered when it is not known who serves."""
+        floor = self.tables.get(FLOOR, (0,))
+        return EpochUnknown(known_from=0 if floor is None else floor.number)
 
     @property
     def signing(self) -> bytes:
@@ -106,18 +112,23 @@ def _candidate(index: int, key: bytes, scheme: Scheme, enrolled: Mapping[bytes, 
 
 
 class Branch:
-    """A chain from genesis to a block: a ledger. Off the best chain it is walked by parents, and kept."""
+    """A chain from genesis to a block: a ledger. Off the best chain it is walked by parents, and kept.
+
+    Of blocks before one whose parent is not known nothing is: it cannot be said whether they are on the best chain.
+    """
 
     def __init__(self, draft: Draft, tip: bytes, number: int) -> None:
         self._draft = draft
         self._number = number
         # The part that is not on the best chain: number -> hash.
         self._own: dict[int, bytes] = {}
+        self._known_from = 0
         tables = draft.tables
         while number > 0 and tables.get(CHAIN, (number,)) != tip:
             row = tables.get(BLOCKS, (tip,))
             self._own[number] = tip
             if row is None:
+                self._known_from = number
                 break
             tip, number = row.parent, number - 1
 
@@ -130,6 +141,8 @@ class Branch:
             return None
         if number == 0:
             return self.genesis
+        if number < self._known_from:
+            return None
         return self._own.get(number) or self._draft.tables.get(CHAIN, (number,))
 
     def validators_at(self, number: int) -> Sequence[Candidate] | None:
@@ -142,16 +155,23 @@ class Branch:
         enrolled = {validator.signing: validator for validator in self._draft.config.enrolled}
         return [_candidate(index, v.key, v.scheme, enrolled) for index, v in enumerate(validators)]
 
-    def serving(self) -> Serving:
-        """Who serves behind the branch's last block."""
+    def serving(self) -> Serving | None:
+        """Who serves behind the branch's last block; None: that was before this node's chain begins."""
         accepted = [acceptance for _, acceptance in self._draft.tables.scan(ACCEPTED)]
         numbers = {acceptance.block: acceptance.number for acceptance in accepted}
-        return serving(accepted, lambda block: self.hash_at(numbers[block]) == block)
+        found = serving(accepted, lambda block: self.hash_at(numbers[block]) == block)
+        return found if found.group is not None or self._is_rooted() else None
 
-    def deriving(self) -> Callable[[Attempt], Terms | None]:
-        """An attempt's terms behind the branch's last block."""
+    @property
+    def group(self) -> Acceptance | None:
+        """The group that serves, where there is one and it is known."""
         now = self.serving()
-        return lambda attempt: self.derive(now, attempt)
+        return None if now is None else now.group
+
+    def _is_rooted(self) -> bool:
+        """Whether no group at all was accepted before the first one that is known here."""
+        floor = self._draft.tables.get(FLOOR, (0,))
+        return self._known_from == 0 and (floor is None or not floor.rootless)
 
     def derive(self, now: Serving, attempt: Attempt, stalls: Sequence[Approval] = ()) -> Terms | None:
         return derive(self, now, self._draft.config.parameters, attempt, stalls=stalls)

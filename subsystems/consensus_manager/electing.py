@@ -24,8 +24,10 @@ from subsystems.consensus_manager.transcript import take
 __all__ = ["act", "hear", "now_planned", "say_stalled"]
 
 
-def now_planned(draft: Draft, best: Branch, now: Serving) -> Plan:
-    """What there is to do at the present head."""
+def now_planned(draft: Draft, best: Branch, now: Serving | None) -> Plan:
+    """What there is to do at the present head. Nothing while it is not known who serves."""
+    if now is None:
+        return Plan()
     head = draft.head
     signing = draft.signing
     held = [
@@ -45,13 +47,15 @@ def now_planned(draft: Draft, best: Branch, now: Serving) -> Plan:
 
 
 def is_of(draft: Draft, best: Branch, now: Serving, session: bytes) -> bool:
-    """Whether a session is one of this chain, without drawing anew: behind the same acceptance, the same block gives the same members."""
+    """Whether a session is one of this chain, without drawing anew: behind the same acceptance, the same block gives the same members.
+
+    That of the serving group is, however long ago its block was: this chain accepted it.
+    """
     row = draft.tables.get(ATTEMPTS, (session,))
-    block = None if row is None else best.hash_at(begins(row.attempt))
-    if row is None or block is None:
+    if row is None:
         return False
     is_serving = now.group is not None and now.group.session == session
-    return is_serving or (row.epoch == now.epoch + 1 and row.block == block)
+    return is_serving or (row.epoch == now.epoch + 1 and row.block == best.hash_at(begins(row.attempt)))
 
 
 def act(draft: Draft) -> Plan:
@@ -59,6 +63,8 @@ def act(draft: Draft) -> Plan:
     best = draft.best()
     now = best.serving()
     planned = now_planned(draft, best, now)
+    if now is None:
+        return planned
     found = [terms for attempt in planned.follow if (terms := best.derive(now, attempt)) is not None]
     for terms in found:
         _open(draft, terms)
@@ -181,10 +187,21 @@ def _speak(draft: Draft, session: bytes) -> None:
         draft.record(event)
 
 
+def _is_complete(draft: Draft, session: bytes) -> bool:
+    progress = draft.tables.get(PROGRESS, (session,))
+    return progress is not None and progress.transaction is not None
+
+
 def say_stalled(draft: Draft, planned: Plan) -> None:
-    """No block came: this node, if it is a validator, says so of the youngest attempt, once for each of its phases."""
-    rows = [(row.attempt, session, row) for session, row in draft.attempts() if session in planned.finish]
-    if not rows:
+    """No block came: this node, if it is a validator, says so of the youngest attempt that is due, once for each of its phases.
+
+    Not when a group is complete: then nothing is missing but a block, and other rounds would follow one another for as long.
+    """
+    now = draft.best().serving()
+    # The serving group's own session is finished as well, by who has no share yet.
+    due = {session for session in planned.finish if now is None or now.group is None or session != now.group.session}
+    rows = [(row.attempt, session, row) for session, row in draft.attempts() if session in due]
+    if not rows or any(_is_complete(draft, session) for _, session, _ in rows):
         return
     _, session, row = max(rows, key=lambda item: (item[0].delay, item[0].round))
     terms, progress = draft.terms(session), draft.tables.get(PROGRESS, (session,))

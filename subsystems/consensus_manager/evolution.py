@@ -8,6 +8,8 @@ from messages.consensus_journal import (
     AttemptOpened,
     AttemptsForgotten,
     BlockSeen,
+    ChainEntered,
+    ChainForgotten,
     DealTaken,
     GovernanceHeard,
     GroupAccepted,
@@ -31,6 +33,7 @@ from subsystems.consensus_manager.tables import (
     BLOCKS,
     CHAIN,
     DEALS,
+    FLOOR,
     HEAD,
     HELD,
     HELD_BY,
@@ -44,6 +47,7 @@ from subsystems.consensus_manager.tables import (
     VALIDATORS,
     AttemptRow,
     BlockRow,
+    FloorRow,
     HeadRow,
     HeldRow,
     NamedRow,
@@ -73,6 +77,10 @@ def evolve(tables: Tables, event: Message) -> None:
             _put_head(tables, governance=event.entered)
         case GroupAccepted():
             _accepted(tables, event)
+        case ChainEntered():
+            tables.put(FLOOR, (0,), FloorRow(number=event.number, rootless=event.epoch > 0))
+        case ChainForgotten():
+            _forget_chain(tables, event)
         case GroupRefused():
             tables.put(JUDGED, (event.block, event.transaction), b"")
         case AttemptsForgotten():
@@ -96,15 +104,15 @@ def _of_block(tables: Tables, event: BlockNamed | PartialSaid | PartialHeld | Bl
                 signed = replace(row, signed_here=True) if isinstance(event, PartialSaid) else replace(row, signature=event.signature)
                 tables.put(NAMED, (event.block,), signed)
         case PartialHeld():
-            row = PartialRow(node=event.node, partial=event.partial, height=event.height)
-            tables.put(PARTIALS, (event.block, event.sender), row)
+            row = PartialRow(partial=event.partial, height=event.height)
+            tables.put(PARTIALS, (event.block, event.sender, event.node), row)
             tables.put(PARTIALS_BY, (event.node,), (tables.get(PARTIALS_BY, (event.node,)) or 0) + 1)
         case BlocksForgotten():
             for block in event.blocks:
                 tables.delete(NAMED, (block,))
-                for key, row in list(tables.scan(PARTIALS, (block,))):
+                for key, _ in list(tables.scan(PARTIALS, (block,))):
                     tables.delete(PARTIALS, key)
-                    _one_less(tables, PARTIALS_BY, row.node)
+                    _one_less(tables, PARTIALS_BY, key[2])
 
 
 def _one_less(tables: Tables, table: Table[int], node: str) -> None:
@@ -125,11 +133,33 @@ def _head_moved(tables: Tables, event: HeadMoved) -> None:
         tables.delete(CHAIN, (block.number,))
     for block in event.applied:
         tables.put(CHAIN, (block.number,), block.hash)
+    floor = tables.get(FLOOR, (0,))
     best = next(iter(tables.scan(CHAIN, reverse=True)), None)
-    if best is not None:
+    if best is not None and (event.applied or floor is None or best[0][0] >= floor.number):
         (number,), block = best
         row = tables.get(BLOCKS, (block,))
         _put_head(tables, hash=block, number=number, round=0 if row is None else row.round)
+    elif event.reverted:
+        # Back to genesis, or to a block that is forgotten.
+        lowest = event.reverted[-1]
+        row = tables.get(BLOCKS, (lowest.hash,))
+        block = b"" if row is None or lowest.number == 1 else row.parent
+        _put_head(tables, hash=block, number=lowest.number - 1, round=0)
+
+
+def _forget_chain(tables: Tables, event: ChainForgotten) -> None:
+    for block in event.blocks:
+        tables.delete(BLOCKS, (block.hash,))
+        if tables.get(CHAIN, (block.number,)) == block.hash:
+            tables.delete(CHAIN, (block.number,))
+        for key, _ in list(tables.scan(JUDGED, (block.hash,))):
+            tables.delete(JUDGED, key)
+    for group in event.groups:
+        tables.delete(ACCEPTED, (group,))
+    for session in event.sessions:
+        tables.delete(VALIDATORS, (session,))
+    floor = tables.get(FLOOR, (0,)) or FloorRow(number=0, rootless=False)
+    tables.put(FLOOR, (0,), FloorRow(number=max(event.below, floor.number), rootless=event.rootless or floor.rootless))
 
 
 def _accepted(tables: Tables, event: GroupAccepted) -> None:
@@ -169,9 +199,9 @@ def _of_attempt(tables: Tables, event: AttemptEvent) -> None:
                 attempt=event.attempt,
                 epoch=event.epoch,
                 block=event.begins_with,
-                members=event.members,
-                validators=event.validators,
-                stalls=event.stalls,
+                members=tuple(event.members),
+                validators=tuple(event.validators),
+                stalls=tuple(event.stalls),
             )
             tables.put(ATTEMPTS, key, row)
             tables.put(PROGRESS, key, Progress(session=event.session))
@@ -184,7 +214,7 @@ def _of_attempt(tables: Tables, event: AttemptEvent) -> None:
         case Spoken(name=Stalled.spec.name):
             row = tables.get(ATTEMPTS, key)
             if row is not None:
-                tables.put(ATTEMPTS, key, replace(row, stalled=[*row.stalled, Phase(event.about)]))
+                tables.put(ATTEMPTS, key, replace(row, stalled=(*row.stalled, Phase(event.about))))
         case Spoken() | ShareChecked() | ShareHeld():
             mine = tables.get(MINE, key)
             if mine is not None:

@@ -4,6 +4,8 @@ from messages.chain_api import BlockImported
 from messages.consensus_journal import (
     AttemptsForgotten,
     BlockSeen,
+    ChainEntered,
+    ChainForgotten,
     GovernanceHeard,
     GroupAccepted,
     GroupRefused,
@@ -11,14 +13,18 @@ from messages.consensus_journal import (
     Penalty,
     ValidatorsSeen,
 )
-from messages.signals import BestChain, BlockFinalized, GovernanceMode, GovernanceState, SessionChange
-from subsystems.consensus_manager.draft import Draft
-from subsystems.consensus_manager.handover import acceptance_of, kept
+from messages.consensus_manager import Attempt
+from messages.signals import BestChain, GovernanceMode, GovernanceState, SessionChange
+from subsystems.consensus_manager.draft import Branch, Draft
+from subsystems.consensus_manager.forgetting import is_forgotten
+from subsystems.consensus_manager.handover import acceptance_of
 from subsystems.consensus_manager.judging import Ground, judge_block
+from subsystems.consensus_manager.schedule import begins
 from subsystems.consensus_manager.signing import forget_blocks
-from subsystems.consensus_manager.tables import ACCEPTED, ATTEMPTS, BLOCKS, HELD, JUDGED, MUTED, BlockRow
+from subsystems.consensus_manager.tables import ACCEPTED, ATTEMPTS, BLOCKS, FLOOR, HELD, JUDGED, MUTED, BlockRow
+from subsystems.consensus_manager.terms import Terms
 
-__all__ = ["on_best_chain", "on_block", "on_finalized", "on_governance", "on_session"]
+__all__ = ["on_best_chain", "on_block", "on_governance", "on_session"]
 
 
 def on_session(draft: Draft, message: SessionChange) -> None:
@@ -31,6 +37,8 @@ def on_governance(draft: Draft, message: GovernanceMode) -> None:
 
 def on_block(draft: Draft, message: BlockImported) -> None:
     """Noted; it is judged when it joins the best chain, as only then its session's validators are sure to be known."""
+    if message.number > 1 and not draft.tables.has(FLOOR, (0,)) and next(iter(draft.tables.scan_packed(BLOCKS)), None) is None:
+        draft.record(ChainEntered(number=message.number, epoch=message.epoch))
     seen = BlockSeen(
         hash=message.hash,
         parent=message.parent,
@@ -56,10 +64,25 @@ def on_best_chain(draft: Draft, message: BestChain) -> None:
 
 def _judge(draft: Draft, block: bytes, row: BlockRow) -> None:
     """The verdicts on a block's group transactions, each recorded once however often the block comes back."""
+    if is_forgotten(draft, row.number):
+        return
     behind = draft.branch(row.parent, row.number - 1)
     now = behind.serving()
-    ground = Ground(number=row.number, epoch_start=now.epoch_start, parameters=draft.config.parameters, derive=behind.deriving())
-    for verdict in judge_block(row.group_transactions, ground, draft.context.verify):
+    if now is None:
+        _stay_out(draft)
+        return
+    asked: list[Attempt] = []
+
+    def derived(attempt: Attempt) -> Terms | None:
+        asked.append(attempt)
+        return behind.derive(now, attempt)
+
+    ground = Ground(number=row.number, epoch_start=now.epoch_start, parameters=draft.config.parameters, derive=derived)
+    verdicts = judge_block(row.group_transactions, ground, draft.context.verify)
+    if any(_is_before(draft, behind, attempt) for attempt in asked):
+        _stay_out(draft)
+        return
+    for verdict in verdicts:
         if draft.tables.has(JUDGED, (block, verdict.name)):
             continue
         if verdict.error is not None:
@@ -80,24 +103,24 @@ def _judge(draft: Draft, block: bytes, row: BlockRow) -> None:
         draft.record(accepted)
 
 
+def _stay_out(draft: Draft) -> None:
+    """A group may have been accepted, and this node cannot judge it: from here on it cannot tell who serves, and says so."""
+    floor = draft.tables.get(FLOOR, (0,))
+    if floor is None or not floor.rootless:
+        groups = [block for (block,), _ in draft.tables.scan(ACCEPTED)]
+        draft.record(ChainForgotten(below=0, blocks=[], groups=groups, sessions=[], rootless=True))
+
+
+def _is_before(draft: Draft, chain: Branch, attempt: Attempt) -> bool:
+    """Whether an attempt began before this node's chain does."""
+    return draft.tables.has(FLOOR, (0,)) and chain.validators_at(begins(attempt)) is None
+
+
 def _forget_strangers(draft: Draft) -> None:
     """What was held for attempts that never came to be known. Of a node whose blocks come late they are of its future: it waits long."""
     oldest = draft.head.number - draft.config.held_blocks
     held = {row.session for _, row in draft.tables.scan(HELD) if row.height < oldest}
     held |= {session for (session,), height in draft.tables.scan(MUTED) if height < oldest}
     over = sorted(session for session in held if not draft.tables.has(ATTEMPTS, (session,)))
-    if over:
-        draft.record(AttemptsForgotten(sessions=over))
-
-
-def on_finalized(draft: Draft, message: BlockFinalized) -> None:
-    """Attempts at elections that a final block has decided are forgotten, but for those whose groups may still serve."""
-    chain = draft.branch(message.hash, message.number)
-    accepted = [acceptance for _, acceptance in draft.tables.scan(ACCEPTED)]
-    numbers = {acceptance.block: acceptance.number for acceptance in accepted}
-    may_serve = kept(accepted, final=message.number, is_on_chain=lambda block: chain.hash_at(numbers[block]) == block)
-    sessions = {acceptance.session for acceptance in may_serve}
-    epoch_start = chain.serving().epoch_start
-    over = [session for session, row in draft.attempts() if row.attempt.epoch_start < epoch_start and session not in sessions]
     if over:
         draft.record(AttemptsForgotten(sessions=over))

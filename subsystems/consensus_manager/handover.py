@@ -15,7 +15,7 @@ from subsystems.consensus_manager.judging import Verdict
 from subsystems.consensus_manager.outcome import places
 from subsystems.consensus_manager.selection import Penalties, penalties_after
 
-__all__ = ["Acceptance", "Role", "Serving", "acceptance_of", "kept", "next_round", "penalties_of", "role", "serving"]
+__all__ = ["Acceptance", "Role", "Serving", "acceptance_of", "kept", "next_round", "outlived", "penalties_of", "role", "serving"]
 
 
 class Acceptance(Struct, frozen=True, kw_only=True):
@@ -85,6 +85,15 @@ def kept(acceptances: Sequence[Acceptance], *, final: int, is_on_chain: Callable
     done = sorted((a for a in acceptances if a.number <= final and is_on_chain(a.block)), key=lambda a: a.number)
     floor = done[-2].number if len(done) > 1 else 0
     return [a for a in acceptances if a.number >= floor]
+
+
+def outlived(acceptances: Sequence[Acceptance], *, below: int, is_on_chain: Callable[[bytes], bool]) -> list[Acceptance]:
+    """What no chain asks for that leaves the final one at block `below` or later: the other groups accepted before.
+
+    There one or two on the chain are kept (`kept`), of those beside it none.
+    """
+    needed = {a.block for a in kept(acceptances, final=below, is_on_chain=is_on_chain)}
+    return [a for a in acceptances if a.number <= below and not (a.block in needed and is_on_chain(a.block))]
 
 
 class Role(enum.Enum):

@@ -16,6 +16,7 @@ from subsystems.consensus_manager.deriving import derive
 from subsystems.consensus_manager.handover import Serving, acceptance_of
 from subsystems.consensus_manager.judging import Ground, judge_block
 from subsystems.consensus_manager.parameters import Parameters
+from subsystems.consensus_manager.schedule import asked_back
 from subsystems.consensus_manager.selection import Candidate
 from subsystems.consensus_manager.terms import Terms
 
@@ -56,19 +57,22 @@ class LightClient:
         self.signed = 0
         self._parameters = parameters
         self._verify = verify
-        self._hashes = [genesis]
+        # The last ones alone: what no block asks for any more is forgotten.
+        self._hashes = {0: genesis}
+        self._number = 0
         # (first block, validators), ascending.
         self._sessions: list[tuple[int, Sequence[Candidate]]] = [(0, validators)]
 
     def hash_at(self, number: int) -> bytes | None:
-        return self._hashes[number] if 0 <= number < len(self._hashes) else None
+        """None for a block that has not come yet, or is far behind the last one."""
+        return self._hashes.get(number)
 
     def validators_at(self, number: int) -> Sequence[Candidate] | None:
         return next((validators for start, validators in reversed(self._sessions) if start <= number), None)
 
     def take(self, block: SignedBlock) -> bool:
         """Whether a group was accepted by the block. Raises BrokenHandover."""
-        if block.number != len(self._hashes) or block.parent != self._hashes[-1]:
+        if block.number != self._number + 1 or block.parent != self._hashes[self._number]:
             raise BrokenHandover(block.number, "parent")
         if (block.epoch, block.epoch_start) != (self.now.epoch, self.now.epoch_start):
             raise BrokenHandover(block.number, "epoch")
@@ -82,12 +86,20 @@ class LightClient:
             derive=self._derive,
         )
         verdicts = judge_block(block.group_transactions, ground, self._verify)
-        self._hashes.append(block.hash)
+        self._append(block)
         accepted = next((verdict for verdict in verdicts if verdict.error is None), None)
         if accepted is not None:
             group = acceptance_of(accepted, block=block.hash, number=block.number, before=self.now)
             self.now = Serving(epoch=group.epoch, epoch_start=group.number, group=group)
         return accepted is not None
+
+    def _append(self, block: SignedBlock) -> None:
+        self._number = block.number
+        self._hashes[block.number] = block.hash
+        oldest = block.number - asked_back(self._parameters)
+        self._hashes.pop(oldest - 1, None)
+        while len(self._sessions) > 1 and self._sessions[1][0] <= oldest:
+            self._sessions.pop(0)
 
     def _derive(self, attempt: Attempt) -> Terms | None:
         return derive(self, self.now, self._parameters, attempt)

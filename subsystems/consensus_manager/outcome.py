@@ -118,7 +118,7 @@ def statement(terms: Terms, key: KeyNote) -> Statement:
         key.key,
         key.transcript,
         key.qualified,
-        key.absent,
+        list(key.absent),
     )
 
 
@@ -131,7 +131,7 @@ def group_transaction(terms: Terms, progress: Progress, key: KeyNote) -> GroupTr
         key=key.key,
         transcript=key.transcript,
         qualified=key.qualified,
-        absent=key.absent,
+        absent=list(key.absent),
         approvals=sorted((Approval(note.member, note.approval) for note in confirms), key=lambda approval: approval.signer),
         signature=combine({note.member: note.partial for note in confirms}, terms.degree),
         stalls=sorted(terms.stalls, key=lambda approval: approval.signer),

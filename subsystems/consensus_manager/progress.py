@@ -56,9 +56,9 @@ class KeyNote(Row, frozen=True):
     """The outcome of the DKG: `commitments` are summed over the qualified dealers; the first is the group's key."""
 
     qualified: bytes
-    commitments: list[bytes]
+    commitments: tuple[bytes, ...]
     transcript: bytes
-    absent: list[int]
+    absent: tuple[int, ...]
 
     @property
     def key(self) -> bytes:
@@ -72,24 +72,24 @@ class ConfirmNote(Row, frozen=True):
 
 
 class Progress(Struct, frozen=True, kw_only=True):
-    """What the stream tells of an attempt. Lists are in the order of the stream.
+    """What the stream tells of an attempt. All is in the order of the stream.
 
     `closers` and `stalled` are those heard in the present phase. `given_up`: the validators gave up this round (`stalled` shows it).
     """
 
     session: bytes
     phase: Phase = Phase.DEAL
-    deals: list[DealNote] = []
-    convicted: list[int] = []
-    complaints: list[ComplaintNote] = []
-    closers: list[int] = []
-    stalled: list[Approval] = []
+    deals: tuple[DealNote, ...] = ()
+    convicted: tuple[int, ...] = ()
+    complaints: tuple[ComplaintNote, ...] = ()
+    closers: tuple[int, ...] = ()
+    stalled: tuple[Approval, ...] = ()
     given_up: bool = False
     # Where in the stream the first phase closed: behind it no deal counts.
     dealt_by: int | None = None
     key: KeyNote | None = None
     failed: bool = False
-    confirms: list[ConfirmNote] = []
+    confirms: tuple[ConfirmNote, ...] = ()
     transaction: bytes | None = None
 
     def deal_of(self, dealer: int) -> DealNote | None:
@@ -103,9 +103,9 @@ class Mine(Struct, frozen=True, kw_only=True):
     """What a member has of an attempt: what it said, how the boxes for it are, and (sealed) its seed and its share of the key."""
 
     place: int
-    said: list[str] = []
-    good: list[int] = []
-    bad: list[ShareChecked] = []
+    said: tuple[str, ...] = ()
+    good: tuple[int, ...] = ()
+    bad: tuple[ShareChecked, ...] = ()
     seed: bytes | None = None
     share: bytes | None = None
 
@@ -123,21 +123,21 @@ def heard(progress: Progress, event: AttemptEvent) -> Progress:
     """The progress after an event that is not this node's own."""
     match event:
         case DealTaken():
-            return replace(progress, deals=[*progress.deals, DealNote(event.deal.sender, event.digest, event.fault)])
+            return replace(progress, deals=(*progress.deals, DealNote(event.deal.sender, event.digest, event.fault)))
         case DealerConvicted():
-            return replace(progress, convicted=[*progress.convicted, event.dealer])
+            return replace(progress, convicted=(*progress.convicted, event.dealer))
         case ComplaintTaken():
-            return replace(progress, complaints=[*progress.complaints, ComplaintNote(event.dealer, event.complainer)])
+            return replace(progress, complaints=(*progress.complaints, ComplaintNote(event.dealer, event.complainer)))
         case AnswerTaken():
-            return replace(progress, complaints=[_answered(note, event) for note in progress.complaints])
+            return replace(progress, complaints=tuple(_answered(note, event) for note in progress.complaints))
         case ClosingHeard():
             return _closing(progress, event)
         case KeyFormed():
-            return replace(progress, key=KeyNote(event.qualified, event.commitments, event.transcript, event.absent))
+            return replace(progress, key=KeyNote(event.qualified, tuple(event.commitments), event.transcript, tuple(event.absent)))
         case AttemptFailed():
             return replace(progress, failed=True)
         case ConfirmTaken():
-            return replace(progress, confirms=[*progress.confirms, ConfirmNote(event.sender, event.approval, event.partial)])
+            return replace(progress, confirms=(*progress.confirms, ConfirmNote(event.sender, event.approval, event.partial)))
         case GroupCompleted():
             return replace(progress, transaction=event.transaction)
         case _:
@@ -152,28 +152,28 @@ def _answered(note: ComplaintNote, event: AnswerTaken) -> ComplaintNote:
 
 def _closing(progress: Progress, event: ClosingHeard) -> Progress:
     if event.stalled is None:
-        progress = replace(progress, closers=[*progress.closers, event.sender])
+        progress = replace(progress, closers=(*progress.closers, event.sender))
     else:
-        progress = replace(progress, stalled=[*progress.stalled, Approval(event.sender, event.stalled)])
+        progress = replace(progress, stalled=(*progress.stalled, Approval(event.sender, event.stalled)))
     if not event.closes:
         return progress
     if event.phase is Phase.CONFIRM:
         return replace(progress, given_up=True)
     dealt_by = event.position if event.phase is Phase.DEAL else progress.dealt_by
-    return replace(progress, phase=_NEXT[event.phase], closers=[], stalled=[], dealt_by=dealt_by)
+    return replace(progress, phase=_NEXT[event.phase], closers=(), stalled=(), dealt_by=dealt_by)
 
 
 def own(mine: Mine, event: ShareChecked | ShareHeld | Spoken) -> Mine:
     """What a member has after an event of its own."""
     match event:
         case ShareChecked(reason=None):
-            return replace(mine, good=[*mine.good, event.dealer])
+            return replace(mine, good=(*mine.good, event.dealer))
         case ShareChecked():
-            return replace(mine, bad=[*mine.bad, event])
+            return replace(mine, bad=(*mine.bad, event))
         case ShareHeld():
             return replace(mine, share=event.sealed)
         case Spoken():
-            said = [*mine.said, _words(event.name, event.about)]
+            said = (*mine.said, _words(event.name, event.about))
             return replace(mine, said=said, seed=mine.seed if event.sealed is None else event.sealed)
         case _:
             assert_never(event)

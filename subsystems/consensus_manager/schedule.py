@@ -5,6 +5,7 @@ from subsystems.consensus_manager.parameters import Parameters
 
 __all__ = [
     "acceptable_until",
+    "asked_back",
     "attempt_at",
     "attempts_alive",
     "attempts_before",
@@ -71,6 +72,14 @@ def attempts_followed(head: int, epoch_start: int, parameters: Parameters) -> li
 def acceptable_until(attempt: Attempt, parameters: Parameters) -> int:
     """The last height at which a block may accept the attempt's group (E10, E11)."""
     return begins(attempt) + parameters.election_timeout * parameters.attempts_alive
+
+
+def asked_back(parameters: Parameters) -> int:
+    """How many blocks before its own height a chain is asked for at most: where the attempts begin that are alive, and those they tell of.
+
+    Of K attempts alive the oldest began less than K timeouts ago, and it tells of those in the K - 1 timeouts before.
+    """
+    return 2 * parameters.attempts_alive * parameters.election_timeout
 
 
 def number_of(attempt: Attempt, parameters: Parameters) -> int:

@@ -1,8 +1,11 @@
 """Blocks as the serving group signs them: this node's part, the others' parts, and the group's signature from any N - f of them."""
 
+from collections.abc import Sequence
+
 from messages.consensus_blocks import (
     BlockNamed,
     BlocksForgotten,
+    BlockSignatureReport,
     BlockSigned,
     NextBlockReport,
     NotNext,
@@ -20,7 +23,7 @@ from subsystems.consensus_manager.schedule import acceptable_until, begins, due_
 from subsystems.consensus_manager.tables import BLOCKS, MINE, NAMED, PARTIALS, PARTIALS_BY, PROGRESS
 from subsystems.consensus_manager.terms import faulty_most
 
-__all__ = ["forget_blocks", "hear_partial", "name_block", "next_block", "signature_of"]
+__all__ = ["forget_blocks", "hear_partial", "name_block", "next_block", "signature_report"]
 
 # Parts of blocks that are not named, of each node: it is a block or two ahead of this one at most.
 _HELD_PER_NODE_MAX = 64
@@ -28,10 +31,12 @@ _HELD_PER_NODE_MAX = 64
 _KEPT_HEIGHTS = 16
 
 
-def next_block(draft: Draft) -> NextBlockReport:
-    """What the child of the best block carries."""
+def next_block(draft: Draft) -> NextBlockReport | None:
+    """What the child of the best block carries; None: it is not known who serves."""
     best, head = draft.best(), draft.head
     now = best.serving()
+    if now is None:
+        return None
     return NextBlockReport(
         parent=head.hash or draft.config.chain,
         number=head.number + 1,
@@ -59,19 +64,21 @@ def _completed(draft: Draft, best: Branch, now: Serving) -> list[bytes]:
 def name_block(draft: Draft, message: SignBlock) -> NotNext | None:
     """The feed's next block: signed, if this node is a member with a share; and its parts are counted from now on."""
     expected = next_block(draft)
+    if expected is None:
+        return NotNext(reason="unknown", best=draft.head.number)
     if message.parent != expected.parent:
         return NotNext(reason="parent", best=draft.head.number)
     header = (message.number, message.epoch, message.epoch_start, message.round)
     if header != (expected.number, expected.epoch, expected.epoch_start, expected.round):
         return NotNext(reason="header", best=draft.head.number)
-    group = draft.best().serving().group
+    group = draft.best().group
     if group is None or draft.tables.has(NAMED, (message.hash,)):
         return None
     signs = not _has_signed(draft, message.parent)
     draft.record(BlockNamed(block=message.hash, parent=message.parent, number=message.number, epoch=message.epoch))
     if signs:
         _sign(draft, group, message.hash)
-    _combine(draft, message.hash)
+    _combine(draft, message.hash, is_new=True)
     return None
 
 
@@ -92,10 +99,13 @@ def _sign(draft: Draft, group: Acceptance, block: bytes) -> None:
 
 
 def hear_partial(draft: Draft, message: BlockPartial) -> None:
-    """A part of a signature; held until there are enough, and the block is named. A node that says too much keeps out nobody else."""
+    """A part of a signature; held until there are enough, and the block is named.
+
+    Neither a node that says too much nor one that says another's part keeps out anybody else: each has its own room, and one part of each.
+    """
     named, node = draft.tables.get(NAMED, (message.block,)), draft.context.node
     signed = named is not None and named.signature is not None
-    if signed or draft.tables.has(PARTIALS, (message.block, message.sender)):
+    if signed or draft.tables.has(PARTIALS, (message.block, message.sender, node)):
         return
     if (draft.tables.get(PARTIALS_BY, (node,)) or 0) >= _HELD_PER_NODE_MAX:
         return
@@ -104,40 +114,65 @@ def hear_partial(draft: Draft, message: BlockPartial) -> None:
     _combine(draft, message.block)
 
 
-def _combine(draft: Draft, block: bytes) -> None:
-    """The group's signature, once there are enough parts that count."""
+def _combine(draft: Draft, block: bytes, *, is_new: bool = False) -> None:
+    """The group's signature, once there are enough parts that count. `is_new`: the block was named just now.
+
+    Parts are tried together first, as hardly ever one is wrong: one check in place of N - f. If that fails each is looked at by itself,
+    from then on, so that who says wrong ones costs the others one trial.
+    """
     named = draft.tables.get(NAMED, (block,))
-    group = draft.best().serving().group
+    group = draft.best().group
     if named is None or named.signature is not None or group is None or group.epoch != named.epoch:
         return
     size, chain = len(group.members), draft.config.chain
     degree = size - faulty_most(size) - 1
+    # Counted before they are decoded: most parts are not the last one that is needed.
+    if sum(1 for _ in draft.tables.scan_packed(PARTIALS, (block,))) <= degree:
+        return
     parts = [
         BlockPartial(epoch=named.epoch, block=block, sender=sender, partial=row.partial)
-        for (_, sender), row in draft.tables.scan(PARTIALS, (block,))
+        for (_, sender, _), row in draft.tables.scan(PARTIALS, (block,))
         if sender < size
     ]
-    if len(parts) <= degree:
+    places = len({part.sender for part in parts})
+    if places <= degree:
         return
     progress = draft.tables.get(PROGRESS, (group.session,))
-    if progress is not None and progress.key is not None:
-        commitments = progress.key.commitments
-        parts = [part for part in parts if partial_counts(part, chain=chain, commitments=commitments)]
+    key = None if progress is None else progress.key
+    signature = None
+    if is_new or len(parts) == degree + 1 or key is None:
+        signature = _joined(parts, group, degree, chain)
     # Who did not follow that DKG cannot tell which part is wrong, if one is: it has the signature from a block that is sealed.
-    signature = block_signature(parts, degree=degree)
-    if signature is not None and is_block_signed(signature, chain=chain, epoch=group.epoch, block=block, key=group.key):
+    if signature is None and key is not None:
+        counting = [part for part in parts if partial_counts(part, chain=chain, commitments=key.commitments)]
+        signature = _joined(counting, group, degree, chain)
+    if signature is not None:
         draft.record(BlockSigned(block=block, epoch=group.epoch, signature=signature))
 
 
-def signature_of(draft: Draft, block: bytes) -> bytes | None:
-    row = draft.tables.get(NAMED, (block,))
-    return None if row is None else row.signature
+def _joined(parts: Sequence[BlockPartial], group: Acceptance, degree: int, chain: bytes) -> bytes | None:
+    """What the parts give, if that is the group's signature."""
+    signature = block_signature(parts, degree=degree)
+    if signature is None:
+        return None
+    holds = is_block_signed(signature, chain=chain, epoch=group.epoch, block=parts[0].block, key=group.key)
+    return signature if holds else None
+
+
+def signature_report(draft: Draft, block: bytes) -> BlockSignatureReport:
+    """The signature of a named block, or how many parts of it are here."""
+    row, group = draft.tables.get(NAMED, (block,)), draft.best().group
+    if row is None or row.signature is not None or group is None:
+        return BlockSignatureReport(signature=None if row is None else row.signature)
+    size = len(group.members)
+    parts = len({sender for (_, sender, _), _ in draft.tables.scan(PARTIALS, (block,)) if sender < size})
+    return BlockSignatureReport(signature=None, parts=parts, needed=size - faulty_most(size))
 
 
 def forget_blocks(draft: Draft) -> None:
     """What is far behind the head."""
     oldest = draft.head.number - _KEPT_HEIGHTS
     over = {block for (block,), row in draft.tables.scan(NAMED) if row.number < oldest}
-    over |= {block for (block, _), row in draft.tables.scan(PARTIALS) if row.height < oldest}
+    over |= {block for (block, _, _), row in draft.tables.scan(PARTIALS) if row.height < oldest}
     if over:
         draft.record(BlocksForgotten(blocks=sorted(over)))

@@ -21,6 +21,8 @@ from messages.consensus_journal import (
     AttemptOpened,
     AttemptsForgotten,
     BlockSeen,
+    ChainEntered,
+    ChainForgotten,
     ClosingHeard,
     ComplaintTaken,
     ConfirmTaken,
@@ -47,6 +49,7 @@ from messages.consensus_manager import (
     Confirm,
     Deal,
     Epoch,
+    EpochUnknown,
     Equivocation,
     Group,
     GroupsOnDisk,
@@ -67,6 +70,7 @@ from subsystems.consensus_manager import answers, evolution, following
 from subsystems.consensus_manager.config import ConsensusConfig, Vault
 from subsystems.consensus_manager.draft import Draft, terms_of_row
 from subsystems.consensus_manager.electing import act, hear, say_stalled
+from subsystems.consensus_manager.forgetting import on_finalized
 from subsystems.consensus_manager.restoring import Plan
 from subsystems.consensus_manager.signing import hear_partial, name_block
 from subsystems.consensus_manager.tables import ATTEMPTS, TABLES
@@ -120,6 +124,8 @@ DECLARATION = Declaration(
         BlockNamed,
         BlockSeen,
         BlocksForgotten,
+        ChainEntered,
+        ChainForgotten,
         ClosingHeard,
         ComplaintTaken,
         ConfirmTaken,
@@ -141,9 +147,11 @@ DECLARATION = Declaration(
         ValidatorsSeen,
     ),
     timers=(StallDue,),
-    rejections=(NotNext, NotTaken, UnknownGroup),
+    rejections=(EpochUnknown, NotNext, NotTaken, UnknownGroup),
     tables=TABLES,
     hears_itself=True,
+    # 2: a best chain that goes back to genesis is noticed.
+    evolve_version=2,
 )
 
 
@@ -178,7 +186,7 @@ class ConsensusManager:
                 following.on_block(draft, message)
                 return Decision(events=draft.events)
             case BlockFinalized():
-                following.on_finalized(draft, message)
+                on_finalized(draft, message)
                 return Decision(events=draft.events)
             case SessionChange():
                 following.on_session(draft, message)

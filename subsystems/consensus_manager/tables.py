@@ -14,6 +14,7 @@ __all__ = [
     "BLOCKS",
     "CHAIN",
     "DEALS",
+    "FLOOR",
     "HEAD",
     "HELD",
     "HELD_BY",
@@ -28,6 +29,7 @@ __all__ = [
     "VALIDATORS",
     "AttemptRow",
     "BlockRow",
+    "FloorRow",
     "HeadRow",
     "HeldRow",
     "NamedRow",
@@ -54,16 +56,26 @@ class BlockRow(Struct, frozen=True, kw_only=True):
     group_transactions: list[bytes] = []
 
 
+class FloorRow(Struct, frozen=True, kw_only=True):
+    """Blocks before `number` are not there any more, or never were; without this row, all are there from genesis on.
+
+    `rootless`: groups were accepted before of which nothing is known: a chain without a group that is known is not one of epoch 0.
+    """
+
+    number: int
+    rootless: bool
+
+
 class AttemptRow(Struct, frozen=True, kw_only=True):
     """The terms of an attempt; `block` begins it. `stalled`: phases in which this node, a validator, said that no block comes."""
 
     attempt: Attempt
     epoch: int
     block: bytes
-    members: list[Member]
-    validators: list[bytes]
-    stalls: list[Approval] = []
-    stalled: list[Phase] = []
+    members: tuple[Member, ...]
+    validators: tuple[bytes, ...]
+    stalls: tuple[Approval, ...] = ()
+    stalled: tuple[Phase, ...] = ()
 
 
 class NamedRow(Struct, frozen=True, kw_only=True):
@@ -79,7 +91,6 @@ class NamedRow(Struct, frozen=True, kw_only=True):
 class PartialRow(Struct, frozen=True, kw_only=True):
     """A part of a block's signature, not looked at. `height`: where the head was."""
 
-    node: str
     partial: bytes
     height: int
 
@@ -100,6 +111,8 @@ HEAD = Table("head", key=(U8,), value=HeadRow)
 BLOCKS = Table("blocks", key=(HASH,), value=BlockRow)
 # The best chain: number -> hash.
 CHAIN = Table("chain", key=(U32,), value=bytes)
+# (0)
+FLOOR = Table("floor", key=(U8,), value=FloorRow)
 VALIDATORS = Table("validators", key=(U32,), value=list[Validator])
 # By the accepting block.
 ACCEPTED = Table("accepted", key=(HASH,), value=Acceptance)
@@ -118,8 +131,8 @@ HELD = Table("held", key=(U64,), value=HeldRow)
 HELD_BY = Table("held_by", key=(TEXT,), value=int)
 # Blocks to be signed by the serving group.
 NAMED = Table("named", key=(HASH,), value=NamedRow)
-# (block, place of the member)
-PARTIALS = Table("partials", key=(HASH, U32), value=PartialRow)
+# (block, place of the member, node that said it: only one of them is the member itself)
+PARTIALS = Table("partials", key=(HASH, U32, TEXT), value=PartialRow)
 # How many of them are of a node.
 PARTIALS_BY = Table("partials_by", key=(TEXT,), value=int)
 
@@ -127,6 +140,7 @@ TABLES = (
     HEAD,
     BLOCKS,
     CHAIN,
+    FLOOR,
     VALIDATORS,
     ACCEPTED,
     JUDGED,

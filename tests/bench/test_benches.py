@@ -41,7 +41,12 @@ SMALLEST = Sizes(
     queue_many=100,
     queue_votes=20,
     closes=1,
+    signed_blocks=1,
+    network_interval_ms=200,
+    network_epochs=1,
 )
+
+DKG_PARTS = ("deal", "receive", "confirm", "all", "node", "messages", "bytes")
 
 MEASURES = {
     "commands_durable": {"commands_durable"},
@@ -62,10 +67,13 @@ MEASURES = {
     },
     "gateway_votes": {"gateway_votes", "gateway_votes_growth"},
     "gateway_close": {"gateway_close"},
+    **{f"dkg_{size}": {f"dkg_{size}_{part}" for part in DKG_PARTS} for size in (4, 16, 43)},
+    "block_signing": {f"block_signing_{size}{limit}" for size in (4, 16, 43) for limit in ("", "_least", "_wrong")},
+    "election_testnet": {"election_testnet", "election_testnet_blocks", "election_testnet_rate"},
 }
 
 # Those that start several processes take their time.
-WHOLE_NODES = {"idle", "ballots_five_sites", "ballots_failover", "ballots_recovery"}
+WHOLE_NODES = {"idle", "ballots_five_sites", "ballots_failover", "ballots_recovery", "election_testnet"}
 
 
 def test_the_command_knows_every_bench_without_loading_them() -> None:

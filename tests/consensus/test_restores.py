@@ -1,19 +1,34 @@
 """Restores of real nodes: killed, kept down while the others go on, some with parts of their disk lost."""
 
+import json
 import shutil
 from collections import defaultdict
 
 import pytest
 
+from messages.chain_api import Best, Header
 from messages.codec import decode
 from messages.consensus_manager import AttemptState, Deal, Phase
 from tests.consensus.test_testnet import FAST, NODES, in_phase
-from tests.consensus.testnets import network_up
+from tests.consensus.testnets import NetworkRun, network_up
 from tests.node.nodes import Place
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real, pytest.mark.slow]
 
 OTHERS = ("n1", "n3", "n4")
+# Feeds whose turn comes in an hour: meanwhile there is no block.
+SILENT = ("--interval-ms", "3600000")
+
+
+async def height(net: NetworkRun, node: str) -> int:
+    best = await net.ask(node, Best())
+    return best.number if isinstance(best, Header) else -1
+
+
+def waits_for(net: NetworkRun, node: str) -> list[str]:
+    """What `overseer status` says of the node's feed, if it finds anything wrong with it."""
+    done = net.place.run("status", "--data-dir", str(net.folder / node), "--json")
+    return [wrong for wrong in json.loads(done.out)["wrong"] if wrong.startswith("feed: ")]
 
 
 async def test_R2_R3_R7_a_node_that_was_away_for_epochs_begins_nothing_old_stays_out_without_a_key_and_serves_again(here: Place) -> None:
@@ -76,3 +91,67 @@ async def test_R5_a_member_that_lost_its_store_while_dealing_deals_nothing_else(
             deals[node, deal.session].add(body)
         assert {len(bodies) for bodies in deals.values()} == {1}
         assert net.verified("n2")["broken"] == ""
+
+
+async def test_R1_E24_all_killed_in_mid_election_and_no_block_comes_the_election_is_carried_through_by_stalls(here: Place) -> None:
+    async with network_up(here, "--interval-ms", "400", **FAST) as net:
+        await net.epochs_reach(1, *NODES)
+
+        async def dealing() -> bool:
+            return await in_phase(net, "n1", Phase.DEAL)
+
+        await net.until(dealing, "an election has begun")
+        epoch, said = await net.epoch("n1"), len(await net.said("stalled"))
+        # The server too, all at one instant.
+        here.kill_everything()
+    async with network_up(here, *SILENT, **FAST) as net:
+        # What was proposed before the kill may still be sealed; then nothing comes.
+        found = [await height(net, node) for node in NODES]
+        for node in NODES:
+
+            async def complete(node: str = node) -> bool:
+                return any(a.state is AttemptState.COMPLETE for a in (await net.attempts(node)).attempts)
+
+            await net.until(complete, f"{node} knows a completed attempt")
+        assert await net.epoch("n1") == epoch
+        assert max([await height(net, node) for node in NODES]) <= min(found) + 1
+        validators = {node for node, _ in (await net.said("stalled"))[said:]}
+        assert len(validators) >= 3
+        here.kill_everything()
+    async with network_up(here, "--interval-ms", "400", **FAST) as net:
+        await net.epochs_reach(epoch + 2, *NODES)
+        assert net.verified("n3")["broken"] == ""
+
+
+async def test_a_chain_that_lost_its_group_says_whose_signature_it_waits_for(here: Place) -> None:
+    async with network_up(here, "--interval-ms", "300", **FAST) as net:
+        await net.epochs_reach(1, *NODES)
+        assert waits_for(net, "n1") == []
+        async with net.down("n3", "n4"):
+
+            async def said() -> bool:
+                return bool(waits_for(net, "n1"))
+
+            await net.until(said, "n1 says what it waits for")
+            (what,) = waits_for(net, "n1")
+            epoch, number = await net.epoch("n1"), await height(net, "n1") + 1
+            assert what == f"feed: waits for the group of epoch {epoch} to sign block {number}: 2 of 3 parts"
+        # They come back with their shares, and it goes on.
+        await net.epochs_reach(epoch + 1, *NODES)
+
+        async def quiet() -> bool:
+            return not waits_for(net, "n1")
+
+        await net.until(quiet, "n1 waits for nothing")
+        async with net.down("n3", "n4"):
+            for node in ("n3", "n4"):
+                shutil.rmtree(net.folder / node / "sessions")
+        lost = await net.epoch("n1")
+        for node in NODES:
+
+            async def told(node: str = node) -> bool:
+                return any(f"epoch {lost} " in what and what.endswith(": 2 of 3 parts") for what in waits_for(net, node))
+
+            await net.until(told, f"{node} says that two parts are not enough")
+        assert [await net.epoch(node) for node in NODES] == [lost] * 4
+        assert net.verified("n3")["broken"] == ""

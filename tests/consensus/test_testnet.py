@@ -1,5 +1,9 @@
 """A network of real processes: epochs follow one another whoever is killed, and a light client accepts the result."""
 
+import os
+import signal
+from pathlib import Path
+
 import pytest
 
 from messages.consensus_manager import AttemptState, Phase
@@ -43,6 +47,30 @@ async def test_R4_a_member_killed_in_a_phase_comes_back_and_the_next_epoch_is_si
         report = net.verified("n2")
     assert report["broken"] == ""
     assert len(report["epochs"]) >= epoch + 2
+
+
+def process_of(here: Place, node: str, subsystem: str) -> int:
+    """The process of a node's subsystem, where each has its own."""
+    for pid in here.processes():
+        argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if argv[-3:-1] == [b"subsystem", subsystem.encode()] and f"OVERSEER_NODE={node}".encode() in Path(
+            f"/proc/{pid}/environ"
+        ).read_bytes().split(b"\0"):
+            return pid
+    raise LookupError(f"{subsystem} of {node} does not run")
+
+
+async def test_a_network_with_a_process_for_each_subsystem_elects_and_outlives_the_kill_of_one(here: Place) -> None:
+    async with network_up(here, "--processes", "--interval-ms", "500", **FAST) as net:
+        await net.epochs_reach(1, *NODES)
+        # Four nodes of four subsystems each, the network's keeper and its server.
+        assert len(here.processes()) == 4 * (1 + 4) + 2
+        node = net.pid("n2")
+        os.kill(process_of(here, "n2", "consensus_manager"), signal.SIGKILL)
+        epoch = await net.epoch("n1")
+        await net.epochs_reach(epoch + 2, *NODES)
+        assert net.pid("n2") == node
+        assert net.verified("n2")["broken"] == ""
 
 
 async def test_R8_R1_all_nodes_killed_at_once_in_mid_election_go_on(here: Place) -> None:

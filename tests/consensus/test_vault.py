@@ -30,7 +30,7 @@ def knowing(*sessions: bytes) -> View:
     """Committed tables with these attempts."""
     view = Given(ConsensusManager(ConsensusConfig(chain=bytes(32)), DiskVault(Path("nowhere"), Path("nowhere")))).view.scratch()
     for session in sessions:
-        view.put(ATTEMPTS, (session,), AttemptRow(attempt=Attempt(0, 30, 0, 0), epoch=1, block=bytes(32), members=[], validators=[]))
+        view.put(ATTEMPTS, (session,), AttemptRow(attempt=Attempt(0, 30, 0, 0), epoch=1, block=bytes(32), members=(), validators=()))
     return view
 
 

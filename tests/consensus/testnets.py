@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ from overseer.nats.provision import ApiError, call
 from overseer.node.client import Client, Refused
 from overseer.node.folder import NodeFolder
 from overseer.ports.bus import BusError
-from tests.node.nodes import Place
+from tests.node.nodes import MARK, Place
 
 __all__ = ["NetworkRun", "network_up"]
 
 DEADLINE_S = 120.0
+# What a network did in an hour of its time is gone through in minutes.
+VERIFIED_S = 600.0
 
 
 class NetworkRun:
@@ -62,18 +64,35 @@ class NetworkRun:
 
     async def said(self, name: str) -> list[tuple[str, bytes]]:
         """(node, body) of all network messages of that name, in order."""
+        return [
+            (message["subject"].split(".")[2], base64.b64decode(message["data"]))
+            for message in await self.stored(f"*.consensus_manager.{name}")
+        ]
+
+    async def stored(self, subjects: str) -> list[dict[str, Any]]:
+        """What the network's stream holds on these, as the server tells it, in order."""
         loaded = load_settings(data_dir=self.folder / "n1")
-        found: list[tuple[str, bytes]] = []
+        found: list[dict[str, Any]] = []
         async with Client.connected(loaded.config, NodeFolder(self.folder / "n1").running().url, "operator") as client:
             at = 1
             while True:
-                body = {"seq": at, "next_by_subj": f"overseer.net.*.consensus_manager.{name}"}
+                body = {"seq": at, "next_by_subj": f"overseer.net.{subjects}"}
                 try:
                     message = (await call(client.connection, f"STREAM.MSG.GET.{net_stream()}", body))["message"]
                 except ApiError:
                     return found
-                found.append((message["subject"].split(".")[2], base64.b64decode(message["data"])))
+                found.append(message)
                 at = int(message["seq"]) + 1
+
+    @asynccontextmanager
+    async def clients(self, *nodes: str) -> AsyncIterator[dict[str, Client]]:
+        """One for each node: for who asks often."""
+        async with AsyncExitStack() as stack:
+            found: dict[str, Client] = {}
+            for node in nodes:
+                loaded, url = load_settings(data_dir=self.folder / node), NodeFolder(self.folder / node).running().url
+                found[node] = await stack.enter_async_context(Client.connected(loaded.config, url, "operator"))
+            yield found
 
     async def ask(self, node: str, query: Message) -> Message | None:
         """None while it cannot answer."""
@@ -114,8 +133,16 @@ class NetworkRun:
             await self.until(reached, f"{node} is in epoch {epoch}", seconds=seconds)
 
     def verified(self, node: str) -> dict[str, Any]:
-        """What `overseer verify-epochs` tells of a node."""
-        done = self.place.run("verify-epochs", "--data-dir", str(self.folder / node), "--json")
+        """What `overseer verify-epochs` tells of a node, in a terminal that knows nothing else of the network."""
+        return self._told("verify-epochs", node)
+
+    def replayed(self, node: str) -> dict[str, bool]:
+        """What `overseer verify` tells of a node's journals."""
+        return {verdict["subsystem"]: verdict["ok"] for verdict in self._told("verify", node)}
+
+    def _told(self, command: str, node: str) -> Any:
+        asked = Place(self.place.folder)
+        done = asked.run(command, "--data-dir", str(self.folder / node), "--json", env={MARK: self.place.mark}, timeout=VERIFIED_S)
         assert done.code == 0, done
         return json.loads(done.out)
 

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
 from dkg_kit import CHAIN, drawn, identity, wallet
+from msgspec.structs import replace
 
 from messages.chain_api import BlockImported, GroupJudged
 from messages.codec import encode
 from messages.consensus_manager import Attempts, AttemptsReport, Epoch, EpochReport, GroupTransaction, OfAttempt
 from messages.message import Kind, Message
 from messages.polkadot import Scheme, Validator
-from messages.signals import BestChain, BlockRef, SessionChange
+from messages.signals import BestChain, BlockFinalized, BlockRef, SessionChange
 from overseer.testing.given import Given
 from subsystems.consensus_manager import ConsensusConfig, ConsensusManager, Enrolled
 from subsystems.consensus_manager.parameters import Parameters
@@ -31,13 +32,15 @@ class KeptSecrets:
 
     def __init__(self, number: int) -> None:
         self.number = number
+        # Of which sessions there is no key any more.
+        self.lost: Callable[[bytes], bool] = lambda _: False
 
     @property
     def signing(self) -> bytes:
         return identity(self.number).signing
 
     def wallet(self, session: bytes) -> Wallet:
-        return wallet(self.number)
+        return replace(wallet(self.number), sealing=None) if self.lost(session) else wallet(self.number)
 
 
 class ManagerNode:
@@ -65,13 +68,25 @@ class ManagerNode:
 
 
 class World:
-    def __init__(self, count: int = 6, *, seed: int = 0, parameters: Parameters | None = None) -> None:
+    """`final_behind`: how far finality is behind the head, if there is any; `kept_blocks`: as in the configuration."""
+
+    def __init__(
+        self,
+        count: int = 6,
+        *,
+        seed: int = 0,
+        parameters: Parameters | None = None,
+        final_behind: int | None = None,
+        kept_blocks: int = 256,
+    ) -> None:
+        self.final_behind = final_behind
         self.random = Random(seed)
         self.parameters = parameters or Parameters(interval=10, min_confirmations=3)
         config = ConsensusConfig(
             chain=CHAIN,
             parameters=self.parameters,
             enrolled=tuple(Enrolled(signing=identity(n).signing, box=identity(n).box) for n in range(count)),
+            kept_blocks=kept_blocks,
         )
         validators = [Validator(identity(n).signing, Scheme.ED25519) for n in range(count)]
         self.nodes = [ManagerNode(n, config, validators) for n in range(count)]
@@ -80,6 +95,8 @@ class World:
         self.forks = 0
         # Whether the author takes group transactions.
         self.including = True
+        # What its blocks say of their epoch, for who knows nothing else of it.
+        self.epoch_said = 0
 
     @property
     def live(self) -> list[ManagerNode]:
@@ -94,7 +111,13 @@ class World:
             self.blocks.append(block)
             for node in self.nodes:
                 node.line += [block, BestChain(reverted=[], applied=[BlockRef(block.hash, block.number)])]
+            if self.final_behind is not None and block.number > self.final_behind:
+                self.finalize(block.number - self.final_behind)
         return self.settle() if quiet else self
+
+    def finalize(self, number: int) -> None:
+        for node in self.nodes:
+            node.line.append(BlockFinalized(hash=self.blocks[number - 1].hash, number=number))
 
     def reorganise(self, count: int) -> "World":
         """Another fork takes the place of the last blocks, one longer."""
@@ -124,6 +147,7 @@ class World:
             blacklisted=False,
             round=number,
             group_transactions=sorted(taken - known)[-8:],
+            epoch=self.epoch_said,
         )
 
     def some(self, steps: int) -> "World":

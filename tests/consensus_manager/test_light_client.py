@@ -14,6 +14,7 @@ from subsystems.consensus_manager.blocks import block_signature, is_block_signed
 from subsystems.consensus_manager.deriving import derive
 from subsystems.consensus_manager.light_client import BrokenHandover, LightClient, SignedBlock, verify_epochs
 from subsystems.consensus_manager.parameters import Parameters
+from subsystems.consensus_manager.schedule import asked_back
 from subsystems.consensus_manager.selection import Candidate
 
 GENESIS = drawn("chain")
@@ -113,6 +114,22 @@ def test_a_handover_that_was_left_out_is_noticed_at_the_next_block(chain: list[S
     with pytest.raises(BrokenHandover) as broken:
         checked([*chain[:4], replace(chain[4], group_transactions=()), *chain[5:]])
     assert (broken.value.number, broken.value.reason) == (6, "epoch")
+
+
+def test_it_keeps_no_more_of_a_long_chain_than_blocks_ask_for() -> None:
+    parameters = Parameters(interval=10_000, min_confirmations=3)
+    client = LightClient(GENESIS, VALIDATORS, parameters, verify_check)
+    hashes = [GENESIS, *(drawn("long", number) for number in range(1, 501))]
+    for number in range(1, 501):
+        # Each begins a session.
+        block = SignedBlock(
+            hash=hashes[number], parent=hashes[number - 1], number=number, epoch=0, epoch_start=0, validators=VALIDATORS[: number % 6]
+        )
+        client.take(block)
+    oldest = 500 - asked_back(parameters)
+    assert [number for number in range(501) if client.hash_at(number) is not None] == list(range(oldest, 501))
+    assert [client.validators_at(number) for number in (oldest, 500)] == [VALIDATORS[: number % 6] for number in (oldest, 500)]
+    assert client.validators_at(oldest - 1) is None
 
 
 def test_any_n_minus_f_members_sign_a_block_and_fewer_do_not() -> None:

@@ -158,6 +158,35 @@ def test_E24_R1_without_any_block_stalls_carry_the_election_through() -> None:
     assert epochs(world) == {(1, 11)}
 
 
+def test_E24_when_a_group_is_complete_and_only_a_block_is_missing_no_other_round_begins() -> None:
+    world = World(seed=6).mine(10)
+    for _ in range(4):
+        world.silence()
+    assert any(isinstance(m, GroupTransaction) for m in world.log)
+    said = len(world.log)
+    for _ in range(12):
+        world.silence()
+    assert len(world.log) == said
+    assert {attempt.attempt.round for attempt in world.nodes[0].attempts().attempts} == {0}
+    world.mine(1)
+    assert epochs(world) == {(1, 11)}
+
+
+def test_E24_a_member_that_never_got_its_share_of_the_serving_group_tells_stalls_of_the_next_election() -> None:
+    world = World(4, seed=6)
+    poor = world.nodes[0]
+    vault = poor.given.subsystem.vault
+    vault.lost = lambda _: True
+    world.mine(14)
+    assert (poor.epoch().epoch, poor.epoch().group.held) == (1, False)
+    first = {session for (session,), _ in poor.given.view.scan(ATTEMPTS)}
+    vault.lost = first.__contains__
+    world.mine(poor.epoch().due - 14)
+    world.silence()
+    validators = {m.sender for m in world.log if isinstance(m, Stalled)}
+    assert validators == {0, 1, 2, 3}
+
+
 def test_E24_a_round_that_gives_nothing_is_followed_by_one_with_other_members() -> None:
     world = World(7, seed=7).mine(9)
     probe = World(7, seed=7).mine(10)

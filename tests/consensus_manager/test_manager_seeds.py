@@ -9,7 +9,9 @@ from subsystems.consensus_manager.parameters import Parameters
 
 
 def troubled(seed: int) -> World:
-    world = World(7, seed=seed, parameters=Parameters(interval=8, min_confirmations=3))
+    # Reorganisations are of 4 blocks at most. By turns as much as can be is forgotten, and nothing.
+    kept_blocks = 0 if seed % 2 else 10**6
+    world = World(7, seed=seed, parameters=Parameters(interval=8, min_confirmations=3), final_behind=5, kept_blocks=kept_blocks)
     random = world.random
     for _ in range(60):
         node = random.choice(world.nodes)
@@ -35,11 +37,12 @@ def troubled(seed: int) -> World:
 
 
 def groups(world: World, at: int = 0) -> list[GroupReport]:
-    """The groups of the best chain as a node tells them, epoch by epoch."""
+    """The groups of the best chain as a node tells them, epoch by epoch; old ones may be forgotten."""
     node = world.nodes[at]
     found = [node.given.ask(Group(epoch=epoch)) for epoch in range(1, node.epoch().epoch + 1)]
-    assert all(isinstance(group, GroupReport) for group in found)
-    return [group for group in found if isinstance(group, GroupReport)]
+    known = [group for group in found if isinstance(group, GroupReport)]
+    assert [group.epoch for group in known] == list(range(len(found) - len(known) + 1, len(found) + 1))
+    return known
 
 
 def check(world: World) -> None:
@@ -48,11 +51,11 @@ def check(world: World) -> None:
     chain = {block.number: block for block in world.blocks}
     known = {tuple((group.epoch, group.block, group.key) for group in groups(world, at)) for at in range(len(world.nodes))}
     assert len(known) == 1, "nodes with the same chain know different groups"
-    starts = [0]
+    start = 0
     for group in groups(world):
         assert chain[group.number].hash == group.block
-        assert group.number - starts[-1] >= 8, "a group served less than its interval"
-        starts.append(group.number)
+        assert group.number - start >= 8, "a group served less than its interval"
+        start = group.number
     refused = [r for node in world.nodes for r in node.refused if isinstance(r, NotTaken)]
     wrong = {r.reason for r in refused} & {NotTakenReason.DIVERGENT, NotTakenReason.BAD_SIGNATURE, NotTakenReason.GROUNDLESS}
     assert not wrong, "honest nodes say what others find wrong"
@@ -75,7 +78,8 @@ def elected_after(world: World) -> None:
     assert held >= 3
 
 
-@pytest.mark.parametrize("seed", range(1, 4))
+# 103: a node comes back so late that others have forgotten what it is yet to read.
+@pytest.mark.parametrize("seed", [1, 2, 3, 103])
 def test_whatever_happens_nodes_agree_and_groups_follow_once_it_ends(seed: int) -> None:
     world = troubled(seed)
     check(world)

@@ -93,7 +93,7 @@ def test_parts_that_come_before_the_block_is_named_count_once_it_is(world: World
     for part in said:
         hear(node, part)
     assert signature(node, block) is None
-    assert {row.node for _, row in node.given.view.scan(PARTIALS)} == {"far"}
+    assert {by for (_, _, by), _ in node.given.view.scan(PARTIALS)} == {"far"}
     node.given.when(command(node, block))
     assert signature(node, block) is not None
 
@@ -107,6 +107,18 @@ def test_a_wrong_part_is_left_out_and_a_missing_one_waited_for(world: World) -> 
         hear(node, part)
     assert signature(node, block) is None
     hear(node, said[3])
+    assert signature(node, block) is not None
+
+
+def test_who_says_the_part_of_another_does_not_take_its_place(world: World) -> None:
+    block = drawn("next")
+    said = [part for _, part in named(world, block)]
+    node = world.nodes[0]
+    for part in said:
+        hear(node, replace(part, partial=said[0].partial), at="liar")
+    assert signature(node, block) is None
+    for number, part in enumerate(said[1:]):
+        hear(node, part, at=f"n{number}")
     assert signature(node, block) is not None
 
 

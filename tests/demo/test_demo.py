@@ -1,6 +1,7 @@
 """`overseer demo`: right, repeatable, and gone without a trace, whenever it is ended."""
 
 import json
+import re
 import signal
 from collections.abc import Callable, Iterator
 
@@ -14,12 +15,14 @@ from messages.elections import OfElection
 from messages.gateways import Bond, SubmitExecutionProof
 from messages.overseer import CommandOutcome
 from overseer.cli import demo as demo_command
+from overseer.consensus.epochs import EpochsReport
+from overseer.demo.network import Network
 from overseer.demo.polls import KEY
 from overseer.feeds.author import Author
 from overseer.feeds.devchain import DevChain
 from overseer.feeds.story import Story
 from overseer.sites.client import SitesClient
-from tests.node.nodes import DISPUTE_PATH, MARK, Place, eventually
+from tests.node.nodes import MARK, SUBSYSTEMS, Place, eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
@@ -51,9 +54,20 @@ async def test_the_demo_comes_out_as_it_must_and_leaves_nothing(here: Place) -> 
     assert polled["killed"].startswith("dc")
     assert polled["pause_ms"] > 0
     assert polled["phase"] == "valid"
+    grouped = told["groups"]
+    assert grouped["nodes"] == grouped["chains"] == 4
+    assert grouped["killed"].startswith("n")
+    assert grouped["phase"] in ("complain", "justify")
+    assert grouped["share"]
+    assert grouped["back_ms"] > 0
+    assert grouped["dealt_twice"] == 0
+    assert grouped["deals"] >= 3 * grouped["epoch"]
+    assert grouped["epochs"] >= grouped["epoch"] >= 3
+    assert 0 < grouped["signed"] < grouped["blocks"]
     assert done.error == ""
 
 
+@pytest.mark.slow
 async def test_for_people_it_tells_scene_by_scene(here: Place) -> None:
     done = here.run("demo", "--validators", "4")
     assert done.code == 0, done
@@ -63,6 +77,8 @@ async def test_for_people_it_tells_scene_by_scene(here: Place) -> None:
     assert "The story is told, as it had to be" in done.out
     assert "240 ballots acknowledged, 240 counted (each once), 5 equal copies" in done.out
     assert "\u2588" in done.out
+    assert "makes its key: all have dealt, none has a share" in done.out
+    assert "4 chains accepted by a light client" in done.out
     assert max(map(len, done.out.splitlines())) < 140
     assert done.error == ""
     assert "Try next" in done.out
@@ -76,7 +92,10 @@ async def test_for_people_it_tells_scene_by_scene(here: Place) -> None:
         "nats",
         "subsystems",
         "story",
-        *(pytest.param(text, marks=pytest.mark.slow) for text in ("assigned", "revoked", "opens", "killed", "judged")),
+        *(
+            pytest.param(text, marks=pytest.mark.slow)
+            for text in ("assigned", "revoked", "opens", "killed", "judged", "network", "dealing")
+        ),
     ],
 )
 async def test_it_can_be_ended_in_every_phase(here: Place, number: signal.Signals, phase: str) -> None:
@@ -87,17 +106,19 @@ async def test_it_can_be_ended_in_every_phase(here: Place, number: signal.Signal
         "opens": "An election opens",
         "killed": "is killed",
         "judged": "is judged",
+        "dealing": "makes its key",
     }
     reached = {
         "temporary folder": lambda: any(here.temporary.glob("overseer-demo-*")),
         "nats": lambda: any(here.temporary.glob("*/nats/*.ports")),
         "subsystems": lambda: len(here.processes()) >= 4,
+        "network": lambda: any(here.temporary.glob("*/network/testnet.json")),
         "story": lambda: any(here.temporary.glob("*/run.json")) and _stores(here),
     }
     with told.open("wb") as file:
         process = here.start("demo", "--validators", "4", stdout=file)
     try:
-        await eventually(reached.get(phase, lambda: scenes[phase] in told.read_text()), phase)
+        await eventually(reached.get(phase, lambda: scenes[phase] in told.read_text()), phase, seconds=120)
         process.send_signal(number)
         with anyio.fail_after(20):
             await eventually(lambda: process.poll() is not None, "it ends")
@@ -108,8 +129,8 @@ async def test_it_can_be_ended_in_every_phase(here: Place, number: signal.Signal
 
 
 def _stores(here: Place) -> bool:
-    """All subsystems and sites have begun."""
-    return len(list(here.temporary.glob("*/stores/*/CURRENT"))) == len(DISPUTE_PATH) + demo_command.SITES
+    """All subsystems have begun, that of the elections at every site."""
+    return len(list(here.temporary.glob("*/stores/*/CURRENT"))) == len(SUBSYSTEMS) - 1 + demo_command.SITES
 
 
 class _Twisted(DevChain):
@@ -135,6 +156,16 @@ class _Intruding(SitesClient):
         return outcome
 
 
+class _Tampered(Network):
+    """The last node's files say that somebody else is a validator."""
+
+    async def verified(self, node: str) -> EpochsReport:
+        if node == self.nodes[-1]:
+            told = self.folder / "nodes" / f"{node}.json"
+            told.write_text(re.sub(r'("signing": ?)"[0-9a-f]{64}"', rf'\1"{"00" * 32}"', told.read_text()))
+        return await super().verified(node)
+
+
 @pytest.fixture
 def own_signals() -> Iterator[None]:
     """The command line minds SIGTERM; this process goes on after it."""
@@ -148,6 +179,7 @@ def own_signals() -> Iterator[None]:
 def test_a_difference_is_named_and_is_an_error(here: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(demo_command, "DevChain", _Twisted)
     monkeypatch.setattr(demo_command, "SitesClient", _Intruding)
+    monkeypatch.setattr(demo_command, "Network", _Tampered)
     monkeypatch.setattr("tempfile.tempdir", str(here.temporary))
     for name in ("PYTHONPATH", MARK):
         monkeypatch.setenv(name, here.environment[name])
@@ -156,7 +188,9 @@ def test_a_difference_is_named_and_is_an_error(here: Place, monkeypatch: pytest.
     assert ended.value.exit_code == 1
     told = json.loads(capsys.readouterr().out)
     assert told["ok"] is False
-    votes, gateways, *ballots = (difference.split(": ") for difference in told["differences"])
+    votes, gateways, *ballots, groups, chains = (difference.split(": ") for difference in told["differences"])
     assert votes[0] == "votes stored"
     assert gateways == ["gateways", "free", "{'alice'", "101, 'bob'", "101}, expected {'alice'", "100, 'bob'", "100}"]
     assert [found[:2] for found in ballots] == [["election", "ballots counted"], ["election", "tally"], ["election", "valid ballots"]]
+    assert groups == ["groups", "the chain of n4", "block 1", "validators"]
+    assert chains == ["groups", "chains that a light client accepts", "3, expected 4"]

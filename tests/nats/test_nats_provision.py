@@ -72,6 +72,15 @@ async def test_the_stream_gets_a_random_id_once(bus: Bus) -> None:
     assert net["overseer_id"] not in ("", first["overseer_id"])
 
 
+async def test_two_that_make_a_stream_at_once_agree_on_what_the_first_made(bare_bus: Bus) -> None:
+    provisioners = [await bare_bus.provisioner() for _ in range(4)]
+    with anyio.fail_after(SETTLE_S / 2):
+        async with anyio.create_task_group() as tasks:
+            for provisioner in provisioners:
+                tasks.start_soon(provisioner.apply)
+    assert [await provisioner.plan() for provisioner in provisioners] == [[]] * 4
+
+
 async def change_stream(bus: Bus, **fields: Any) -> None:
     """Somebody else's doing."""
     user = await bus.user("provisioner")

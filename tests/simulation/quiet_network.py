@@ -3,7 +3,7 @@
 For the scenario and its checkers alone; the real runner with everything that goes wrong is overseer/simulation.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 from messages.codec import decode_value, encode
@@ -63,8 +63,8 @@ class QuietNetwork:
         self.now_ms = _NOW_MS
         self.streams: dict[str, list[StoredMessage]] = {name: [] for name in (*network.nodes, NET)}
         self._waiting: dict[str, Submission] = {}
-        subsystems: Mapping[str, Callable[[], Subsystem]] = scenario.subsystems()
-        self.processes = [QuietProcess(node, make, network.seed) for node in network.nodes for make in subsystems.values()]
+        casts = scenario.casts(network)
+        self.processes = [QuietProcess(node, make, network.seed) for node, cast in casts.items() for make in cast.values()]
         for process in self.processes:
             batch = process.engine.begin()
             process.engine.note(batch, IncarnationStarted(incarnation=process.engine.head.incarnation), self.now_ms)

@@ -1,6 +1,6 @@
 """A scenario of small subsystems: a counter with everything that a subsystem can have, its auditor, and gossip between nodes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 
 from counting import Add, AddLater, Auditor, Counter, Gossiper, Shout, Storm
@@ -9,8 +9,7 @@ from messages.codec import encode
 from messages.message import Message
 from overseer.ports.bus import StoredMessage
 from overseer.runner.schema import Record
-from overseer.simulation.scenario import Answer, AtRest, Checker, Network, Submission, Violation
-from overseer.subsystem import Subsystem
+from overseer.simulation.scenario import Answer, AtRest, Cast, Checker, Network, Submission, Violation, alike
 from overseer.tables import View
 
 __all__ = ["Tallying", "scenario"]
@@ -62,8 +61,8 @@ class Tallying:
     def __init__(self, inputs: int = 60) -> None:
         self.inputs = inputs
 
-    def subsystems(self) -> Mapping[str, Callable[[], Subsystem]]:
-        return {"counter": Counter, "auditor": Auditor, "gossiper": Gossiper}
+    def casts(self, network: Network) -> Mapping[str, Cast]:
+        return alike(network, {"counter": Counter, "auditor": Auditor, "gossiper": Gossiper})
 
     def traffic(self, network: Network, random: Random) -> Sequence[Submission]:
         span_ms = int(network.hours * 3_600_000)

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from overseer.simulation.campaign import Report, campaign, cases
 from overseer.simulation.loop import StandsStill, run_virtually
 from overseer.simulation.plan import LOSING, Case, FaultKind, draw_faults
 from overseer.simulation.run import play
+from overseer.simulation.scenario import Cast, Network
 from overseer.simulation.shrink import command, kept, shrink
-from overseer.subsystem import Subsystem
 
 HERE = Path(__file__).parent
 TALLYING = "tallying:scenario"
@@ -138,8 +138,8 @@ class _Forgetful(Counter):
 
 
 class _Broken(Tallying):
-    def subsystems(self) -> Mapping[str, Callable[[], Subsystem]]:
-        return {**super().subsystems(), "counter": _Forgetful}
+    def casts(self, network: Network) -> Mapping[str, Cast]:
+        return {node: {**cast, "counter": _Forgetful} for node, cast in super().casts(network).items()}
 
 
 def caught(seeds: Sequence[int], scenario: Tallying | None = None) -> set[str]:

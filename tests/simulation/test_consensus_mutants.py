@@ -1,0 +1,60 @@
+"""The judges of consensus groups bite: every rule, broken in turn, is noticed within ten seeds.
+
+`FOUND` has the seed that noticed it first, and by which checker. A change of the scenario may move a seed: then others are tried, and
+`python tests/simulation/test_consensus_mutants.py` prints the table anew.
+"""
+
+import sys
+from typing import NamedTuple
+
+import pytest
+from mutants_of_consensus import CONSENSUS_MUTANTS
+
+from overseer.simulation.campaign import cases
+from overseer.simulation.run import play
+
+SEEDS = range(1, 11)
+
+
+class Find(NamedTuple):
+    """Where a mutant was noticed."""
+
+    seed: int
+    checker: str
+
+
+def noticed(name: str) -> Find | None:
+    """By the seed that noticed it before, or else by the first of ten. Large networks tell no more and take long."""
+    known = [FOUND[name].seed] if name in FOUND else []
+    for case in cases("consensus", [*known, *SEEDS], nodes=4, hours=None, faults=None):
+        with CONSENSUS_MUTANTS[name]():
+            outcome = play(case)
+        if outcome.violation is not None:
+            return Find(case.seed, outcome.checker)
+    return None
+
+
+FOUND: dict[str, Find] = {}
+
+
+def test_every_mutant_of_consensus_has_its_place_in_the_table() -> None:
+    assert set(FOUND) == set(CONSENSUS_MUTANTS)
+    assert len(CONSENSUS_MUTANTS) >= 8
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", list(FOUND))
+def test_every_broken_rule_of_consensus_is_noticed(name: str) -> None:
+    assert noticed(name) is not None, f"{name} lives: {CONSENSUS_MUTANTS[name].__doc__}"
+
+
+def main(names: list[str]) -> None:
+    """Print the rows of these mutants, or of all, as each is found now."""
+    for name in names or list(CONSENSUS_MUTANTS):
+        found = noticed(name)
+        print(f'    "{name}": Find({found.seed}, "{found.checker}"),' if found is not None else f"    # {name} LIVES", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
