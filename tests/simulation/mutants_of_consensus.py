@@ -9,7 +9,7 @@ from mutants import Mutant, patched, registering
 
 from messages.consensus_manager import OfAttempt
 from overseer.feeds.keyring import derive
-from subsystems.consensus_manager import answers, deriving, electing, following, judging, outcome, schedule, signing, transcript
+from subsystems.consensus_manager import answers, deriving, electing, judging, outcome, schedule, signing, transcript
 from subsystems.consensus_manager import draft as draft_module
 from subsystems.consensus_manager import subsystem as subsystem_module
 from subsystems.consensus_manager.crypto.secret import Secret
@@ -150,19 +150,6 @@ def the_seed_is_of_the_head() -> AbstractContextManager[None]:
         return begins(attempt) + 1
 
     return patched(deriving, "begins", late)
-
-
-@mutant
-def judged_where_the_head_is() -> AbstractContextManager[None]:
-    """A block is judged by the best chain, and not by its own ancestors."""
-
-    judge = following._judge
-
-    def misplaced(draft: Draft, block: bytes, row: Any) -> None:
-        with patched(Draft, "branch", lambda self, parent, number: self.best()):
-            judge(draft, block, row)
-
-    return patched(following, "_judge", misplaced)
 
 
 # ------------------------------------------------------------------------------------------------ signing

@@ -201,6 +201,8 @@ class GroupsChecker(Watcher):
             self.expect(group.number >= start + parameters.interval, f"epoch {epoch} begins at {group.number}, the one before at {start}")
             window = parameters.election_timeout * parameters.attempts_alive
             timely = group.epoch_start == start and group.begins < group.number <= group.begins + window
+            delay = group.begins - start - parameters.interval
+            timely = timely and delay >= 0 and delay % parameters.election_timeout == 0
             self.expect(timely, f"the group accepted at {group.number} is of an attempt of {group.begins}, epoch start {group.epoch_start}")
             start = group.number
 
