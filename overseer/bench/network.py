@@ -12,8 +12,8 @@ from typing import NamedTuple
 import anyio
 import msgspec
 
+from messages.consensus_blocks import NextBlock, NextBlockReport
 from messages.consensus_journal import GroupAccepted, HeadMoved
-from messages.consensus_manager import Epoch, EpochReport
 from overseer.bench.measure import Measure, Report, Sizes, judged
 from overseer.bench.running import running_network
 from overseer.config import Config
@@ -38,6 +38,8 @@ _SETTINGS = {
 # Elections are waited for so long at most.
 _DEADLINE_S = 120.0
 _LOOK_S = 0.2
+# Blocks that the last group signs before the end.
+_SIGNED_MIN = 3
 
 
 class _Election(NamedTuple):
@@ -94,21 +96,25 @@ async def election_testnet(folder: Path, sizes: Sizes, report: Report) -> list[M
 
 
 async def _until_epoch(network: Path, epoch: int, report: Report) -> None:
+    """Until the group of that epoch, or a later one, has signed some blocks."""
     info = msgspec.json.decode((network / "testnet.json").read_bytes(), type=TestnetInfo)
     config = Config(node=_FIRST, data_dir=network / _FIRST)
     deadline, seen = time.monotonic() + _DEADLINE_S, 0
     async with Client.connected(config, info.url, "operator") as client:
-        while seen < epoch:
+        signed = 0
+        while seen < epoch or signed < _SIGNED_MIN:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"in {_DEADLINE_S:g} s the network came to epoch {seen}, not {epoch}")
             await anyio.sleep(_LOOK_S)
             try:
-                told = await client.query(Epoch())
+                told = await client.query(NextBlock())
             except (BusError, Refused):
                 continue
-            now = told.epoch if isinstance(told, EpochReport) else 0
-            if now > seen:
-                seen = now
+            if not isinstance(told, NextBlockReport):
+                continue
+            signed = told.number - 1 - told.epoch_start
+            if told.epoch > seen:
+                seen = told.epoch
                 report(f"epoch {seen} of {epoch}")
 
 
