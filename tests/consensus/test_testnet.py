@@ -33,7 +33,10 @@ async def test_epochs_follow_one_another_and_a_light_client_accepts_them(here: P
     assert all(report["epochs"][:shortest] == reports[0]["epochs"][:shortest] for report in reports)
 
 
-@pytest.mark.parametrize("phase", list(Phase))
+# The others are in the short hour as well (test_hour.py).
+@pytest.mark.parametrize(
+    "phase", [Phase.COMPLAIN, *(pytest.param(phase, marks=pytest.mark.full) for phase in Phase if phase is not Phase.COMPLAIN)]
+)
 async def test_R4_a_member_killed_in_a_phase_comes_back_and_the_next_epoch_is_signed(here: Place, phase: Phase) -> None:
     async with network_up(here, "--interval-ms", "400", **FAST) as net:
 
