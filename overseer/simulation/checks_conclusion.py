@@ -63,6 +63,8 @@ class ConclusionModel:
         self.processes: dict[Key, Process] = {}
         # candidate -> blocks that included it; block -> its session
         self.including: dict[bytes, set[bytes]] = {}
+        # Told when they were forgotten already, by a chain that lost its store: they may be remembered once more.
+        self.late: set[bytes] = set()
         self.sessions: dict[bytes, int] = {}
 
     def process(self, session: int, candidate: bytes) -> Process:
@@ -88,6 +90,8 @@ class ConclusionModel:
                 self.newest = max(self.newest, message.index)
             case BlockImported():
                 self.sessions[message.hash] = message.session
+                if message.session <= self.newest - self.inclusion_sessions:
+                    self.late.add(message.hash)
                 for candidate in message.included:
                     self.including.setdefault(candidate, set()).add(message.hash)
                 for process in self.processes.values():
@@ -140,6 +144,7 @@ class ConclusionModel:
             must(NAME, answer.contradicting == process.contradicting, f"{where} names another contradicting voter")
             remembered = {block for block in including | process.unknown if self.sessions[block] > self.newest - self.inclusion_sessions}
             due = remembered | process.reverted | process.roots
+            due |= self.late & including & set(answer.including_blocks)
             differ(NAME, f"{where}, including blocks", list(due), answer.including_blocks)
             early = [] if process.lifted else list(process.reverted)
             differ(NAME, f"{where}, reverted", early, answer.reverted)
