@@ -56,7 +56,13 @@ SUBSYSTEMS_MAY_IMPORT = {"messages", "msgspec", "blake3", "py_arkworks_bls12381"
 OVERSEER_FOR_SUBSYSTEMS = {"overseer.subsystem", "overseer.tables", "overseer.limits"}
 # The one place where subsystems are put together.
 # Benches and simulated networks are compositions of their own, under the real runner.
-COMPOSITION_ROOT = ("overseer.node.catalogue", "overseer.bench", "overseer.simulation.disputes_cast", "overseer.simulation.elections")
+COMPOSITION_ROOT = (
+    "overseer.node.catalogue",
+    "overseer.bench",
+    "overseer.simulation.disputes_cast",
+    "overseer.simulation.elections",
+    "overseer.simulation.peers",
+)
 
 # The shell of the elections' runtime: it drives those machines, and knows no kind of election.
 ELECTIONS_SHELL = ("overseer.sites",)
