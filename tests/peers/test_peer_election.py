@@ -4,13 +4,14 @@ import itertools
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from peer_world import BLOCK, TOKEN, an_election, answer, authentic, referral, resealed, voted
 
 from subsystems.elections.peers.clusters import NoConsensus, Response, Single, SplitBrain, agreement, judged, maximal_cliques
 from subsystems.elections.peers.election import ChannelState, PeerElection, Phase, Redirected, Refusal, Refused, Stored
 from subsystems.elections.peers.proof import Flaw
+from subsystems.elections.peers.ring import nearest
 from subsystems.elections.peers.tokens import Mapping, MemoryTokens
 from subsystems.elections.peers.traffic import Referral, key_authentic, key_seal, peer_id
 
@@ -286,6 +287,21 @@ def test_a_blacklisted_block_is_no_agreement() -> None:
     assert election.check_for_winner(void=[8]) == NoConsensus(), "a block that its mappings name"
 
 
+def test_a_complete_election_takes_nothing_any_more() -> None:
+    election = voted([2])
+    number = opened(election, 10)
+    election.end_collection()
+    assert election.phase is Phase.ELECTION
+    election.complete(election.check_for_winner())
+    assert election.phase is Phase.COMPLETE
+    assert election.elected == nearest(TOKEN, [101, 102])[0]
+    assert not election.can_create_channel
+    late = referral(1, 10, number, (5, 6))
+    results = (election.create_channel(20), election.handle_answer(answer(1, 10, number)), election.handle_referral(late))
+    assert {code(result) for result in results} == {Refusal.ELECTION_COMPLETE}
+    assert election.channel_count == 3
+
+
 def test_looking_for_a_winner_changes_nothing() -> None:
     election = voted([3, 3])
     before = repr(election.state)
@@ -306,6 +322,7 @@ def test_ids_are_bound_to_keys() -> None:
     assert not check(peer_id(key), b"m", b"")
 
 
+@settings(max_examples=100, deadline=None, database=None, derandomize=True)
 @given(edges=st.sets(st.tuples(st.integers(0, 6), st.integers(0, 6))), size=st.integers(0, 7))
 def test_cliques_are_all_the_maximal_ones(edges: set[tuple[int, int]], size: int) -> None:
     joined = {frozenset(edge) for edge in edges if len(set(edge)) == 2 and max(edge) < size}

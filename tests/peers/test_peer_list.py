@@ -109,6 +109,13 @@ def test_the_address_book_is_bounded_and_forgets_the_one_not_seen_for_longest() 
     for n, peer in enumerate((10, 11, 12, 10, 13)):
         roster.identify(peer, n)
     assert roster.ids == [5, 10, 12, 13]
+    proven = roster.get(12)
+    assert proven is not None
+    proven.answered = 1
+    for n in range(100):
+        roster.identify(1_000 + n, 10 + n)
+    assert 12 in roster.ids, "strangers do not push out who proved something"
+    assert len(roster.ids) == 4
     assert roster.identify(1, 9) is None, "oneself"
     assert roster.identify(0, 9) is None
 
@@ -218,6 +225,17 @@ def test_an_invitation_in_anothers_name_or_to_another_is_refused() -> None:
     driven.step(Heard(1, Invite(sender=1, to=2, token=token + 1, ticket=9, seal=seal_of(1)(invite_bytes(1, 2, token + 1, 9)))))
     assert driven.sent == []
     assert driven.refusals() == {"cannot_prove": 1, "invite_forged": 2}
+
+
+def test_open_introductions_are_bounded() -> None:
+    driven = Driven(2, [], PeersConfig(interval_ms=1 << 50, introductions_max=3), STORE)
+    for n in range(10, 20):
+        token = ALL[n].id
+        driven.step(Heard(n, Invite(sender=n, to=2, token=token, ticket=n, seal=seal_of(n)(invite_bytes(n, 2, token, n)))))
+    assert len(driven.node.state().introductions) == 3
+    accepts = [send.message for send in driven.sent if isinstance(send.message, Accept)]
+    assert [accept.ticket != 0 for accept in accepts] == [True] * 3 + [False] * (len(accepts) - 3)
+    assert len(accepts) >= 8, "the others are answered, and asked for nothing"
 
 
 def test_who_has_no_place_proves_and_asks_for_nothing() -> None:

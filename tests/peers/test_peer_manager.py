@@ -225,6 +225,24 @@ def test_whoever_took_part_gains_reputation_and_whoever_was_silent_loses_it() ->
     assert max(standing.values()) <= 1_000
 
 
+def test_whoever_passed_the_query_on_did_its_part() -> None:
+    driven = started(PEERS[:3])
+    hop, asked = next(iter(driven.queries().items()))
+    driven.hear(answer(1, 77, asked.ticket))
+    passed, answered = driven.node.roster.get(hop), driven.node.roster.get(77)
+    assert passed is not None
+    assert answered is not None
+    assert (passed.asked, passed.answered) == (1, 1)
+    assert (answered.asked, answered.answered) == (0, 1)
+
+
+def test_two_elections_of_one_step_have_secrets_of_their_own() -> None:
+    driven = started()
+    driven.step(Start(OTHER))
+    secrets = [each.election.secret for each in driven.node.state().elections]
+    assert len(set(secrets)) == 2
+
+
 def test_an_offence_costs_reputation() -> None:
     driven = started(PEERS[:3])
     hop, query = next(iter(driven.queries().items()))

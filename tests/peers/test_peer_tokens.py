@@ -4,7 +4,7 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from overseer.memory.rows import MemoryRows
@@ -42,6 +42,7 @@ def test_a_token_is_held_with_its_last_block(store: Make) -> None:
 
 
 @every_store
+@settings(max_examples=100, deadline=None, database=None, derandomize=True)
 @given(held=st.lists(IDS), place=IDS, bits=st.integers(0, 3))
 def test_scans_go_once_around_the_ring_in_order(store: Make, held: list[int], place: int, bits: int) -> None:
     tokens = store([Mapping(each, 1) for each in held])

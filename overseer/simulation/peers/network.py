@@ -1,5 +1,6 @@
 """Runs a network of peers in virtual time and tells what came of it. The same plan gives the same report."""
 
+import functools
 import heapq
 from collections import Counter
 from random import Random
@@ -39,8 +40,9 @@ class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
     loss_percent: int = 0
     minutes: int = 10
     tokens: int = 65_536
-    # So many percent of the tokens are known to one half of the peers alone.
+    # A partition: so many percent of the tokens are known to one half of the peers alone, and so long no message crosses.
     torn_percent: int = 0
+    cut_minutes: int = 0
     config: PeersConfig = PeersConfig()
 
 
@@ -66,6 +68,12 @@ class NetworkReport(msgspec.Struct, frozen=True, kw_only=True):
     refusals: dict[str, int]
 
 
+@functools.lru_cache(maxsize=4)
+def _universe(seed: int, count: int, torn_percent: int) -> Universe:
+    """It never changes, and takes longer to make than a small run."""
+    return Universe(seed, count, torn_percent)
+
+
 class PeerNetwork:
     """Participants, their links, and one clock."""
 
@@ -77,11 +85,12 @@ class PeerNetwork:
         # Attackers are anywhere on the ring.
         self.attackers = set(self.ids[: plan.peers * plan.attackers_percent // 100])
         self._secrets = {peer: self._random.randbytes(32) for peer in self.ids}
-        self.universe = Universe(plan.seed, plan.tokens, plan.torn_percent)
+        self._camp = {peer: n % 2 for n, peer in enumerate(self.ids)}
+        self.universe = _universe(plan.seed, plan.tokens, plan.torn_percent)
         self._shared = self._random.getrandbits(64)
         self.facts: dict[int, list[Fact]] = {peer: [] for peer in self.ids}
         self.sent: Counter[str] = Counter()
-        self.nodes = {peer: self._node(n, peer) for n, peer in enumerate(self.ids)}
+        self.nodes = {peer: self._node(peer) for peer in self.ids}
         # (when, in which order, for whom, from whom, what); a tick is from nobody.
         self._queue: list[tuple[int, int, int, int, Traffic | None]] = []
         self._order = 0
@@ -91,7 +100,7 @@ class PeerNetwork:
             known = self._random.sample(others, min(plan.contacts, len(others))) if plan.contacts else others
             self.step(peer, Identified(tuple(known)))
 
-    def _node(self, n: int, peer: int) -> Participant:
+    def _node(self, peer: int) -> Participant:
         plan = self.plan
         salt = self._shared if peer in self.attackers and plan.attack is Attack.SHARED else self._random.getrandbits(64)
         tokens = Holding(
@@ -100,7 +109,7 @@ class PeerNetwork:
             density_percent=plan.density_percent,
             peer=peer,
             reach_percent=plan.reach_percent,
-            camp=n % 2 if plan.torn_percent else None,
+            camp=self._camp[peer] if plan.torn_percent else None,
         )
         ports = Ports(tokens=tokens, seal=self._seal(peer), authentic=self._authentic())
         return Participant(new_state(peer, plan.config), ports, plan.config)
@@ -161,10 +170,13 @@ class PeerNetwork:
             self.sent["introduction"] += 1
         elif message.requester not in self.attackers:
             self.sent["election"] += 1
-        if to not in self.nodes or self._random.randrange(100) < self.plan.loss_percent:
+        if to not in self.nodes or self._is_cut(sender, to) or self._random.randrange(100) < self.plan.loss_percent:
             return
         spread = self.plan.hop_ms * _JITTER_PERCENT // 100
         self._push(self.now_ms + self._random.randint(self.plan.hop_ms - spread, self.plan.hop_ms + spread), to, sender, message)
+
+    def _is_cut(self, sender: int, to: int) -> bool:
+        return self.now_ms < self.plan.cut_minutes * 60_000 and self._camp[sender] != self._camp[to]
 
     def _push(self, at: int, peer: int, sender: int, message: Traffic | None) -> None:
         self._order += 1

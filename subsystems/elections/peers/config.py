@@ -83,6 +83,8 @@ class PeersConfig(msgspec.Struct, frozen=True, kw_only=True):
     list_max: Positive = 50
     # Peers known and not elected: the address book.
     identified_max: Positive = 2_048
+    # Challenges to inviters that are open at once: whoever invites costs nothing, and each is remembered for a while.
+    introductions_max: Positive = 256
     pending_ttl_ms: Positive = 2 * _MINUTE_MS
     # Verification takes list_max * 2 intervals to come around: 100 minutes by default. What is missed twice is gone.
     connected_ttl_ms: Positive = 4 * _HOUR_MS

@@ -26,6 +26,7 @@ __all__ = ["Channel", "ChannelState", "ElectionState", "PeerElection", "Phase", 
 class Refusal(enum.StrEnum):
     """Why something was refused; in the order in which it is looked at."""
 
+    ELECTION_COMPLETE = "election_complete"
     SELF_REFERENCE = "self_reference"
     MAX_CHANNELS_REACHED = "max_channels_reached"
     CHANNEL_ALREADY_EXISTS = "channel_already_exists"
@@ -219,7 +220,9 @@ class PeerElection:
     def _open(self, hop: int, referrals: int) -> int | Refused:
         state = self.state
         refusal: Refusal | None = None
-        if hop == state.requester:
+        if state.result is not None:
+            refusal = Refusal.ELECTION_COMPLETE
+        elif hop == state.requester:
             refusal = Refusal.SELF_REFERENCE
         elif not self.can_create_channel:
             refusal = Refusal.MAX_CHANNELS_REACHED
@@ -256,6 +259,8 @@ class PeerElection:
 
     def _refused(self, answer: Answer) -> Refused | None:
         state, peer = self.state, answer.responder
+        if state.result is not None:
+            return Refused(code=Refusal.ELECTION_COMPLETE, peer=peer, ticket=answer.ticket)
         if answer.answer.id != state.token:
             return Refused(code=Refusal.WRONG_TOKEN, peer=peer, ticket=answer.ticket)
         if peer in state.blocked:
@@ -295,7 +300,9 @@ class PeerElection:
         """Follow one of two suggestions, or say why not (P10, P21). That `referral.sender` sent it has been checked."""
         state, channel = self.state, self._channels.get(referral.ticket)
         refusal: Refusal | None = None
-        if referral.token != state.token:
+        if state.result is not None:
+            refusal = Refusal.ELECTION_COMPLETE
+        elif referral.token != state.token:
             refusal = Refusal.WRONG_TOKEN
         elif channel is None:
             refusal = Refusal.UNKNOWN_TICKET

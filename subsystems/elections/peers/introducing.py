@@ -64,7 +64,8 @@ class Introducing:
         proof = sound(local.tokens, invite.sender, invite.token)
         if inviter is None or proof is None:
             return local.refuse("cannot_prove", invite.sender, invite.ticket)
-        wanted = inviter.listed or local.roster.room_for(inviter.id, local.now_ms)[0]
+        busy = len(self._open) >= local.config.introductions_max
+        wanted = not busy and (inviter.listed or local.roster.room_for(inviter.id, local.now_ms)[0])
         challenge = self._challenge(inviter.id) if wanted else None
         token, ticket = (challenge.token, challenge.ticket) if challenge is not None else (0, 0)
         seal = local.seal(invite_bytes(local.self_id, inviter.id, token, ticket))

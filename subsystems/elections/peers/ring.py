@@ -66,9 +66,9 @@ class Draw:
         """A number from 0 to `count` - 1."""
         return self.u64() * count >> 64
 
-    def secret(self) -> bytes:
-        """32 bytes that do not depend on how much was drawn before."""
-        return blake3(b"secret" + self._seed.digest()).digest()
+    def secret(self, token: int) -> bytes:
+        """32 bytes for an election about `token`, whatever was drawn before."""
+        return blake3(b"secret" + self._seed.digest() + le8(token)).digest()
 
     def one_of(self, items: Sequence[_T]) -> _T:
         return items[self.below(len(items))]

@@ -116,14 +116,18 @@ class Roster:
         return self._peers.get(peer)
 
     def identify(self, peer: int, now_ms: int) -> Peer | None:
-        """Note that a peer exists; None for oneself and 0. The one not seen for longest makes room, by id among equals."""
+        """Note that a peer exists; None for oneself and 0.
+
+        Where the address book is full, one that never answered makes room, else one that did: the one not seen for longest, by id among
+        equals. So strangers, who cost nothing, do not push out who proved something.
+        """
         if peer in (self.self_id, 0):
             return None
         found = self._peers.get(peer)
         if found is None:
             if len(self._peers) - len(self._listed) >= self._config.identified_max:
                 unlisted = (p for p in self._peers.values() if not p.listed)
-                del self._peers[min(unlisted, key=lambda p: (p.seen_ms, p.id)).id]
+                del self._peers[min(unlisted, key=lambda p: (p.answered > 0, p.seen_ms, p.id)).id]
             found = self._peers[peer] = Peer(id=peer)
         found.seen_ms = now_ms
         return found

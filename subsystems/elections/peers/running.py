@@ -86,7 +86,7 @@ class Own:
         if len(self._running) >= local.config.elections_max:
             return local.refuse("too_many_elections", 0, 0)
         election = PeerElection(
-            requester=local.self_id, token=token, secret=local.draw.secret(), tokens=local.tokens, authentic=local.authentic
+            requester=local.self_id, token=token, secret=local.draw.secret(token), tokens=local.tokens, authentic=local.authentic
         )
         threshold = local.state.adaptation.threshold
         running = Running(election=election.state, purpose=purpose, started_ms=local.now_ms, threshold=threshold)
@@ -137,6 +137,7 @@ class Own:
             peer = local.roster.identify(answer.responder, local.now_ms)
             if peer is not None:
                 peer.answered += 1
+            self._credit(election, taken)
             local.report(AnswerTaken(at_ms=local.now_ms, token=token, ticket=answer.ticket, peer=answer.responder))
         else:
             if election.blocked_peer_count > before:
@@ -145,6 +146,13 @@ class Own:
         if election.phase is Phase.ELECTION:
             self._check(self._running[token])
         return None
+
+    def _credit(self, election: PeerElection, taken: Stored) -> None:
+        """Who was asked and passed the query on to whoever answered did its part."""
+        channel = election.channel(taken.ticket)
+        hop = self._local.roster.get(channel.hop) if channel is not None and channel.hop != taken.peer else None
+        if hop is not None:
+            hop.answered += 1
 
     def _offended(self, peer: int) -> None:
         offender = self._local.roster.get(peer)
