@@ -114,7 +114,7 @@ class Driven:
         self.config = config or PeersConfig()
         self.ports = Ports(tokens=tokens or MemoryTokens([Mapping(TOKEN, BLOCK)]), seal=seal_of(self_id), authentic=authentic)
         self.self_id = self_id
-        self.now_ms = 1_000
+        self.now_ms = 1_000_000_000
         self.node = Participant(new_state(self_id, self.config), self.ports, self.config)
         self.facts: list[Fact] = []
         self.sent: list[Send] = []

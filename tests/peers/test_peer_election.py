@@ -268,6 +268,14 @@ def test_numbers_that_are_no_ids_are_refused_and_nothing_raises() -> None:
     assert code(election.handle_referral(odd)) == Refusal.NO_VIABLE_SUGGESTIONS
 
 
+def test_an_answer_to_another_requester_is_refused_though_the_proof_would_do() -> None:
+    election = an_election()
+    number = opened(election, 10)
+    refused = election.handle_answer(resealed(answer(1, 10, number), requester=9))
+    assert refused == Refused(code=Refusal.SIGNATURE_VERIFICATION_FAILED, peer=10, ticket=number)
+    assert election.blocked_peer_count == 0
+
+
 def test_a_bad_proof_blocks_its_signer_and_a_bad_seal_nobody() -> None:
     election = an_election()
     number = opened(election, 10)

@@ -5,6 +5,7 @@ import pytest
 
 from overseer.simulation.peers.attackers import Attack
 from overseer.simulation.peers.network import NetworkPlan, PeerNetwork, simulated
+from overseer.simulation.peers.tables import agreeing, compared, markdown
 from subsystems.elections.peers.config import PeerMode, PeersConfig, Strategy
 from subsystems.elections.peers.facts import ChannelOpened, ElectionEnded, ElectionStarted, End, QueryHandled, SplitSeen
 from subsystems.elections.peers.measures import Measures
@@ -155,3 +156,23 @@ def test_observing_nodes_elect_and_list_nobody() -> None:
     assert report.success_percent > 80
     assert report.listed == 0
     assert report.introductions_per_peer_hour == 0
+
+
+def test_a_table_has_a_row_for_each_network() -> None:
+    plan = NetworkPlan(seed=1, peers=4, minutes=1)
+    lines = list(markdown(iter([("small", plan), ("again", plan)])))
+    assert len(lines) == 4
+    assert len({line.count("|") for line in lines}) == 1
+    assert lines[2].removeprefix("| small") == lines[3].removeprefix("| again")
+
+
+def test_strategies_are_compared_on_the_same_network() -> None:
+    reports = compared(NetworkPlan(seed=1, peers=6, minutes=1))
+    assert set(reports) == set(Strategy)
+    assert all(report.elections in (5, 6) for report in reports.values()), "one a minute each; one may be under way"
+
+
+def test_pairs_agree_more_the_denser_they_are() -> None:
+    thin, dense = agreeing(80, 100), agreeing(99, 100)
+    assert thin[1] < 35 < 85 < dense[1]
+    assert thin == sorted(thin, reverse=True)

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from itertools import chain, islice
+from itertools import chain
 from random import Random
 
 from subsystems.elections.peers.ring import HALF, RING, distance
@@ -75,9 +75,9 @@ class Holding:
 
 def _from(tokens: list[int], place: int, upward: bool) -> Iterator[int]:
     at = bisect_left(tokens, place)
-    if upward:
-        return chain(islice(tokens, at, None), islice(tokens, 0, at))
-    return chain((tokens[n] for n in range(at - 1, -1, -1)), (tokens[n] for n in range(len(tokens) - 1, at - 1, -1)))
+    # By index: an islice would first walk to where it begins.
+    order = chain(range(at, len(tokens)), range(at)) if upward else chain(range(at - 1, -1, -1), range(len(tokens) - 1, at - 1, -1))
+    return (tokens[n] for n in order)
 
 
 def _mixed(number: int) -> int:

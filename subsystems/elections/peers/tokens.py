@@ -127,9 +127,10 @@ class MemoryTokens:
 def _from(held: list[int], place: int, upward: bool) -> Iterator[int]:
     """A sorted list once around the ring: upward from `place`, downward from below it."""
     at = bisect_left(held, place)
+    # By index: an islice would first walk to where it begins.
     if upward:
-        yield from islice(held, at, None)
-        yield from islice(held, 0, at)
+        yield from (held[n] for n in range(at, len(held)))
+        yield from (held[n] for n in range(at))
     else:
         yield from (held[n] for n in range(at - 1, -1, -1))
         yield from (held[n] for n in range(len(held) - 1, bisect_right(held, place) - 1, -1))
