@@ -6,7 +6,17 @@ import pytest
 from peer_world import BLOCK, TOKEN, Driven, answer, query, referral, resealed
 
 from subsystems.elections.peers.config import ElectionConfig, PeerMode, PeersConfig
-from subsystems.elections.peers.facts import Adapted, ElectionEnded, ElectionStarted, End, Fact, PeerMoved, SplitAlert, SplitSeen
+from subsystems.elections.peers.facts import (
+    Adapted,
+    AnswerTaken,
+    ElectionEnded,
+    ElectionStarted,
+    End,
+    Fact,
+    PeerMoved,
+    SplitAlert,
+    SplitSeen,
+)
 from subsystems.elections.peers.local import Send
 from subsystems.elections.peers.measures import Measures, percentile
 from subsystems.elections.peers.participant import Blacklisted, Governance, Heard, Start
@@ -377,6 +387,10 @@ def test_metrics_are_a_recount_of_what_was_told() -> None:
     measures = driven.node.measures
     assert (measures.started, measures.elected, measures.split) == (6, 5, 1)
     assert measures.success_percent == 83
+    assert measures.channels_opened == sum(isinstance(send.message, Query) for send in driven.sent)
+    assert measures.channels_referred == 0
+    assert measures.answers_taken == len(driven.told(AnswerTaken))
+    assert measures.refusals["unknown_ticket"] == 5
     assert measures.split_percent == 16
     assert measures.time_ms(50) == 2_000
     assert [percentile([4, 1, 3, 2], percent) for percent in (50, 95, 99, 100)] == [2, 4, 4, 4]

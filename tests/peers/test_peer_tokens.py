@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from overseer.memory.rows import MemoryRows
+from overseer.simulation.peers.universe import Holding, Universe
 from overseer.tables import Overlay, Tables
 from subsystems.elections.peers.proof import prove
 from subsystems.elections.peers.ring import RING
@@ -69,3 +70,19 @@ def test_both_stores_prove_the_same() -> None:
     proofs = [prove(memory, 7, mapping.id) for mapping in mappings[:20]]
     assert [prove(tables, 7, mapping.id) for mapping in mappings[:20]] == proofs
     assert sum(proof is not None for proof in proofs) > 10
+
+
+@pytest.mark.parametrize("peer", [0, 5 << 60, RING - 1])
+@pytest.mark.parametrize("reach", [100, 40])
+def test_a_simulated_peer_holds_its_part_of_the_universe_as_a_store_would(peer: int, reach: int) -> None:
+    universe = Universe(1, 2_000)
+    holding = Holding(universe, salt=3, density_percent=80, peer=peer, reach_percent=reach)
+    held = [Mapping(token, universe.block_of(token)) for token in universe.ring if holding.holds(token)]
+    assert 0.7 * reach / 100 < len(held) / 2_000 < 0.9 * reach / 100
+    store = MemoryTokens(held)
+    for place in (0, held[0].id, held[9].id + 1, 7 << 60, RING - 1):
+        for upward in (True, False):
+            assert list(holding.around(place, upward=upward)) == list(store.around(place, upward=upward))
+            one, other = (each.with_low_bits(low(held[5].id), after=place, upward=upward) for each in (holding, store))
+            assert list(one) == list(other)
+        assert holding.block_of(place) == store.block_of(place)

@@ -52,6 +52,7 @@ class Holding:
         self._peer = peer
         self._reach = HALF * reach_percent // 100
         self._camp = camp
+        self._ring = universe.ring if self._reach >= HALF else _arc(universe.ring, peer - self._reach, peer + self._reach)
 
     def holds(self, token: int) -> bool:
         if _mixed(token ^ self._salt) >= self._share or (self._reach < HALF and distance(token, self._peer) > self._reach):
@@ -67,10 +68,13 @@ class Holding:
         return (token for token in _from(self._universe.suffixes[bits], after, upward) if token != after and self.holds(token))
 
     def around(self, place: int, *, upward: bool) -> Iterator[int]:
-        if distance(place, self._peer) > self._reach:
-            # Nothing is held before the edge of the reach.
-            place = (self._peer - self._reach if upward else self._peer + self._reach + 1) % RING
-        return (token for token in _from(self._universe.ring, place, upward) if self.holds(token))
+        return (token for token in _from(self._ring, place, upward) if self.holds(token))
+
+
+def _arc(ring: list[int], first: int, last: int) -> list[int]:
+    """The tokens of an arc, sorted: what lies beyond it is not walked over."""
+    start, end = bisect_left(ring, first % RING), bisect_left(ring, last % RING + 1)
+    return ring[start:end] if first % RING <= last % RING else ring[:end] + ring[start:]
 
 
 def _from(tokens: list[int], place: int, upward: bool) -> Iterator[int]:
