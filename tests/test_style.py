@@ -62,6 +62,7 @@ COMPOSITION_ROOT = (
     "overseer.simulation.disputes_cast",
     "overseer.simulation.elections",
     "overseer.simulation.consensus",
+    "overseer.simulation.peers",
 )
 
 # The shells of the elections' runtime, which knows no kind of election, and of the consensus groups: they drive those machines.

@@ -1,0 +1,174 @@
+"""The port to a node's tokens, and its two implementations: in memory, and over the tables of a subsystem.
+
+A token is an id on the ring with the block that it maps to. Proofs ask for the next token with certain low bits; elections
+for the tokens near a place. Both are answered by an ordered index, in a number of look-ups that does not grow with the store.
+"""
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from overseer.tables import U16, U64, Table, Tables, View
+from subsystems.elections.peers.ring import RING, distance
+
+__all__ = [
+    "LOW_BITS",
+    "SPACING_SAMPLE",
+    "SUFFIXES",
+    "TOKEN_BLOCKS",
+    "TOKEN_RING",
+    "Mapping",
+    "MemoryTokens",
+    "TableTokens",
+    "Tokens",
+    "at_edge",
+    "low",
+    "near",
+    "put_token",
+    "spacing",
+]
+
+_V = TypeVar("_V")
+
+# A proof finds ids by so many of their low bits.
+LOW_BITS = 10
+SUFFIXES = 1 << LOW_BITS
+# The density around a place is told by so many tokens on each side: known to about an eighth, and cheap to read.
+_SIDE_SAMPLE = 32
+# Distances between neighbours in it: one less than tokens.
+SPACING_SAMPLE = 2 * _SIDE_SAMPLE - 1
+_EDGE = 4
+
+
+class Mapping(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, order=True):
+    """A token and the block that it maps to."""
+
+    id: int
+    block: int
+
+
+def low(token: int) -> int:
+    """What a proof looks for."""
+    return token & (SUFFIXES - 1)
+
+
+class Tokens(Protocol):
+    """What a node holds. One contract suite proves every implementation (tests/peers/test_peer_tokens.py)."""
+
+    def block_of(self, token: int) -> int | None:
+        """None where the token is not held."""
+        ...
+
+    def with_low_bits(self, bits: int, *, after: int, upward: bool) -> Iterator[int]:
+        """Held tokens whose low bits are `bits`, from just beyond `after` on, once around the ring, `after` itself left out."""
+        ...
+
+    def around(self, place: int, *, upward: bool) -> Iterator[int]:
+        """Held tokens from `place` on (included upward, excluded downward), once around the ring."""
+        ...
+
+
+def spacing(tokens: Tokens, place: int) -> int | None:
+    """The mean distance between neighbouring tokens around `place`, out of SPACING_SAMPLE of them; None where too few are held to tell."""
+    sides = _sides(tokens, place)
+    return None if sides is None else max(1, sum(sides) // SPACING_SAMPLE)
+
+
+def at_edge(tokens: Tokens, place: int) -> bool:
+    """Whether what is held ends near `place`: one side of it is so much thinner than the other that it cannot be by chance."""
+    sides = _sides(tokens, place)
+    return sides is not None and max(sides) > _EDGE * min(sides)
+
+
+def _sides(tokens: Tokens, place: int) -> tuple[int, int] | None:
+    up = list(islice(tokens.around(place, upward=True), _SIDE_SAMPLE))
+    down = list(islice(tokens.around(place, upward=False), _SIDE_SAMPLE))
+    if len(up) < _SIDE_SAMPLE or len(down) < _SIDE_SAMPLE:
+        return None
+    return (up[-1] - place) % RING, (place - down[-1]) % RING
+
+
+def near(tokens: Tokens, place: int, count: int) -> list[int]:
+    """Up to `count` held tokens nearest to `place`, the nearest first."""
+    found = {*islice(tokens.around(place, upward=True), count), *islice(tokens.around(place, upward=False), count)}
+    return sorted(found, key=lambda token: (distance(place, token), token))[:count]
+
+
+class MemoryTokens:
+    """Tokens in memory: sorted lists, one of all tokens and one for each value of the low bits."""
+
+    def __init__(self, mappings: Iterable[Mapping] = ()) -> None:
+        self._blocks = {mapping.id: mapping.block for mapping in mappings}
+        self._ring = sorted(self._blocks)
+        self._suffixes: dict[int, list[int]] = {}
+        for token in self._ring:
+            self._suffixes.setdefault(low(token), []).append(token)
+
+    def put(self, mapping: Mapping) -> None:
+        if mapping.id not in self._blocks:
+            insort(self._ring, mapping.id)
+            insort(self._suffixes.setdefault(low(mapping.id), []), mapping.id)
+        self._blocks[mapping.id] = mapping.block
+
+    def block_of(self, token: int) -> int | None:
+        return self._blocks.get(token)
+
+    def with_low_bits(self, bits: int, *, after: int, upward: bool) -> Iterator[int]:
+        held = self._suffixes.get(bits, [])
+        return (token for token in _from(held, after, upward) if token != after)
+
+    def around(self, place: int, *, upward: bool) -> Iterator[int]:
+        return _from(self._ring, place, upward)
+
+
+def _from(held: list[int], place: int, upward: bool) -> Iterator[int]:
+    """A sorted list once around the ring: upward from `place`, downward from below it."""
+    at = bisect_left(held, place)
+    # By index: an islice would first walk to where it begins.
+    if upward:
+        yield from (held[n] for n in range(at, len(held)))
+        yield from (held[n] for n in range(at))
+    else:
+        yield from (held[n] for n in range(at - 1, -1, -1))
+        yield from (held[n] for n in range(len(held) - 1, bisect_right(held, place) - 1, -1))
+        if at < len(held) and held[at] == place:
+            yield place
+
+
+# (low bits, token) -> block: the next token with certain low bits is one seek.
+TOKEN_BLOCKS = Table("peer_token_blocks", key=(U16, U64), value=int)
+# (token) -> nothing: the tokens in order of the ring.
+TOKEN_RING = Table("peer_token_ring", key=(U64,), value=bytes)
+
+
+def put_token(tables: Tables, mapping: Mapping) -> None:
+    """Hold a token, or map a held one to another block."""
+    tables.put(TOKEN_BLOCKS, (low(mapping.id), mapping.id), mapping.block)
+    tables.put(TOKEN_RING, (mapping.id,), b"")
+
+
+class TableTokens:
+    """Tokens in the tables of a subsystem: RocksDB under the runner, memory in tests."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def block_of(self, token: int) -> int | None:
+        return self._view.get(TOKEN_BLOCKS, (low(token), token))
+
+    def with_low_bits(self, bits: int, *, after: int, upward: bool) -> Iterator[int]:
+        for (_, token), _ in self._scanned(TOKEN_BLOCKS, (bits,), after, upward):
+            if token != after:
+                yield token
+
+    def around(self, place: int, *, upward: bool) -> Iterator[int]:
+        for (token,), _ in self._scanned(TOKEN_RING, (), place, upward):
+            yield token
+
+    def _scanned(self, table: Table[_V], prefix: tuple[int, ...], place: int, upward: bool) -> Iterator[tuple[tuple[int, ...], _V]]:
+        above = self._view.scan(table, prefix, start=(*prefix, place), reverse=not upward)
+        below = self._view.scan(table, prefix, end=(*prefix, place), reverse=not upward)
+        return chain(above, below) if upward else chain(below, above)

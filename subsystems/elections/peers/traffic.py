@@ -1,0 +1,158 @@
+"""What peers say to each other: queries, answers, referrals, and the three steps of an introduction.
+
+Each is sealed by its author over bytes that bind both ends, the token and the ticket, so that it is good nowhere else: not in another
+election, not from another peer, not to another requester (P19, P24).
+"""
+
+from collections.abc import Callable
+
+import msgspec
+from blake3 import blake3
+
+from subsystems.elections.peers.proof import CHUNKS
+from subsystems.elections.peers.ring import le8
+from subsystems.elections.peers.tokens import Mapping
+
+__all__ = [
+    "Accept",
+    "Answer",
+    "Authentic",
+    "Confirm",
+    "Invite",
+    "Query",
+    "Referral",
+    "Seal",
+    "Traffic",
+    "answer_bytes",
+    "invite_bytes",
+    "key_authentic",
+    "key_seal",
+    "peer_id",
+    "query_bytes",
+    "referral_bytes",
+    "well_formed",
+]
+
+# Bytes to the seal of whoever speaks.
+Seal = Callable[[bytes], bytes]
+# Did `peer` seal these bytes? (peer, bytes, seal). Never raises.
+Authentic = Callable[[int, bytes, bytes], bool]
+
+_KEY_BYTES = 32
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True, tag="query"):
+    """Who holds this token? Goes from hop to hop; `ttl` and `hop` are not sealed, all else is the requester's word.
+
+    `hop`: whom the requester asked, the one peer that may refer it to others. `sender`: who passed it on last.
+    """
+
+    token: int
+    requester: int
+    ticket: int
+    ttl: int
+    hop: int
+    sender: int
+    seal: bytes
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, tag="answer"):
+    """A proof for `requester`, straight to it. `signature`: the ten mappings (see `proof`). `seal`: the responder's."""
+
+    requester: int
+    responder: int
+    ticket: int
+    answer: Mapping
+    signature: tuple[Mapping, ...]
+    seal: bytes
+
+
+class Referral(msgspec.Struct, frozen=True, kw_only=True, tag="referral"):
+    """The hop that was asked does not know, and names the two nearest to the token that it knows."""
+
+    token: int
+    ticket: int
+    requester: int
+    sender: int
+    suggestions: tuple[int, int]
+    seal: bytes
+
+
+class Invite(msgspec.Struct, frozen=True, kw_only=True, tag="invite"):
+    """Shall we be peers? Prove to me that you hold this token. Also what keeps a connection alive."""
+
+    sender: int
+    to: int
+    token: int
+    ticket: int
+    seal: bytes
+
+
+class Accept(msgspec.Struct, frozen=True, kw_only=True, tag="accept"):
+    """Here is my proof; now yours, about a token of my choice."""
+
+    proof: Answer
+    token: int
+    ticket: int
+    seal: bytes
+
+
+class Confirm(msgspec.Struct, frozen=True, kw_only=True, tag="confirm"):
+    """Here is mine."""
+
+    proof: Answer
+
+
+Traffic = Query | Answer | Referral | Invite | Accept | Confirm
+
+
+def query_bytes(token: int, requester: int, ticket: int) -> bytes:
+    """What a requester seals; it stays good through any forwarding."""
+    return b"overseer peers query v1" + le8(token, requester, ticket)
+
+
+def answer_bytes(answer: Answer) -> bytes:
+    """What a responder seals: both ends, the ticket, and every mapping."""
+    body = (answer.answer, *answer.signature)
+    numbers = [number for mapping in body for number in (mapping.id, mapping.block)]
+    return b"overseer peers answer v1" + le8(answer.requester, answer.responder, answer.ticket, len(answer.signature), *numbers)
+
+
+def referral_bytes(referral: Referral) -> bytes:
+    r = referral
+    return b"overseer peers referral v1" + le8(r.token, r.ticket, r.requester, r.sender, *r.suggestions)
+
+
+def invite_bytes(sender: int, to: int, token: int, ticket: int) -> bytes:
+    """What seals an introduction, and the second step's own challenge."""
+    return b"overseer peers invite v1" + le8(sender, to, token, ticket)
+
+
+# ------------------------------------------------------------------------------------------------ identities
+
+
+def peer_id(key: bytes) -> int:
+    """The id of whoever has this public key: nobody can claim an id without its key."""
+    return int.from_bytes(blake3(b"overseer peer id v1" + key).digest()[:8], "little")
+
+
+def key_seal(key: bytes, sign: Callable[[bytes], bytes]) -> Seal:
+    """Seals that carry the public key, so that an id suffices to check them."""
+    return lambda message: key + sign(message)
+
+
+def key_authentic(verify: Callable[[bytes, bytes, bytes], bool]) -> Authentic:
+    """The check of such seals by `verify(key, message, signature)`, which returns False for malformed input."""
+
+    def authentic(peer: int, message: bytes, seal: bytes) -> bool:
+        key, signature = seal[:_KEY_BYTES], seal[_KEY_BYTES:]
+        return peer_id(key) == peer and verify(key, message, signature)
+
+    return authentic
+
+
+def well_formed(answer: Answer) -> bool:
+    """Whether its numbers are u64 and its proof has ten mappings: what everything behind takes for granted."""
+    numbers = [answer.requester, answer.responder, answer.ticket]
+    numbers += [number for mapping in (answer.answer, *answer.signature) for number in (mapping.id, mapping.block)]
+    return len(answer.signature) == CHUNKS and all(0 <= number < 1 << 64 for number in numbers)
