@@ -6,15 +6,15 @@ from itertools import count
 import msgspec
 from blake3 import blake3
 
+from messages.peers import PeerAnswer, PeerEvent, PeerQuery, PeerReferral, TokenMapping
 from subsystems.elections.peers.config import ElectionConfig, PeersConfig
 from subsystems.elections.peers.election import PeerElection
-from subsystems.elections.peers.facts import Fact
 from subsystems.elections.peers.local import Effect, Ports, Send, State
 from subsystems.elections.peers.participant import Heard, Identified, Input, Participant, Tick, new_state
 from subsystems.elections.peers.proof import chunks
 from subsystems.elections.peers.ring import RING
-from subsystems.elections.peers.tokens import Mapping, MemoryTokens, Tokens, low
-from subsystems.elections.peers.traffic import Answer, Query, Referral, Seal, answer_bytes, query_bytes, referral_bytes
+from subsystems.elections.peers.tokens import MemoryTokens, Tokens, low
+from subsystems.elections.peers.traffic import Seal, answer_bytes, query_bytes, referral_bytes
 
 SECRET = bytes(range(32))
 BLOCK = 42
@@ -33,48 +33,48 @@ def authentic(peer: int, message: bytes, seal: bytes) -> bool:
     return seal_of(peer)(message) == seal
 
 
-def made_proof(requester: int, token: int, block: int = BLOCK, *, own: int = 0, of: int = 0) -> tuple[Mapping, ...]:
+def made_proof(requester: int, token: int, block: int = BLOCK, *, own: int = 0, of: int = 0) -> tuple[TokenMapping, ...]:
     """Ten mappings with the right low bits, order and side. Those of different `own` differ in their last `of` blocks."""
-    found: list[Mapping] = []
+    found: list[TokenMapping] = []
     at = token
     for n, bits in enumerate(chunks(requester, token, block)):
         if n == 5:
             at = token
         near = (at + 2048 if n < 5 else at - 2048) % RING
         at = (near - low(near) + bits) % RING
-        found.append(Mapping(at, 7 + (own if n >= 10 - of else 0)))
+        found.append(TokenMapping(at, 7 + (own if n >= 10 - of else 0)))
     return tuple(found)
 
 
 def answer(
     requester: int, responder: int, ticket: int, token: int = TOKEN, *, block: int = BLOCK, own: int = 0, of: int = 0, sealed: bool = True
-) -> Answer:
+) -> PeerAnswer:
     """A responder's signed answer. Two of them share 10 - `of` mappings if their `own` differ."""
-    unsealed = Answer(
+    unsealed = PeerAnswer(
         requester=requester,
         responder=responder,
         ticket=ticket,
-        answer=Mapping(token, block),
+        answer=TokenMapping(token, block),
         signature=made_proof(requester, token, block, own=own, of=of),
         seal=b"",
     )
     return resealed(unsealed) if sealed else unsealed
 
 
-def resealed(answer: Answer, /, **changed: object) -> Answer:
+def resealed(answer: PeerAnswer, /, **changed: object) -> PeerAnswer:
     """The answer with other fields, sealed by its responder."""
     other = msgspec.structs.replace(answer, **changed)
     return msgspec.structs.replace(other, seal=seal_of(other.responder)(answer_bytes(other)))
 
 
-def referral(requester: int, sender: int, ticket: int, suggestions: tuple[int, int], token: int = TOKEN) -> Referral:
-    unsealed = Referral(token=token, ticket=ticket, requester=requester, sender=sender, suggestions=suggestions, seal=b"")
+def referral(requester: int, sender: int, ticket: int, suggestions: list[int], token: int = TOKEN) -> PeerReferral:
+    unsealed = PeerReferral(token=token, ticket=ticket, requester=requester, sender=sender, suggestions=suggestions, seal=b"")
     return msgspec.structs.replace(unsealed, seal=seal_of(sender)(referral_bytes(unsealed)))
 
 
-def query(requester: int, hop: int, ticket: int, token: int = TOKEN, *, ttl: int = 8, sender: int | None = None) -> Query:
+def query(requester: int, hop: int, ticket: int, token: int = TOKEN, *, ttl: int = 8, sender: int | None = None) -> PeerQuery:
     seal = seal_of(requester)(query_bytes(token, requester, ticket))
-    return Query(token=token, requester=requester, ticket=ticket, ttl=ttl, hop=hop, sender=sender or requester, seal=seal)
+    return PeerQuery(to=hop, token=token, requester=requester, ticket=ticket, ttl=ttl, hop=hop, sender=sender or requester, seal=seal)
 
 
 def an_election(requester: int = 1, token: int = TOKEN, *, tokens: Tokens | None = None, **rules: int) -> PeerElection:
@@ -82,7 +82,7 @@ def an_election(requester: int = 1, token: int = TOKEN, *, tokens: Tokens | None
         requester=requester,
         token=token,
         secret=SECRET,
-        tokens=tokens or MemoryTokens([Mapping(token, BLOCK)]),
+        tokens=tokens or MemoryTokens([TokenMapping(token, BLOCK)]),
         authentic=authentic,
         config=ElectionConfig(**rules),
     )
@@ -112,11 +112,11 @@ class Driven:
         tokens: Tokens | None = None,
     ) -> None:
         self.config = config or PeersConfig()
-        self.ports = Ports(tokens=tokens or MemoryTokens([Mapping(TOKEN, BLOCK)]), seal=seal_of(self_id), authentic=authentic)
+        self.ports = Ports(tokens=tokens or MemoryTokens([TokenMapping(TOKEN, BLOCK)]), seal=seal_of(self_id), authentic=authentic)
         self.self_id = self_id
         self.now_ms = 1_000_000_000
         self.node = Participant(new_state(self_id, self.config), self.ports, self.config)
-        self.facts: list[Fact] = []
+        self.facts: list[PeerEvent] = []
         self.sent: list[Send] = []
         self._drawn = 0
         self.step(Identified(tuple(peers)))
@@ -131,8 +131,8 @@ class Driven:
                 self.facts.append(effect)
         return effects
 
-    def hear(self, message: Answer | Referral | Query, sender: int | None = None) -> list[Effect]:
-        author = message.responder if isinstance(message, Answer) else message.sender
+    def hear(self, message: PeerAnswer | PeerReferral | PeerQuery, sender: int | None = None) -> list[Effect]:
+        author = message.responder if isinstance(message, PeerAnswer) else message.sender
         return self.step(Heard(sender or author, message))
 
     def wait(self, ms: int) -> list[Effect]:
@@ -144,15 +144,15 @@ class Driven:
         self.now_ms = end
         return effects
 
-    def queries(self, token: int = TOKEN) -> dict[int, Query]:
+    def queries(self, token: int = TOKEN) -> dict[int, PeerQuery]:
         """The last query to each hop about a token."""
-        return {send.to: send.message for send in self.sent if isinstance(send.message, Query) and send.message.token == token}
+        return {send.to: send.message for send in self.sent if isinstance(send.message, PeerQuery) and send.message.token == token}
 
     def reply(self, hop: int, *, own: int = 0, of: int = 0, token: int = TOKEN) -> list[Effect]:
         """Let the hop answer what it was asked."""
         return self.hear(answer(self.self_id, hop, self.queries(token)[hop].ticket, token, own=own, of=of))
 
-    def told(self, kind: type[Fact]) -> list[Fact]:
+    def told(self, kind: type[PeerEvent]) -> list[PeerEvent]:
         return [fact for fact in self.facts if isinstance(fact, kind)]
 
     def refusals(self) -> dict[str, int]:

@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peer_world import BLOCK, TOKEN, an_election, answer, authentic, referral, resealed, voted
 
+from messages.peers import PeerReferral, TokenMapping
 from subsystems.elections.peers.clusters import NoConsensus, Response, Single, SplitBrain, agreement, judged, maximal_cliques
 from subsystems.elections.peers.election import ChannelState, PeerElection, Phase, Redirected, Refusal, Refused, Stored
 from subsystems.elections.peers.proof import Flaw
 from subsystems.elections.peers.ring import nearest
-from subsystems.elections.peers.tokens import Mapping, MemoryTokens
-from subsystems.elections.peers.traffic import Referral, key_authentic, key_seal, peer_id
+from subsystems.elections.peers.tokens import MemoryTokens
+from subsystems.elections.peers.traffic import key_authentic, key_seal, peer_id
 
 
 def opened(election: PeerElection, hop: int) -> int:
@@ -77,7 +78,7 @@ def test_P07_a_good_proof_with_an_unknown_ticket() -> None:
 def test_a_bad_proof_with_an_unknown_ticket_blocks_nobody() -> None:
     election = an_election()
     number = opened(election, 10)
-    refused = election.handle_answer(resealed(answer(1, 10, number ^ 1), answer=Mapping(TOKEN, BLOCK + 1)))
+    refused = election.handle_answer(resealed(answer(1, 10, number ^ 1), answer=TokenMapping(TOKEN, BLOCK + 1)))
     assert code(refused) == Refusal.SIGNATURE_VERIFICATION_FAILED
     assert election.blocked_peer_count == 0, "it was signed for some other ticket"
 
@@ -195,8 +196,8 @@ def test_P11_two_that_agree_on_eight_of_ten_elect_and_on_seven_do_not() -> None:
 
 
 def test_agreement_is_of_sets_and_not_of_places() -> None:
-    mappings = tuple(Mapping(n, n) for n in range(10))
-    one, other = Response(1, Mapping(0, 0), mappings), Response(2, Mapping(0, 0), mappings[::-1])
+    mappings = tuple(TokenMapping(n, n) for n in range(10))
+    one, other = Response(1, TokenMapping(0, 0), mappings), Response(2, TokenMapping(0, 0), mappings[::-1])
     assert agreement(one, other) == 10
     assert agreement(one, other, frozenset({3, 4})) == 8
 
@@ -260,11 +261,11 @@ def test_numbers_that_are_no_ids_are_refused_and_nothing_raises() -> None:
     election = an_election()
     number = opened(election, 10)
     good = answer(1, 10, number)
-    beyond = [{"answer": Mapping(TOKEN, block)} for block in (-1, 1 << 64)]
+    beyond = [{"answer": TokenMapping(TOKEN, block)} for block in (-1, 1 << 64)]
     for changed in ({"signature": good.signature[:9]}, *beyond, {"responder": 0}):
         fields = {"requester": 1, "responder": 10, "ticket": number, "answer": good.answer, "signature": good.signature, "seal": good.seal}
         assert code(election.handle_answer(type(good)(**{**fields, **changed}))) == Refusal.SIGNATURE_VERIFICATION_FAILED
-    odd = Referral(token=TOKEN, ticket=number, requester=1, sender=10, suggestions=(-5, 1 << 64), seal=b"")
+    odd = PeerReferral(token=TOKEN, ticket=number, requester=1, sender=10, suggestions=[-5, 1 << 64], seal=b"")
     assert code(election.handle_referral(odd)) == Refusal.NO_VIABLE_SUGGESTIONS
 
 
@@ -279,7 +280,7 @@ def test_an_answer_to_another_requester_is_refused_though_the_proof_would_do() -
 def test_a_bad_proof_blocks_its_signer_and_a_bad_seal_nobody() -> None:
     election = an_election()
     number = opened(election, 10)
-    bad = resealed(answer(1, 10, number), answer=Mapping(TOKEN, BLOCK + 1))
+    bad = resealed(answer(1, 10, number), answer=TokenMapping(TOKEN, BLOCK + 1))
     unsealed = answer(1, 10, number, sealed=False)
     assert election.handle_answer(unsealed) == Refused(code=Refusal.SIGNATURE_VERIFICATION_FAILED, peer=10, ticket=number)
     assert election.blocked_peer_count == 0
@@ -343,8 +344,8 @@ def test_cliques_are_all_the_maximal_ones(edges: set[tuple[int, int]], size: int
 
 def test_the_order_of_arrival_decides_ties_alone() -> None:
     random = Random(1)
-    mappings = [tuple(Mapping(n, 1 + (n < differing)) for n in range(10)) for differing in (0, 0, 1, 5, 5, 10)]
-    responses = [Response(100 + n, Mapping(TOKEN, BLOCK), each) for n, each in enumerate(mappings)]
+    mappings = [tuple(TokenMapping(n, 1 + (n < differing)) for n in range(10)) for differing in (0, 0, 1, 5, 5, 10)]
+    responses = [Response(100 + n, TokenMapping(TOKEN, BLOCK), each) for n, each in enumerate(mappings)]
     rules = {"threshold": 8, "size_min": 2, "majority_percent": 60}
     seen = {repr(_unordered(judged(random.sample(responses, 6), TOKEN, **rules))) for _ in range(50)}
     assert len(seen) == 1

@@ -4,14 +4,13 @@ import pytest
 from peer_world import TOKEN, Driven, query
 from test_peer_proofs import ALL, STORE
 
+from messages.peers import PeerAnswer, PeerQuery, PeerQueryHandled, PeerReferral
 from subsystems.elections.peers.config import PeersConfig, Strategy
-from subsystems.elections.peers.facts import QueryHandled
 from subsystems.elections.peers.forwarding import STRATEGIES, Drop, Forward, Refer, Reply, Situation
 from subsystems.elections.peers.local import Send
 from subsystems.elections.peers.participant import Heard, Start
 from subsystems.elections.peers.ring import Draw
 from subsystems.elections.peers.tokens import MemoryTokens
-from subsystems.elections.peers.traffic import Answer, Query, Referral
 
 FAR, NEAR, NEARER = TOKEN + 1000, TOKEN + 100, TOKEN + 10
 
@@ -67,7 +66,7 @@ def test_with_nobody_to_ask_and_nothing_to_prove_nothing_is_said(strategy: Strat
 
 
 def courses(driven: Driven) -> list[str]:
-    return [fact.course for fact in driven.facts if isinstance(fact, QueryHandled)]
+    return [fact.course for fact in driven.facts if isinstance(fact, PeerQueryHandled)]
 
 
 def test_P19_a_proof_through_three_forwards_verifies_end_to_end() -> None:
@@ -80,12 +79,12 @@ def test_P19_a_proof_through_three_forwards_verifies_end_to_end() -> None:
     for n, hop in enumerate(hops[:3]):
         (send,) = [e for e in hop.step(Heard(sender, message)) if isinstance(e, Send)]
         assert send.to == ids[n + 1]
-        assert isinstance(send.message, Query)
+        assert isinstance(send.message, PeerQuery)
         assert (send.message.ttl, send.message.requester, send.message.hop) == (7 - n, 7, ids[0])
         message, sender = send.message, ids[n]
     (send,) = [e for e in hops[3].step(Heard(sender, message)) if isinstance(e, Send)]
     assert send.to == 7, "straight to the requester"
-    assert isinstance(send.message, Answer)
+    assert isinstance(send.message, PeerAnswer)
     requester.hear(send.message)
     election = requester.node.election(token)
     assert election is not None
@@ -111,7 +110,7 @@ def test_ones_own_query_that_comes_around_is_dropped() -> None:
 def test_a_query_in_anothers_name_is_dropped() -> None:
     driven = Driven(NEAR, [FAR], tokens=STORE)
     good = query(5, NEAR, 99)
-    driven.hear(Query(token=TOKEN, requester=6, ticket=99, ttl=8, hop=NEAR, sender=6, seal=good.seal))
+    driven.hear(PeerQuery(to=NEAR, token=TOKEN, requester=6, ticket=99, ttl=8, hop=NEAR, sender=6, seal=good.seal))
     assert driven.refusals() == {"query_forged": 1}
     assert driven.sent == []
 
@@ -121,8 +120,8 @@ def test_the_hop_that_was_asked_refers_and_a_later_one_does_not() -> None:
     asked.hear(query(5, NEAR, 99))
     (send,) = asked.sent
     assert send.to == 5
-    assert isinstance(send.message, Referral)
-    assert send.message.suggestions == (FAR, FAR + 1)
+    assert isinstance(send.message, PeerReferral)
+    assert send.message.suggestions == [FAR, FAR + 1]
     later = Driven(NEAR, [FAR, FAR + 1], tokens=MemoryTokens())
     later.hear(query(5, 1234, 98, sender=1234), 1234)
     assert later.sent == []
@@ -133,7 +132,7 @@ def test_a_ttl_above_ones_own_is_cut() -> None:
     driven = Driven(NEAR, [NEARER], tokens=MemoryTokens(), config=PeersConfig(ttl=4))
     driven.hear(query(5, NEAR, 99, ttl=1 << 40))
     (send,) = driven.sent
-    assert isinstance(send.message, Query)
+    assert isinstance(send.message, PeerQuery)
     assert send.message.ttl == 3
 
 

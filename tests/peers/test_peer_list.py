@@ -7,15 +7,15 @@ from peer_world import BLOCK, TOKEN, Driven, answer, resealed, seal_of
 from test_peer_manager import PEERS, QUIET, elected
 from test_peer_proofs import ALL, STORE
 
-from subsystems.elections.peers.choosing import Purpose, first_hops, next_challenge
+from messages.peers import PeerAccept, PeerConfirm, PeerInvite, PeerMoved, PeerPassedOver, PeerPurpose, TokenMapping
+from subsystems.elections.peers.choosing import first_hops, next_challenge
 from subsystems.elections.peers.config import PeerMode, PeersConfig
-from subsystems.elections.peers.facts import PeerMoved, WinnerPassedOver
 from subsystems.elections.peers.local import Send
 from subsystems.elections.peers.participant import Heard
 from subsystems.elections.peers.ring import Draw, distance
 from subsystems.elections.peers.roster import TRANSITIONS, Peer, PeerState, Roster, Step
-from subsystems.elections.peers.tokens import Mapping, MemoryTokens
-from subsystems.elections.peers.traffic import Accept, Confirm, Invite, invite_bytes
+from subsystems.elections.peers.tokens import MemoryTokens
+from subsystems.elections.peers.traffic import invite_bytes
 
 HOUR_MS = 3_600_000
 # Nothing can be proven with the one token of most tests: no election begins by itself.
@@ -88,7 +88,7 @@ def test_a_winner_without_a_place_is_passed_over_and_still_known() -> None:
     first = elected(driven)
     _only(driven, [first + 2, first + 3])
     second = elected(driven)
-    assert [fact for fact in driven.facts if isinstance(fact, WinnerPassedOver)] == [WinnerPassedOver(at_ms=driven.now_ms, peer=second)]
+    assert [fact for fact in driven.facts if isinstance(fact, PeerPassedOver)] == [PeerPassedOver(at_ms=driven.now_ms, peer=second)]
     assert [peer.id for peer in driven.node.peer_list] == [first]
     assert driven.node.roster.get(second) is not None
 
@@ -124,7 +124,7 @@ def test_a_pending_peer_is_invited_again_and_expires() -> None:
     driven = Driven(1, PEERS[:3], QUIET)
     winner = elected(driven)
     driven.wait(QUIET.pending_ttl_ms - 1)
-    assert [send.to for send in driven.sent if isinstance(send.message, Invite)] == [winner] * 4
+    assert [send.to for send in driven.sent if isinstance(send.message, PeerInvite)] == [winner] * 4
     assert [peer.id for peer in driven.node.peer_list] == [winner]
     driven.wait(1)
     assert driven.node.peer_list == []
@@ -165,16 +165,16 @@ def test_both_prove_what_the_other_chose_and_are_connected() -> None:
     one, other = Driven(1, [], QUIET, STORE), Driven(2, [], QUIET, STORE)
     pending(one, 2)
     invite = one.sent[-1].message
-    assert isinstance(invite, Invite)
+    assert isinstance(invite, PeerInvite)
     one.sent[:-1] = []
     said = carry(one, other)
-    assert [type(send.message) for send in said] == [Invite, Accept, Confirm]
+    assert [type(send.message) for send in said] == [PeerInvite, PeerAccept, PeerConfirm]
     for driven, peer in ((one, 2), (other, 1)):
         (entry,) = driven.node.peer_list
         assert (entry.id, entry.state, entry.verified_ms) == (peer, PeerState.CONNECTED, driven.now_ms)
         assert driven.refusals() == {}
     accept = said[1].message
-    assert isinstance(accept, Accept)
+    assert isinstance(accept, PeerAccept)
     assert accept.proof.answer.id == invite.token, "the inviter's choice"
     assert distance(accept.token, 1) < distance(accept.token, 1 << 63), "and the invited one's, near the inviter"
 
@@ -187,7 +187,7 @@ def test_a_connection_is_kept_alive_and_else_expires() -> None:
     one.sent.clear()
     other.sent.clear()
     one.wait(QUIET.keep_alive_ms)
-    assert [type(send.message) for send in one.sent] == [Invite]
+    assert [type(send.message) for send in one.sent] == [PeerInvite]
     other.now_ms = one.now_ms
     carry(one, other)
     assert one.node.peer_list[0].verified_ms == one.now_ms
@@ -202,16 +202,16 @@ def test_P24_an_introduction_takes_proofs_of_its_own_peer_token_and_ticket_alone
     one = Driven(1, [], QUIET, STORE)
     pending(one, 2)
     invite = one.sent[-1].message
-    assert isinstance(invite, Invite)
+    assert isinstance(invite, PeerInvite)
     good = answer(1, 2, invite.ticket, invite.token, block=STORE.block_of(invite.token) or 0)
-    others = [resealed(good, ticket=good.ticket ^ 1), resealed(good, responder=3), resealed(good, answer=Mapping(TOKEN, BLOCK))]
+    others = [resealed(good, ticket=good.ticket ^ 1), resealed(good, responder=3), resealed(good, answer=TokenMapping(TOKEN, BLOCK))]
     for proof in others:
-        one.step(Heard(proof.responder, Confirm(proof=proof)))
+        one.step(Heard(proof.responder, PeerConfirm(proof=proof)))
     assert one.refusals() == {"unknown_introduction": 3}
     for proof in (resealed(good, requester=9), answer(1, 2, invite.ticket, invite.token, sealed=False)):
-        one.step(Heard(2, Confirm(proof=proof)))
+        one.step(Heard(2, PeerConfirm(proof=proof)))
     assert one.refusals() == {"introduction_forged": 2, "unknown_introduction": 3}
-    one.step(Heard(2, Confirm(proof=good)))
+    one.step(Heard(2, PeerConfirm(proof=good)))
     assert one.refusals()["introduction_unproven"] == 1, "right low bits, and ids that nobody holds"
     assert one.node.peer_list[0].state is PeerState.PENDING
 
@@ -219,10 +219,10 @@ def test_P24_an_introduction_takes_proofs_of_its_own_peer_token_and_ticket_alone
 def test_an_invitation_in_anothers_name_or_to_another_is_refused() -> None:
     driven = Driven(2, [], QUIET, STORE)
     token = ALL[0].id
-    good = Invite(sender=1, to=2, token=token, ticket=9, seal=seal_of(1)(invite_bytes(1, 2, token, 9)))
-    driven.step(Heard(3, Invite(sender=3, to=2, token=token, ticket=9, seal=good.seal)))
-    driven.step(Heard(1, Invite(sender=1, to=4, token=token, ticket=9, seal=seal_of(1)(invite_bytes(1, 4, token, 9)))))
-    driven.step(Heard(1, Invite(sender=1, to=2, token=token + 1, ticket=9, seal=seal_of(1)(invite_bytes(1, 2, token + 1, 9)))))
+    good = PeerInvite(sender=1, to=2, token=token, ticket=9, seal=seal_of(1)(invite_bytes(1, 2, token, 9)))
+    driven.step(Heard(3, PeerInvite(sender=3, to=2, token=token, ticket=9, seal=good.seal)))
+    driven.step(Heard(1, PeerInvite(sender=1, to=4, token=token, ticket=9, seal=seal_of(1)(invite_bytes(1, 4, token, 9)))))
+    driven.step(Heard(1, PeerInvite(sender=1, to=2, token=token + 1, ticket=9, seal=seal_of(1)(invite_bytes(1, 2, token + 1, 9)))))
     assert driven.sent == []
     assert driven.refusals() == {"cannot_prove": 1, "invite_forged": 2}
 
@@ -231,9 +231,9 @@ def test_open_introductions_are_bounded() -> None:
     driven = Driven(2, [], PeersConfig(interval_ms=1 << 50, introductions_max=3), STORE)
     for n in range(10, 20):
         token = ALL[n].id
-        driven.step(Heard(n, Invite(sender=n, to=2, token=token, ticket=n, seal=seal_of(n)(invite_bytes(n, 2, token, n)))))
+        driven.step(Heard(n, PeerInvite(sender=n, to=2, token=token, ticket=n, seal=seal_of(n)(invite_bytes(n, 2, token, n)))))
     assert len(driven.node.state().introductions) == 3
-    accepts = [send.message for send in driven.sent if isinstance(send.message, Accept)]
+    accepts = [send.message for send in driven.sent if isinstance(send.message, PeerAccept)]
     assert [accept.ticket != 0 for accept in accepts] == [True] * 3 + [False] * (len(accepts) - 3)
     assert len(accepts) >= 8, "the others are answered, and asked for nothing"
 
@@ -245,9 +245,9 @@ def test_who_has_no_place_proves_and_asks_for_nothing() -> None:
     state.peers = [listed(5 << 60, driven.now_ms)]
     driven.restart(state)
     token = ALL[0].id
-    driven.step(Heard(1, Invite(sender=1, to=2, token=token, ticket=9, seal=seal_of(1)(invite_bytes(1, 2, token, 9)))))
+    driven.step(Heard(1, PeerInvite(sender=1, to=2, token=token, ticket=9, seal=seal_of(1)(invite_bytes(1, 2, token, 9)))))
     (send,) = driven.sent
-    assert isinstance(send.message, Accept)
+    assert isinstance(send.message, PeerAccept)
     assert (send.message.token, send.message.ticket) == (0, 0)
 
 
@@ -255,7 +255,7 @@ def test_who_has_no_place_proves_and_asks_for_nothing() -> None:
 def test_without_a_list_there_are_no_introductions(mode: PeerMode) -> None:
     driven = Driven(2, [], PeersConfig(mode=mode), STORE)
     token = ALL[0].id
-    driven.step(Heard(1, Invite(sender=1, to=2, token=token, ticket=9, seal=seal_of(1)(invite_bytes(1, 2, token, 9)))))
+    driven.step(Heard(1, PeerInvite(sender=1, to=2, token=token, ticket=9, seal=seal_of(1)(invite_bytes(1, 2, token, 9)))))
     assert driven.sent == []
     assert driven.refusals() == {"no_list_here": 1}
 
@@ -292,7 +292,7 @@ def test_verification_asks_the_listed_peer_that_was_verified_longest_ago_about_a
     roster = of(listed(1 << 60, 500), listed(9 << 60, 100), listed(5 << 60, 300))
     challenge = next_challenge(STORE, roster, QUIET, Draw(b"", "test"), verify=True)
     assert challenge is not None
-    assert (challenge.purpose, challenge.hop) == (Purpose.VERIFY, 9 << 60)
+    assert (challenge.purpose, challenge.hop) == (PeerPurpose.VERIFY, 9 << 60)
     assert distance(challenge.token, 9 << 60) < 1 << 54
     assert STORE.block_of(challenge.token) is not None
 
@@ -303,7 +303,7 @@ def test_discovery_fills_an_empty_segment_while_a_peer_in_it_is_known() -> None:
     for n in range(20):
         challenge = next_challenge(STORE, of(*known, Peer(id=lonely)), QUIET, Draw(bytes([n]), "test"), verify=False)
         assert challenge is not None
-        assert (challenge.purpose, challenge.hop) == (Purpose.DISCOVER, lonely)
+        assert (challenge.purpose, challenge.hop) == (PeerPurpose.DISCOVER, lonely)
         assert distance(challenge.token, lonely) < 1 << 54
 
 
@@ -322,4 +322,4 @@ def test_discovery_is_biased_to_under_covered_segments() -> None:
 
 def test_without_tokens_there_is_no_challenge() -> None:
     assert next_challenge(MemoryTokens(), of(), QUIET, Draw(b"", "test"), verify=False) is None
-    assert next_challenge(MemoryTokens([Mapping(5, 5)]), of(), QUIET, Draw(b"", "test"), verify=False) is None
+    assert next_challenge(MemoryTokens([TokenMapping(5, 5)]), of(), QUIET, Draw(b"", "test"), verify=False) is None

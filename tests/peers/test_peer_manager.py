@@ -5,25 +5,29 @@ from random import Random
 import pytest
 from peer_world import BLOCK, TOKEN, Driven, answer, query, referral, resealed
 
-from subsystems.elections.peers.config import ElectionConfig, PeerMode, PeersConfig
-from subsystems.elections.peers.facts import (
-    Adapted,
-    AnswerTaken,
-    ElectionEnded,
-    ElectionStarted,
-    End,
-    Fact,
+from messages.peers import (
+    PeerAdapted,
+    PeerAnswer,
+    PeerAnswerTaken,
+    PeerElectionEnd,
+    PeerElectionEnded,
+    PeerElectionStarted,
+    PeerEvent,
+    PeerInvite,
     PeerMoved,
-    SplitAlert,
-    SplitSeen,
+    PeerQuery,
+    PeerReferral,
+    PeerSplitAlert,
+    PeerSplitSeen,
+    TokenMapping,
 )
+from subsystems.elections.peers.config import ElectionConfig, PeerMode, PeersConfig
 from subsystems.elections.peers.local import Send
 from subsystems.elections.peers.measures import Measures, percentile
 from subsystems.elections.peers.participant import Blacklisted, Governance, Heard, Start
 from subsystems.elections.peers.ring import nearest
 from subsystems.elections.peers.roster import PeerState
-from subsystems.elections.peers.tokens import Mapping, MemoryTokens
-from subsystems.elections.peers.traffic import Answer, Invite, Query, Referral
+from subsystems.elections.peers.tokens import MemoryTokens
 
 # Spread over the ring, one in each of ten segments.
 PEERS = [(n << 60) + 12_345 for n in range(1, 11)]
@@ -33,13 +37,13 @@ OTHER = TOKEN + 5_000
 
 
 def started(peers: list[int] = PEERS, config: PeersConfig = QUIET) -> Driven:
-    driven = Driven(1, peers, config, MemoryTokens([Mapping(TOKEN, BLOCK), Mapping(OTHER, BLOCK)]))
+    driven = Driven(1, peers, config, MemoryTokens([TokenMapping(TOKEN, BLOCK), TokenMapping(OTHER, BLOCK)]))
     driven.step(Start(TOKEN))
     return driven
 
 
-def ends(driven: Driven) -> list[ElectionEnded]:
-    return [fact for fact in driven.facts if isinstance(fact, ElectionEnded)]
+def ends(driven: Driven) -> list[PeerElectionEnded]:
+    return [fact for fact in driven.facts if isinstance(fact, PeerElectionEnded)]
 
 
 def elected(driven: Driven, token: int = TOKEN) -> int:
@@ -61,7 +65,7 @@ def test_start_election() -> None:
     assert election is not None
     assert election.channel_count == 3
     assert driven.step(Start(TOKEN)) == [], "a duplicate start is a no-op"
-    assert len([fact for fact in driven.facts if isinstance(fact, ElectionStarted)]) == 1
+    assert len([fact for fact in driven.facts if isinstance(fact, PeerElectionStarted)]) == 1
 
 
 def test_handle_answer_routes_to_correct_election() -> None:
@@ -90,7 +94,7 @@ def test_election_completes_on_consensus() -> None:
     assert ends(driven) == []
     driven.wait(1)
     (end,) = ends(driven)
-    assert end.end is End.ELECTED
+    assert end.end is PeerElectionEnd.ELECTED
     assert end.winner == nearest(TOKEN, hops[:2])[0]
     assert set(end.cluster) == set(hops[:2])
     assert end.took_ms == 2_000
@@ -105,7 +109,7 @@ def test_P15_undecided_before_the_collection_minimum_and_elected_after() -> None
     driven.wait(1_000)
     assert ends(driven) == []
     driven.wait(1_000)
-    assert [end.end for end in ends(driven)] == [End.ELECTED]
+    assert [end.end for end in ends(driven)] == [PeerElectionEnd.ELECTED]
 
 
 def test_P15_an_answer_after_the_minimum_decides_at_once() -> None:
@@ -116,7 +120,7 @@ def test_P15_an_answer_after_the_minimum_decides_at_once() -> None:
     assert ends(driven) == []
     driven.reply(second)
     (end,) = ends(driven)
-    assert (end.end, end.took_ms) == (End.ELECTED, 3_000)
+    assert (end.end, end.took_ms) == (PeerElectionEnd.ELECTED, 3_000)
 
 
 def split(driven: Driven, camps: int = 2) -> None:
@@ -135,7 +139,7 @@ def four_channels() -> Driven:
 
 def test_split_brain_spawns_more_channels() -> None:
     driven = four_channels()
-    assert len(driven.told(SplitSeen)) == 1
+    assert len(driven.told(PeerSplitSeen)) == 1
     queries = driven.queries()
     assert len(queries) == 6, "two more, to hops that were not asked before"
     election = driven.node.election(TOKEN)
@@ -145,7 +149,7 @@ def test_split_brain_spawns_more_channels() -> None:
     driven.reply(new[0], own=1, of=10)
     driven.reply(new[1], own=1, of=10)
     (end,) = ends(driven)
-    assert (end.end, end.split) == (End.ELECTED, True)
+    assert (end.end, end.split) == (PeerElectionEnd.ELECTED, True)
     assert len(end.cluster) in (3, 4)
 
 
@@ -157,7 +161,7 @@ def test_a_split_is_not_asked_about_more_often_than_patience_allows_and_never_be
     assert len(driven.queries()) == 8, "nobody answered for a second"
     driven.wait(5_000)
     assert len(driven.queries()) == 10
-    assert [end.end for end in ends(driven)] == [End.SPLIT]
+    assert [end.end for end in ends(driven)] == [PeerElectionEnd.SPLIT]
 
 
 def test_P26_three_against_three_and_two_new_hops_that_agree_with_the_first() -> None:
@@ -168,7 +172,7 @@ def test_P26_three_against_three_and_two_new_hops_that_agree_with_the_first() ->
     for hop in list(driven.queries())[6:]:
         driven.reply(hop, own=1, of=10)
     (end,) = ends(driven)
-    assert end.end is End.ELECTED
+    assert end.end is PeerElectionEnd.ELECTED
     assert len(end.cluster) == 5
 
 
@@ -179,7 +183,7 @@ def test_election_timeout_cleanup() -> None:
     assert driven.node.election(TOKEN) is not None
     driven.wait(1)
     (end,) = ends(driven)
-    assert (end.end, end.winner, end.took_ms) == (End.NO_CONSENSUS, 0, 8_000)
+    assert (end.end, end.winner, end.took_ms) == (PeerElectionEnd.NO_CONSENSUS, 0, 8_000)
     assert driven.node.election(TOKEN) is None
     assert all(driven.node.token_of(ticket) is None for ticket in tickets)
     assert driven.node.state().elections == []
@@ -210,7 +214,7 @@ def test_winner_added_to_peer_list() -> None:
 def test_P17_an_unknown_winner_is_invited_and_a_known_one_is_verified() -> None:
     driven = started(PEERS[:3])
     winner = elected(driven)
-    invites = [send for send in driven.sent if isinstance(send.message, Invite)]
+    invites = [send for send in driven.sent if isinstance(send.message, PeerInvite)]
     assert [send.to for send in invites] == [winner]
     before = driven.node.roster.get(winner)
     assert before is not None
@@ -274,9 +278,9 @@ def test_an_alert_is_raised_once_after_three_splits_and_cleared_when_the_window_
         for m, hop in enumerate(list(driven.queries(token))):
             driven.reply(hop, own=1 + m % 2, of=10, token=token)
         driven.wait(2_000)
-    assert [fact.raised for fact in driven.facts if isinstance(fact, SplitAlert)] == [True]
+    assert [fact.raised for fact in driven.facts if isinstance(fact, PeerSplitAlert)] == [True]
     driven.wait(QUIET.alert_window_ms)
-    assert [fact.raised for fact in driven.facts if isinstance(fact, SplitAlert)] == [True, False]
+    assert [fact.raised for fact in driven.facts if isinstance(fact, PeerSplitAlert)] == [True, False]
 
 
 def test_P21_a_referral_by_a_stranger_or_forged_changes_nothing() -> None:
@@ -284,7 +288,7 @@ def test_P21_a_referral_by_a_stranger_or_forged_changes_nothing() -> None:
     hop, asked = next(iter(driven.queries().items()))
     driven.hear(referral(1, 666, asked.ticket, (200, 300)))
     good = referral(1, hop, asked.ticket, (200, 300))
-    forged = Referral(token=TOKEN, ticket=asked.ticket, requester=1, sender=hop, suggestions=(400, 500), seal=good.seal)
+    forged = PeerReferral(token=TOKEN, ticket=asked.ticket, requester=1, sender=hop, suggestions=[400, 500], seal=good.seal)
     driven.hear(forged)
     assert driven.refusals() == {"not_the_hop_asked": 1, "referral_forged": 1}
     assert driven.node.token_of(asked.ticket) == TOKEN
@@ -302,7 +306,7 @@ def test_P24_what_another_sends_in_a_peers_name_is_refused() -> None:
     assert driven.refusals() == {"not_its_own": 1}
     driven.step(Start(OTHER))
     other = next(iter(driven.queries(OTHER).values()))
-    driven.hear(Answer(requester=1, responder=hop, ticket=other.ticket, answer=good.answer, signature=good.signature, seal=good.seal))
+    driven.hear(PeerAnswer(requester=1, responder=hop, ticket=other.ticket, answer=good.answer, signature=good.signature, seal=good.seal))
     assert driven.refusals() == {"not_its_own": 1, "wrong_token": 1}
     driven.hear(good)
     driven.wait(8_000)
@@ -313,7 +317,7 @@ def test_P24_what_another_sends_in_a_peers_name_is_refused() -> None:
 
 @pytest.mark.parametrize("after", range(7))
 def test_P23_a_restart_in_mid_election_changes_nothing(after: int) -> None:
-    def course(driven: Driven, restart: bool) -> list[Fact]:
+    def course(driven: Driven, restart: bool) -> list[PeerEvent]:
         steps = [
             lambda: driven.reply(next(iter(driven.queries())), own=1, of=10),
             lambda: driven.reply(list(driven.queries())[1], own=2, of=10),
@@ -341,7 +345,7 @@ def test_P23_a_restart_in_mid_election_changes_nothing(after: int) -> None:
 def test_P22_the_ticket_index_is_what_a_scan_finds() -> None:
     random = Random(22)
     tokens = [TOKEN + 4_096 * n for n in range(8)]
-    held = MemoryTokens([Mapping(token, BLOCK) for token in tokens])
+    held = MemoryTokens([TokenMapping(token, BLOCK) for token in tokens])
     driven = Driven(1, [random.getrandbits(64) for _ in range(60)], QUIET, held)
     tickets: list[int] = [1]
     for _ in range(10_000):
@@ -362,7 +366,7 @@ def test_P22_the_ticket_index_is_what_a_scan_finds() -> None:
                 driven.wait(random.randrange(1_500))
             case _:
                 pass
-        tickets += [send.message.ticket for send in driven.sent if isinstance(send.message, Query)]
+        tickets += [send.message.ticket for send in driven.sent if isinstance(send.message, PeerQuery)]
         driven.sent.clear()
         running = [(of, election) for of in tokens if (election := driven.node.election(of)) is not None]
         scanned = {each: of for of, election in running for each in election.tickets}
@@ -387,9 +391,9 @@ def test_metrics_are_a_recount_of_what_was_told() -> None:
     measures = driven.node.measures
     assert (measures.started, measures.elected, measures.split) == (6, 5, 1)
     assert measures.success_percent == 83
-    assert measures.channels_opened == sum(isinstance(send.message, Query) for send in driven.sent)
+    assert measures.channels_opened == sum(isinstance(send.message, PeerQuery) for send in driven.sent)
     assert measures.channels_referred == 0
-    assert measures.answers_taken == len(driven.told(AnswerTaken))
+    assert measures.answers_taken == len(driven.told(PeerAnswerTaken))
     assert measures.refusals["unknown_ticket"] == 5
     assert measures.split_percent == 16
     assert measures.time_ms(50) == 2_000
@@ -406,7 +410,7 @@ def test_no_election_begins_in_governance_mode_and_those_under_way_end() -> None
     for hop in list(driven.queries()):
         driven.reply(hop)
     driven.wait(2_000)
-    assert [end.end for end in ends(driven)] == [End.ELECTED]
+    assert [end.end for end in ends(driven)] == [PeerElectionEnd.ELECTED]
     driven.step(Governance(False))
     driven.step(Start(OTHER))
     assert driven.node.election(OTHER) is not None
@@ -417,7 +421,7 @@ def test_a_blacklisted_block_ends_its_elections_and_takes_back_whom_they_elected
     winner = elected(driven)
     driven.step(Start(OTHER))
     driven.step(Blacklisted((BLOCK,)))
-    assert [end.end for end in ends(driven)] == [End.ELECTED, End.ABANDONED]
+    assert [end.end for end in ends(driven)] == [PeerElectionEnd.ELECTED, PeerElectionEnd.ABANDONED]
     assert driven.node.peer_list == []
     assert driven.told(PeerMoved)[-1] == PeerMoved(
         at_ms=driven.now_ms, peer=winner, step="revoked", before=PeerState.PENDING, after=PeerState.IDENTIFIED
@@ -436,14 +440,14 @@ def test_off_starts_nothing_and_still_answers() -> None:
     assert driven.sent == []
     assert driven.refusals() == {"off": 1}
     driven.hear(query(5, 1, 99, TOKEN + 1))
-    assert [type(send.message) for send in driven.sent] == [Referral]
+    assert [type(send.message) for send in driven.sent] == [PeerReferral]
 
 
 def test_observe_elects_and_lists_nobody() -> None:
     driven = started(config=PeersConfig(interval_ms=1 << 50, mode=PeerMode.OBSERVE))
     assert elected(driven) in PEERS
     assert driven.node.peer_list == []
-    assert not any(isinstance(send.message, Invite) for send in driven.sent)
+    assert not any(isinstance(send.message, PeerInvite) for send in driven.sent)
 
 
 def test_the_threshold_is_loosened_below_a_fifth_and_tightened_above_four_fifths_and_does_not_swing() -> None:
@@ -456,7 +460,7 @@ def test_the_threshold_is_loosened_below_a_fifth_and_tightened_above_four_fifths
     for _ in range(15):
         elected(driven)
     assert driven.node.threshold == 9
-    changes = [(fact.before, fact.after, fact.why) for fact in driven.facts if isinstance(fact, Adapted)]
+    changes = [(fact.before, fact.after, fact.why) for fact in driven.facts if isinstance(fact, PeerAdapted)]
     assert changes == [(8, 7, "0 of 5 elected"), (7, 8, "5 of 5 elected"), (8, 9, "5 of 5 elected")]
 
 
@@ -476,7 +480,7 @@ def test_the_interval_grows_while_the_list_is_stable_and_shrinks_under_churn() -
 
 def test_with_nobody_to_ask_an_election_ends_at_once() -> None:
     driven = started([])
-    assert [end.end for end in ends(driven)] == [End.ABANDONED]
+    assert [end.end for end in ends(driven)] == [PeerElectionEnd.ABANDONED]
 
 
 def test_a_verifying_node_may_be_told_a_rule_of_its_own() -> None:
@@ -484,4 +488,4 @@ def test_a_verifying_node_may_be_told_a_rule_of_its_own() -> None:
     for n, hop in enumerate(list(driven.queries())):
         driven.reply(hop, own=n, of=3)
     driven.wait(2_000)
-    assert [end.end for end in ends(driven)] == [End.ELECTED]
+    assert [end.end for end in ends(driven)] == [PeerElectionEnd.ELECTED]

@@ -3,11 +3,11 @@
 import msgspec
 import pytest
 
+from messages.peers import PeerChannelOpened, PeerElectionEnd, PeerElectionEnded, PeerElectionStarted, PeerQueryHandled, PeerSplitSeen
 from overseer.simulation.peers.attackers import Attack
 from overseer.simulation.peers.network import NetworkPlan, PeerNetwork, simulated
 from overseer.simulation.peers.tables import agreeing, compared, markdown
 from subsystems.elections.peers.config import PeerMode, PeersConfig, Strategy
-from subsystems.elections.peers.facts import ChannelOpened, ElectionEnded, ElectionStarted, End, QueryHandled, SplitSeen
 from subsystems.elections.peers.measures import Measures
 from subsystems.elections.peers.participant import Start
 from subsystems.elections.peers.roster import PeerState
@@ -15,8 +15,8 @@ from subsystems.elections.peers.roster import PeerState
 QUIET = PeersConfig(interval_ms=1 << 50)
 
 
-def ended(network: PeerNetwork) -> list[ElectionEnded]:
-    return [fact for facts in network.facts.values() for fact in facts if isinstance(fact, ElectionEnded)]
+def ended(network: PeerNetwork) -> list[PeerElectionEnded]:
+    return [fact for facts in network.facts.values() for fact in facts if isinstance(fact, PeerElectionEnded)]
 
 
 def test_full_election_with_message_routing() -> None:
@@ -31,18 +31,18 @@ def test_full_election_with_message_routing() -> None:
     network.run(network.now_ms + 100_000)
     ends = ended(network)
     assert len(ends) == 20
-    assert sum(end.end is End.ELECTED for end in ends) >= 2, "few pairs agree at 80 %, but some do"
+    assert sum(end.end is PeerElectionEnd.ELECTED for end in ends) >= 2, "few pairs agree at 80 %, but some do"
     others = [fact for peer in network.ids[1:] for fact in network.facts[peer]]
-    courses = {fact.course for fact in others if isinstance(fact, QueryHandled)}
+    courses = {fact.course for fact in others if isinstance(fact, PeerQueryHandled)}
     assert {"reply", "forward"} <= courses
-    asked = {fact.ticket for fact in network.facts[requester] if isinstance(fact, ChannelOpened)}
-    assert {fact.ticket for fact in others if isinstance(fact, QueryHandled)} == asked
-    assert all(fact.requester == requester for fact in others if isinstance(fact, QueryHandled))
+    asked = {fact.ticket for fact in network.facts[requester] if isinstance(fact, PeerChannelOpened)}
+    assert {fact.ticket for fact in others if isinstance(fact, PeerQueryHandled)} == asked
+    assert all(fact.requester == requester for fact in others if isinstance(fact, PeerQueryHandled))
     # Forwarded proofs were verified end to end.
     refusals = network.nodes[requester].measures.refusals
     assert "signature_verification_failed" not in refusals
     assert all(end.responses <= end.channels == 3 for end in ends)
-    winners = {end.winner for end in ends if end.end is End.ELECTED}
+    winners = {end.winner for end in ends if end.end is PeerElectionEnd.ELECTED}
     assert {peer.id for peer in network.nodes[requester].peer_list} == winners
     assert all(peer.state is PeerState.CONNECTED for peer in network.nodes[requester].peer_list), "invited, and proven to each other"
 
@@ -53,7 +53,7 @@ def test_continuous_reelection() -> None:
     network.run(30 * 60_000)
     for peer in network.ids:
         facts = network.facts[peer]
-        starts = [fact for fact in facts if isinstance(fact, ElectionStarted)]
+        starts = [fact for fact in facts if isinstance(fact, PeerElectionStarted)]
         assert 29 <= len(starts) <= 31
         purposes = [fact.purpose for fact in starts]
         assert abs(purposes.count("verify") - purposes.count("discover")) <= 3, "half and half"
@@ -68,7 +68,7 @@ def test_P18_with_an_interval_of_60_s_ten_minutes_see_ten_starts() -> None:
     network = PeerNetwork(NetworkPlan(seed=1, peers=8, density_percent=99))
     network.run(600_000)
     for peer in network.ids:
-        assert abs(len([fact for fact in network.facts[peer] if isinstance(fact, ElectionStarted)]) - 10) <= 1
+        assert abs(len([fact for fact in network.facts[peer] if isinstance(fact, PeerElectionStarted)]) - 10) <= 1
 
 
 def test_split_brain_resolution_in_network() -> None:
@@ -79,9 +79,11 @@ def test_split_brain_resolution_in_network() -> None:
     splits = [end for end in ended(network) if end.split]
     assert len(splits) > 15
     assert all(end.channels > 4 for end in splits), "new hops were tried"
-    resolved = [end for end in splits if end.end is End.ELECTED]
+    resolved = [end for end in splits if end.end is PeerElectionEnd.ELECTED]
     assert len(resolved) > len(splits) // 2
-    assert all(end.end in (End.ELECTED, End.SPLIT, End.NO_CONSENSUS) and end.took_ms <= 8_000 for end in splits)
+    assert all(
+        end.end in (PeerElectionEnd.ELECTED, PeerElectionEnd.SPLIT, PeerElectionEnd.NO_CONSENSUS) and end.took_ms <= 8_000 for end in splits
+    )
 
 
 def test_P25_a_partition_is_seen_as_splits_which_are_resolved_or_abandoned_in_time() -> None:
@@ -95,9 +97,9 @@ def test_P25_a_partition_is_seen_as_splits_which_are_resolved_or_abandoned_in_ti
     after = ended(network)[len(during) :]
     splits = [end for end in after if end.split]
     assert splits
-    assert any(isinstance(fact, SplitSeen) for facts in network.facts.values() for fact in facts)
+    assert any(isinstance(fact, PeerSplitSeen) for facts in network.facts.values() for fact in facts)
     assert all(end.took_ms <= 8_000 for end in ended(network)), "whatever happens, every election ends in time"
-    assert {end.end for end in splits} <= {End.ELECTED, End.SPLIT, End.NO_CONSENSUS}
+    assert {end.end for end in splits} <= {PeerElectionEnd.ELECTED, PeerElectionEnd.SPLIT, PeerElectionEnd.NO_CONSENSUS}
     running = [node.state().elections for node in network.nodes.values()]
     assert all(network.now_ms - each.started_ms <= 8_000 for elections in running for each in elections)
 

@@ -5,15 +5,16 @@ from random import Random
 import pytest
 from peer_world import SECRET, an_election, answer, made_proof, resealed
 
+from messages.peers import TokenMapping
 from subsystems.elections.peers.election import Refusal, Refused, Stored
 from subsystems.elections.peers.proof import Flaw, chunks, flaw_of, prove, sound
 from subsystems.elections.peers.ring import RING, Draw, distance, segment_of, segment_start, ticket
-from subsystems.elections.peers.tokens import Mapping, MemoryTokens, low, spacing
+from subsystems.elections.peers.tokens import MemoryTokens, low, spacing
 
 
-def universe(seed: int = 1, count: int = 60_000) -> list[Mapping]:
+def universe(seed: int = 1, count: int = 60_000) -> list[TokenMapping]:
     random = Random(seed)
-    return [Mapping(random.getrandbits(64), random.getrandbits(64)) for _ in range(count)]
+    return [TokenMapping(random.getrandbits(64), random.getrandbits(64)) for _ in range(count)]
 
 
 ALL = universe()
@@ -22,13 +23,13 @@ TOKEN = ALL[0].id
 CHALLENGER = 999
 
 
-def good() -> tuple[Mapping, list[Mapping]]:
+def good() -> tuple[TokenMapping, list[TokenMapping]]:
     proof = prove(STORE, CHALLENGER, TOKEN)
     assert proof is not None
     return proof
 
 
-def flaw(mappings: list[Mapping], **rules: int) -> Flaw | None:
+def flaw(mappings: list[TokenMapping], **rules: int) -> Flaw | None:
     return flaw_of(mappings, challenger=CHALLENGER, answer=good()[0], tokens=STORE, **rules)
 
 
@@ -65,7 +66,7 @@ def test_P06_a_proof_for_this_challenger_is_taken_and_one_flipped_low_bit_is_not
     assert [low(mapping.id) for mapping in good.signature] == [812, 377, 640, 574, 891, 604, 690, 106, 352, 233]
     for n in range(10):
         flipped = list(good.signature)
-        flipped[n] = Mapping(flipped[n].id ^ 1, flipped[n].block)
+        flipped[n] = TokenMapping(flipped[n].id ^ 1, flipped[n].block)
         other = an_election(999, 100000)
         assert other.create_channel(5) == number
         refused = other.handle_answer(resealed(good, signature=tuple(flipped)))
@@ -90,26 +91,26 @@ def test_a_proof_goes_upward_five_times_and_downward_five_times_to_the_next_toke
 def test_no_proof_of_a_token_that_is_not_held_nor_without_all_ten() -> None:
     assert prove(STORE, CHALLENGER, TOKEN + 1) is None
     assert prove(MemoryTokens(ALL[:500]), CHALLENGER, TOKEN) is None
-    assert prove(MemoryTokens([Mapping(5, 1)]), CHALLENGER, 5) is None
+    assert prove(MemoryTokens([TokenMapping(5, 1)]), CHALLENGER, 5) is None
 
 
 def test_a_scan_wraps_around_the_end_of_the_ring_and_stops_before_the_token() -> None:
     wanted = chunks(1, RING - 1, 9)
-    base = [Mapping((n << 10) + bits, n) for n, bits in enumerate(wanted[:5])]
-    below = [Mapping(RING - ((n + 2) << 10) + bits, n) for n, bits in enumerate(wanted[5:])]
-    proof = prove(MemoryTokens([Mapping(RING - 1, 9), *base, *below]), 1, RING - 1)
+    base = [TokenMapping((n << 10) + bits, n) for n, bits in enumerate(wanted[:5])]
+    below = [TokenMapping(RING - ((n + 2) << 10) + bits, n) for n, bits in enumerate(wanted[5:])]
+    proof = prove(MemoryTokens([TokenMapping(RING - 1, 9), *base, *below]), 1, RING - 1)
     assert proof is not None
     assert proof[1] == [*base, *below]
-    assert prove(MemoryTokens([Mapping(RING - 1, 9), *base[:4], *below]), 1, RING - 1) is None
+    assert prove(MemoryTokens([TokenMapping(RING - 1, 9), *base[:4], *below]), 1, RING - 1) is None
 
 
 def test_P20_low_bits_alone_are_no_proof() -> None:
     _, mappings = good()
-    wrong_side = [*mappings[:4], Mapping(mappings[5].id - 2048 - low(mappings[5].id - 2048) + low(mappings[4].id), 1), *mappings[5:]]
+    wrong_side = [*mappings[:4], TokenMapping(mappings[5].id - 2048 - low(mappings[5].id - 2048) + low(mappings[4].id), 1), *mappings[5:]]
     assert flaw(wrong_side) in (Flaw.SIDE, Flaw.GAP)
-    out_of_order = [mappings[0], Mapping(TOKEN - low(TOKEN) + 1024 + low(mappings[1].id), 1), *mappings[2:]]
+    out_of_order = [mappings[0], TokenMapping(TOKEN - low(TOKEN) + 1024 + low(mappings[1].id), 1), *mappings[2:]]
     assert flaw(out_of_order) is Flaw.SIDE
-    far = [*mappings[:4], Mapping((mappings[3].id + (1 << 62)) % RING >> 10 << 10 | low(mappings[4].id), 1), *mappings[5:]]
+    far = [*mappings[:4], TokenMapping((mappings[3].id + (1 << 62)) % RING >> 10 << 10 | low(mappings[4].id), 1), *mappings[5:]]
     assert flaw(far) is Flaw.GAP
     assert flaw(mappings[:9]) is Flaw.LENGTH
     assert flaw([*mappings[5:], *mappings[:5]]) is Flaw.LOW_BITS
@@ -141,7 +142,7 @@ def test_P20_the_gaps_of_honest_proofs_are_plausible_and_those_of_a_thinner_stor
 
 def test_P20_another_block_than_ones_own_copy_is_refused_unless_some_may_differ() -> None:
     _, mappings = good()
-    lying = [Mapping(mappings[0].id, mappings[0].block ^ 1), *mappings[1:]]
+    lying = [TokenMapping(mappings[0].id, mappings[0].block ^ 1), *mappings[1:]]
     assert flaw(lying) is Flaw.CONTRADICTED
     assert flaw(lying, contradictions_max=1) is None
     assert flaw_of(mappings, challenger=CHALLENGER, answer=good()[0], tokens=MemoryTokens()) is None, "who holds nothing cannot tell"

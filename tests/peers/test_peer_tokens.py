@@ -7,22 +7,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from messages.peers import TokenMapping
 from overseer.memory.rows import MemoryRows
 from overseer.simulation.peers.universe import Holding, Universe
 from overseer.tables import Overlay, Tables
 from subsystems.elections.peers.proof import prove
 from subsystems.elections.peers.ring import RING
-from subsystems.elections.peers.tokens import TOKEN_BLOCKS, TOKEN_RING, Mapping, MemoryTokens, TableTokens, Tokens, low, near, put_token
+from subsystems.elections.peers.tokens import TOKEN_BLOCKS, TOKEN_RING, MemoryTokens, TableTokens, Tokens, low, near, put_token
 
 
-def in_tables(mappings: list[Mapping]) -> Tokens:
+def in_tables(mappings: list[TokenMapping]) -> Tokens:
     tables = Tables(Overlay(MemoryRows([TOKEN_BLOCKS.name, TOKEN_RING.name])))
     for mapping in mappings:
         put_token(tables, mapping)
     return TableTokens(tables)
 
 
-def in_memory_one_by_one(mappings: list[Mapping]) -> Tokens:
+def in_memory_one_by_one(mappings: list[TokenMapping]) -> Tokens:
     tokens = MemoryTokens()
     for mapping in mappings:
         tokens.put(mapping)
@@ -30,14 +31,14 @@ def in_memory_one_by_one(mappings: list[Mapping]) -> Tokens:
 
 
 every_store = pytest.mark.parametrize("store", [MemoryTokens, in_memory_one_by_one, in_tables])
-Make = Callable[[list[Mapping]], Tokens]
+Make = Callable[[list[TokenMapping]], Tokens]
 # Few low bits, and the ends of the ring.
 IDS = st.builds(lambda high, bits: (high << 10 | bits) % RING, st.sampled_from([0, 1, 2, 1 << 53, (1 << 54) - 1]), st.integers(0, 3))
 
 
 @every_store
 def test_a_token_is_held_with_its_last_block(store: Make) -> None:
-    tokens = store([Mapping(5, 1), Mapping(RING - 1, 2), Mapping(5, 3)])
+    tokens = store([TokenMapping(5, 1), TokenMapping(RING - 1, 2), TokenMapping(5, 3)])
     assert [tokens.block_of(each) for each in (5, RING - 1, 6)] == [3, 2, None]
     assert list(tokens.around(0, upward=True)) == [5, RING - 1]
 
@@ -46,7 +47,7 @@ def test_a_token_is_held_with_its_last_block(store: Make) -> None:
 @settings(max_examples=100, deadline=None, database=None, derandomize=True)
 @given(held=st.lists(IDS), place=IDS, bits=st.integers(0, 3))
 def test_scans_go_once_around_the_ring_in_order(store: Make, held: list[int], place: int, bits: int) -> None:
-    tokens = store([Mapping(each, 1) for each in held])
+    tokens = store([TokenMapping(each, 1) for each in held])
     up = sorted(set(held), key=lambda each: (each - place) % RING)
     down = sorted(set(held), key=lambda each: (place - each - 1) % RING)
     assert list(tokens.around(place, upward=True)) == up
@@ -57,7 +58,7 @@ def test_scans_go_once_around_the_ring_in_order(store: Make, held: list[int], pl
 
 @every_store
 def test_tokens_near_a_place(store: Make) -> None:
-    tokens = store([Mapping(each, 1) for each in (3, 10, RING - 4, 1 << 62)])
+    tokens = store([TokenMapping(each, 1) for each in (3, 10, RING - 4, 1 << 62)])
     assert near(tokens, 0, 2) == [3, RING - 4]
     assert near(tokens, 3, 1) == [3]
     assert len(near(tokens, 0, 9)) == 4
@@ -65,7 +66,7 @@ def test_tokens_near_a_place(store: Make) -> None:
 
 def test_both_stores_prove_the_same() -> None:
     random = Random(3)
-    mappings = [Mapping(random.getrandbits(64), random.getrandbits(64)) for _ in range(12_000)]
+    mappings = [TokenMapping(random.getrandbits(64), random.getrandbits(64)) for _ in range(12_000)]
     memory, tables = MemoryTokens(mappings), in_tables(mappings)
     proofs = [prove(memory, 7, mapping.id) for mapping in mappings[:20]]
     assert [prove(tables, 7, mapping.id) for mapping in mappings[:20]] == proofs
@@ -77,7 +78,7 @@ def test_both_stores_prove_the_same() -> None:
 def test_a_simulated_peer_holds_its_part_of_the_universe_as_a_store_would(peer: int, reach: int) -> None:
     universe = Universe(1, 2_000)
     holding = Holding(universe, salt=3, density_percent=80, peer=peer, reach_percent=reach)
-    held = [Mapping(token, universe.block_of(token)) for token in universe.ring if holding.holds(token)]
+    held = [TokenMapping(token, universe.block_of(token)) for token in universe.ring if holding.holds(token)]
     assert 0.7 * reach / 100 < len(held) / 2_000 < 0.9 * reach / 100
     store = MemoryTokens(held)
     for place in (0, held[0].id, held[9].id + 1, 7 << 60, RING - 1):

@@ -5,10 +5,11 @@ import enum
 import msgspec
 from blake3 import blake3
 
+from messages.peers import PeerAnswer, PeerQuery, TokenMapping
 from subsystems.elections.peers.proof import CHUNKS, chunks
 from subsystems.elections.peers.ring import RING, le8
-from subsystems.elections.peers.tokens import SUFFIXES, Mapping, low
-from subsystems.elections.peers.traffic import Answer, Query, Seal, answer_bytes
+from subsystems.elections.peers.tokens import SUFFIXES, low
+from subsystems.elections.peers.traffic import Seal, answer_bytes
 
 __all__ = ["Attack", "fabricated"]
 
@@ -22,13 +23,13 @@ class Attack(enum.StrEnum):
     SHARED = "shared"
 
 
-def fabricated(query: Query, peer: int, block: int, seal: Seal, *, spacing: int) -> Answer:
+def fabricated(query: PeerQuery, peer: int, block: int, seal: Seal, *, spacing: int) -> PeerAnswer:
     """The strongest answer of one who holds nothing: the token's true block, right low bits, order and side, and average gaps.
 
     It depends on the query's requester and token alone, so that all forgers agree.
     """
     wanted = chunks(query.requester, query.token, block)
-    found: list[Mapping] = []
+    found: list[TokenMapping] = []
     for n, bits in enumerate(wanted):
         upward = n < CHUNKS // 2
         start = query.token if n % (CHUNKS // 2) == 0 else found[-1].id
@@ -36,13 +37,13 @@ def fabricated(query: Query, peer: int, block: int, seal: Seal, *, spacing: int)
         gap = SUFFIXES * spacing // 2 + drawn * SUFFIXES * spacing // RING
         near = (start + gap if upward else start - gap) % RING
         token = (near - low(near) + bits) % RING
-        found.append(Mapping(token, drawn))
-    answer = Answer(
+        found.append(TokenMapping(token, drawn))
+    answer = PeerAnswer(
         requester=query.requester,
         responder=peer,
         ticket=query.ticket,
-        answer=Mapping(query.token, block),
-        signature=tuple(found),
+        answer=TokenMapping(query.token, block),
+        signature=found,
         seal=b"",
     )
     return msgspec.structs.replace(answer, seal=seal(answer_bytes(answer)))

@@ -8,19 +8,19 @@ from random import Random
 import msgspec
 from blake3 import blake3
 
+from messages.peers import PeerAnswer, PeerElectionEnd, PeerElectionEnded, PeerEvent, PeerMoved, PeerQuery, PeerReferral
 from overseer.simulation.peers.attackers import Attack, fabricated
 from overseer.simulation.peers.universe import Holding, Universe
 from subsystems.elections.peers.config import PeersConfig
-from subsystems.elections.peers.facts import ElectionEnded, End, Fact, PeerMoved
 from subsystems.elections.peers.local import Effect, Ports, Send
 from subsystems.elections.peers.measures import Measures, percentile
 from subsystems.elections.peers.participant import Heard, Identified, Input, Participant, Tick, new_state
 from subsystems.elections.peers.roster import PeerState
-from subsystems.elections.peers.traffic import Answer, Authentic, Query, Referral, Seal, Traffic
+from subsystems.elections.peers.traffic import Authentic, Seal, Traffic
 
 __all__ = ["NetworkPlan", "NetworkReport", "PeerNetwork", "simulated"]
 
-_ELECTION_TRAFFIC = (Query, Answer, Referral)
+_ELECTION_TRAFFIC = (PeerQuery, PeerAnswer, PeerReferral)
 _HOUR_MS = 3_600_000
 # Between two messages of the same link this may differ; so messages overtake each other.
 _JITTER_PERCENT = 50
@@ -88,7 +88,7 @@ class PeerNetwork:
         self._camp = {peer: n % 2 for n, peer in enumerate(self.ids)}
         self.universe = _universe(plan.seed, plan.tokens, plan.torn_percent)
         self._shared = self._random.getrandbits(64)
-        self.facts: dict[int, list[Fact]] = {peer: [] for peer in self.ids}
+        self.facts: dict[int, list[PeerEvent]] = {peer: [] for peer in self.ids}
         self.sent: Counter[str] = Counter()
         self.nodes = {peer: self._node(peer) for peer in self.ids}
         # (when, in which order, for whom, from whom, what); a tick is from nobody.
@@ -160,7 +160,7 @@ class PeerNetwork:
 
     def _forge(self, peer: int, message: Traffic) -> None:
         """It holds nothing, and answers every query with what all forgers fabricate alike."""
-        if isinstance(message, Query):
+        if isinstance(message, PeerQuery):
             block = self.universe.block_of(message.token)
             forged = fabricated(message, peer, block, self._seal(peer), spacing=(1 << 64) // self.plan.tokens)
             self._carry(peer, message.requester, forged)
@@ -191,8 +191,8 @@ class PeerNetwork:
     def report(self) -> NetworkReport:
         """What came of it so far."""
         measures = [self.nodes[peer].measures for peer in self.honest]
-        ended = [fact for peer in self.honest for fact in self.facts[peer] if isinstance(fact, ElectionEnded)]
-        elected = [fact for fact in ended if fact.end is End.ELECTED]
+        ended = [fact for peer in self.honest for fact in self.facts[peer] if isinstance(fact, PeerElectionEnded)]
+        elected = [fact for fact in ended if fact.end is PeerElectionEnd.ELECTED]
         times = [fact.took_ms for fact in elected]
         lists = [self.nodes[peer].peer_list for peer in self.honest]
         half = self.now_ms // 2
@@ -223,7 +223,7 @@ def simulated(plan: NetworkPlan) -> NetworkReport:
     return network.report()
 
 
-def _is_churn(fact: Fact, after_ms: int) -> bool:
+def _is_churn(fact: PeerEvent, after_ms: int) -> bool:
     """Whether a peer lost its place: who came for it is the same change."""
     return isinstance(fact, PeerMoved) and fact.at_ms >= after_ms and fact.after == PeerState.IDENTIFIED
 

@@ -1,35 +1,25 @@
 """What is left to chance, by recorded entropy: whom to ask first, and which token to challenge with."""
 
-import enum
-
 import msgspec
 
+from messages.peers import PeerPurpose
 from subsystems.elections.peers.config import PeersConfig
 from subsystems.elections.peers.proof import sound
 from subsystems.elections.peers.ring import RING, Draw, segment_start
 from subsystems.elections.peers.roster import Peer, Roster
 from subsystems.elections.peers.tokens import Tokens, near
 
-__all__ = ["Challenge", "Purpose", "first_hops", "next_challenge"]
+__all__ = ["Challenge", "first_hops", "next_challenge"]
 
 # An under-covered segment is chosen so much more often than another one.
 _UNDER_COVERED_WEIGHT = 3
-
-
-class Purpose(enum.StrEnum):
-    """What an election is for."""
-
-    VERIFY = "verify"
-    DISCOVER = "discover"
-    # Somebody asked for it.
-    ASKED = "asked"
 
 
 class Challenge(msgspec.Struct, frozen=True, kw_only=True):
     """A token to challenge with. `hop`: a peer that is to be among those asked; 0 for none."""
 
     token: int
-    purpose: Purpose
+    purpose: PeerPurpose
     hop: int = 0
 
 
@@ -62,7 +52,7 @@ def next_challenge(tokens: Tokens, roster: Roster, config: PeersConfig, draw: Dr
     if verify and listed:
         oldest = min(listed, key=lambda peer: (peer.verified_ms, peer.id))
         token = _token_near(tokens, roster.self_id, oldest.id, config, draw)
-        return None if token is None else Challenge(token=token, purpose=Purpose.VERIFY, hop=oldest.id)
+        return None if token is None else Challenge(token=token, purpose=PeerPurpose.VERIFY, hop=oldest.id)
     return _discovery(tokens, roster, config, draw)
 
 
@@ -83,7 +73,7 @@ def _discovery(tokens: Tokens, roster: Roster, config: PeersConfig, draw: Draw) 
         segment, hop = draw.weighted(range(len(counts)), weights), 0
         first, beyond = segment_start(segment, len(counts)), segment_start(segment + 1, len(counts))
         token = _token_near(tokens, roster.self_id, first + draw.below(beyond - first), config, draw)
-    return None if token is None else Challenge(token=token, purpose=Purpose.DISCOVER, hop=hop)
+    return None if token is None else Challenge(token=token, purpose=PeerPurpose.DISCOVER, hop=hop)
 
 
 def _token_near(tokens: Tokens, self_id: int, place: int, config: PeersConfig, draw: Draw) -> int | None:

@@ -2,8 +2,8 @@
 
 import msgspec
 
+from messages.peers import TokenMapping
 from subsystems.elections.peers.ring import distance
-from subsystems.elections.peers.tokens import Mapping
 
 __all__ = ["Cluster", "Member", "NoConsensus", "Outcome", "Response", "Single", "SplitBrain", "agreement", "judged", "maximal_cliques"]
 
@@ -12,15 +12,15 @@ class Response(msgspec.Struct, frozen=True, array_like=True):
     """One responder's answer, as it was taken: its mapping of the challenge token and the ten of its proof."""
 
     peer: int
-    answer: Mapping
-    mappings: tuple[Mapping, ...]
+    answer: TokenMapping
+    mappings: tuple[TokenMapping, ...]
 
 
 class Member(msgspec.Struct, frozen=True, array_like=True):
     """Who is in a cluster, with its proof."""
 
     peer: int
-    mappings: tuple[Mapping, ...]
+    mappings: tuple[TokenMapping, ...]
 
 
 class Cluster(msgspec.Struct, frozen=True, array_like=True):

@@ -13,12 +13,13 @@ from collections.abc import Iterable
 
 import msgspec
 
+from messages.peers import PeerAnswer, PeerReferral
 from subsystems.elections.peers.clusters import NoConsensus, Outcome, Response, Single, judged
 from subsystems.elections.peers.config import ElectionConfig
 from subsystems.elections.peers.proof import Flaw, flaw_of
 from subsystems.elections.peers.ring import RING, ticket
 from subsystems.elections.peers.tokens import Tokens
-from subsystems.elections.peers.traffic import Answer, Authentic, Referral, answer_bytes, well_formed
+from subsystems.elections.peers.traffic import Authentic, answer_bytes, well_formed
 
 __all__ = ["Channel", "ChannelState", "ElectionState", "PeerElection", "Phase", "Redirected", "Refusal", "Refused", "Stored"]
 
@@ -242,7 +243,7 @@ class PeerElection:
         self._channels[number] = channel
         return number
 
-    def handle_answer(self, answer: Answer) -> Stored | Refused:
+    def handle_answer(self, answer: PeerAnswer) -> Stored | Refused:
         """Take an answer, or say why not (P05 to P08, P20, P24, P27)."""
         refused = self._refused(answer)
         if refused is not None:
@@ -254,10 +255,10 @@ class PeerElection:
             return Refused(code=Refusal.DUPLICATE_RESPONSE, peer=answer.responder, ticket=answer.ticket)
         self.state.arrivals += 1
         channel.state, channel.arrival = ChannelState.RESPONDED, self.state.arrivals
-        channel.response = Response(answer.responder, answer.answer, answer.signature)
+        channel.response = Response(answer.responder, answer.answer, tuple(answer.signature))
         return Stored(answer.ticket, answer.responder)
 
-    def _refused(self, answer: Answer) -> Refused | None:
+    def _refused(self, answer: PeerAnswer) -> Refused | None:
         state, peer = self.state, answer.responder
         if state.result is not None:
             return Refused(code=Refusal.ELECTION_COMPLETE, peer=peer, ticket=answer.ticket)
@@ -296,7 +297,7 @@ class PeerElection:
     def _block(self, peer: int) -> None:
         self.state.blocked.append(peer)
 
-    def handle_referral(self, referral: Referral) -> Redirected | Refused:
+    def handle_referral(self, referral: PeerReferral) -> Redirected | Refused:
         """Follow one of two suggestions, or say why not (P10, P21). That `referral.sender` sent it has been checked."""
         state, channel = self.state, self._channels.get(referral.ticket)
         refusal: Refusal | None = None

@@ -1,4 +1,4 @@
-"""What a peer does with a query, as four interchangeable pure functions; which of them is the default is a recorded comparison (ADR 0022).
+"""What a peer does with a query, as four interchangeable pure functions; which of them is the default is a recorded comparison (ADR 0027).
 
 All answer when nothing else is left to do and they can; all refer when they were asked first hand and can do neither.
 """

@@ -1,18 +1,19 @@
 """How two nodes become peers, and stay it: each proves its storage to the other, about a token of the other's choice.
 
-    inviter -> invited: Invite (a challenge)
-    invited -> inviter: Accept (its proof, and a challenge if it wants the inviter as a peer too)
-    inviter -> invited: Confirm (its proof)
+    inviter -> invited: PeerInvite (a challenge)
+    invited -> inviter: PeerAccept (its proof, and a challenge if it wants the inviter as a peer too)
+    inviter -> invited: PeerConfirm (its proof)
 
 Whoever verified the other's proof and seal has it connected. The same keeps a connection alive that no election verified for long.
 """
 
+from messages.peers import PeerAccept, PeerAnswer, PeerConfirm, PeerInvite
 from subsystems.elections.peers.local import Introduction, Local
 from subsystems.elections.peers.proof import flaw_of, sound
 from subsystems.elections.peers.responding import sealed_answer
 from subsystems.elections.peers.roster import Peer, PeerState, Step
 from subsystems.elections.peers.tokens import near
-from subsystems.elections.peers.traffic import Accept, Answer, Confirm, Invite, answer_bytes, invite_bytes, well_formed
+from subsystems.elections.peers.traffic import answer_bytes, invite_bytes, well_formed
 
 __all__ = ["Introducing"]
 
@@ -38,7 +39,7 @@ class Introducing:
         if challenge is None:
             return
         seal = local.seal(invite_bytes(local.self_id, peer.id, challenge.token, challenge.ticket))
-        local.send(peer.id, Invite(sender=local.self_id, to=peer.id, token=challenge.token, ticket=challenge.ticket, seal=seal))
+        local.send(PeerInvite(sender=local.self_id, to=peer.id, token=challenge.token, ticket=challenge.ticket, seal=seal))
 
     def _challenge(self, peer: int) -> Introduction | None:
         """A token of one's own choice, near the peer."""
@@ -53,7 +54,7 @@ class Introducing:
 
     # ------------------------------------------------------------------------------------------------ the three steps
 
-    def invited(self, invite: Invite) -> None:
+    def invited(self, invite: PeerInvite) -> None:
         """Prove what is asked, and ask back where there is a place for the inviter."""
         local = self._local
         if invite.to != local.self_id or not local.authentic(
@@ -70,9 +71,9 @@ class Introducing:
         token, ticket = (challenge.token, challenge.ticket) if challenge is not None else (0, 0)
         seal = local.seal(invite_bytes(local.self_id, inviter.id, token, ticket))
         answer = sealed_answer(local, inviter.id, invite.ticket, proof)
-        return local.send(inviter.id, Accept(proof=answer, token=token, ticket=ticket, seal=seal))
+        return local.send(PeerAccept(proof=answer, token=token, ticket=ticket, seal=seal))
 
-    def accepted(self, accept: Accept) -> None:
+    def accepted(self, accept: PeerAccept) -> None:
         """The invited peer's proof; one's own in return."""
         local, sender = self._local, accept.proof.responder
         if not self._proven(accept.proof):
@@ -84,12 +85,12 @@ class Introducing:
         proof = sound(local.tokens, sender, accept.token)
         if proof is None:
             return local.refuse("cannot_prove", sender, accept.ticket)
-        return local.send(sender, Confirm(proof=sealed_answer(local, sender, accept.ticket, proof)))
+        return local.send(PeerConfirm(proof=sealed_answer(local, sender, accept.ticket, proof)))
 
-    def confirmed(self, confirm: Confirm) -> None:
+    def confirmed(self, confirm: PeerConfirm) -> None:
         self._proven(confirm.proof)
 
-    def _proven(self, answer: Answer) -> bool:
+    def _proven(self, answer: PeerAnswer) -> bool:
         """Verify a proof to a challenge of one's own; whoever gave it is connected, if there is a place."""
         local = self._local
         challenge = self._open.get(answer.ticket)

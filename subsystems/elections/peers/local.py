@@ -2,11 +2,10 @@
 
 import msgspec
 
+from messages.peers import PeerEvent, PeerMoved, PeerPurpose, PeerTrafficRefused
 from subsystems.elections.peers.adapting import Adaptation, SplitWatch
-from subsystems.elections.peers.choosing import Purpose
 from subsystems.elections.peers.config import PeersConfig
 from subsystems.elections.peers.election import ElectionState
-from subsystems.elections.peers.facts import Fact, PeerMoved, TrafficRefused
 from subsystems.elections.peers.measures import Measures
 from subsystems.elections.peers.ring import Draw
 from subsystems.elections.peers.roster import Peer, PeerState, Roster, Step
@@ -19,18 +18,21 @@ __all__ = ["Effect", "Introduction", "Local", "Ports", "Remembered", "Running", 
 class Send(msgspec.Struct, frozen=True):
     """A message for one peer."""
 
-    to: int
     message: Traffic
 
+    @property
+    def to(self) -> int:
+        return self.message.to
 
-Effect = Send | Fact
+
+Effect = Send | PeerEvent
 
 
 class Running(msgspec.Struct, kw_only=True):
     """An election of one's own that has not ended."""
 
     election: ElectionState
-    purpose: Purpose
+    purpose: PeerPurpose
     started_ms: int
     split_seen: bool = False
     # As adapted when it began.
@@ -110,16 +112,16 @@ class Local:
         self.draw = Draw(entropy, "peers")
         self.effects = []
 
-    def send(self, to: int, message: Traffic) -> None:
-        self.effects.append(Send(to, message))
+    def send(self, message: Traffic) -> None:
+        self.effects.append(Send(message))
 
-    def report(self, fact: Fact) -> None:
+    def report(self, fact: PeerEvent) -> None:
         """Every fact is counted as it is told."""
         self.state.measures.apply(fact)
         self.effects.append(fact)
 
     def refuse(self, code: str, peer: int, ticket: int, detail: str = "") -> None:
-        self.report(TrafficRefused(at_ms=self.now_ms, code=str(code), peer=peer, ticket=ticket, detail=str(detail)))
+        self.report(PeerTrafficRefused(at_ms=self.now_ms, code=str(code), peer=peer, ticket=ticket, detail=str(detail)))
 
     def move(self, peer: Peer, step: Step) -> None:
         """A step in the list, told where it leads elsewhere."""

@@ -5,7 +5,15 @@ from collections.abc import Iterable
 
 import msgspec
 
-from subsystems.elections.peers.facts import AnswerTaken, ChannelOpened, ElectionEnded, ElectionStarted, End, Fact, TrafficRefused
+from messages.peers import (
+    PeerAnswerTaken,
+    PeerChannelOpened,
+    PeerElectionEnd,
+    PeerElectionEnded,
+    PeerElectionStarted,
+    PeerEvent,
+    PeerTrafficRefused,
+)
 
 __all__ = ["Measures", "percentile"]
 
@@ -30,39 +38,39 @@ class Measures(msgspec.Struct, kw_only=True):
     refusals: dict[str, int] = msgspec.field(default_factory=dict[str, int])
 
     @classmethod
-    def recounted(cls, facts: Iterable[Fact]) -> "Measures":
+    def recounted(cls, facts: Iterable[PeerEvent]) -> "Measures":
         measures = cls()
         for fact in facts:
             measures.apply(fact)
         return measures
 
-    def apply(self, fact: Fact) -> None:
+    def apply(self, fact: PeerEvent) -> None:
         match fact:
-            case ElectionStarted():
+            case PeerElectionStarted():
                 self.started += 1
-            case ChannelOpened():
+            case PeerChannelOpened():
                 self.channels_opened += 1
                 self.channels_referred += fact.referred
-            case AnswerTaken():
+            case PeerAnswerTaken():
                 self.answers_taken += 1
-            case TrafficRefused():
+            case PeerTrafficRefused():
                 self.refusals = dict(sorted((Counter(self.refusals) + Counter([fact.code])).items()))
-            case ElectionEnded():
+            case PeerElectionEnded():
                 self._ended(fact)
             case _:
                 pass
 
-    def _ended(self, fact: ElectionEnded) -> None:
+    def _ended(self, fact: PeerElectionEnded) -> None:
         self.splits_seen += fact.split
         match fact.end:
-            case End.ELECTED:
+            case PeerElectionEnd.ELECTED:
                 self.elected += 1
                 self.times_ms = [*self.times_ms, fact.took_ms][-_TIMES_MAX:]
-            case End.SPLIT:
+            case PeerElectionEnd.SPLIT:
                 self.split += 1
-            case End.NO_CONSENSUS:
+            case PeerElectionEnd.NO_CONSENSUS:
                 self.no_consensus += 1
-            case End.ABANDONED:
+            case PeerElectionEnd.ABANDONED:
                 self.abandoned += 1
 
     @property

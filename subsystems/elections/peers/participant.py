@@ -12,8 +12,9 @@ from typing import assert_never
 
 import msgspec
 
+from messages.peers import PeerAccept, PeerAnswer, PeerConfirm, PeerInvite, PeerPurpose, PeerQuery, PeerReferral
 from subsystems.elections.peers.adapting import Adaptation
-from subsystems.elections.peers.choosing import Purpose, next_challenge
+from subsystems.elections.peers.choosing import next_challenge
 from subsystems.elections.peers.config import PeerMode, PeersConfig
 from subsystems.elections.peers.election import PeerElection
 from subsystems.elections.peers.introducing import Introducing
@@ -22,7 +23,7 @@ from subsystems.elections.peers.measures import Measures
 from subsystems.elections.peers.responding import Responding
 from subsystems.elections.peers.roster import Peer, Roster, Step
 from subsystems.elections.peers.running import Own
-from subsystems.elections.peers.traffic import Accept, Answer, Confirm, Invite, Query, Referral, Traffic
+from subsystems.elections.peers.traffic import Traffic
 
 __all__ = ["Blacklisted", "Governance", "Heard", "Identified", "Input", "Participant", "Start", "Tick", "new_state"]
 
@@ -116,7 +117,7 @@ class Participant:
     def _start(self, token: int) -> None:
         if self._config.mode is PeerMode.OFF:
             return self._local.refuse("off", 0, 0)
-        return self._own.start(token, Purpose.ASKED)
+        return self._own.start(token, PeerPurpose.ASKED)
 
     def _heard(self, sender: int, message: Traffic) -> None:
         """What somebody else said before is not listened to: the author is who sends it (P24)."""
@@ -124,19 +125,19 @@ class Participant:
         if author != sender:
             return self._local.refuse("not_its_own", sender, 0, type(message).__name__)
         match message:
-            case Query():
+            case PeerQuery():
                 self._responding.take(message)
-            case Answer():
+            case PeerAnswer():
                 self._own.answered(message)
-            case Referral():
+            case PeerReferral():
                 self._own.referred(message)
-            case Invite() | Accept() | Confirm() if self._config.mode in (PeerMode.OFF, PeerMode.OBSERVE):
+            case PeerInvite() | PeerAccept() | PeerConfirm() if self._config.mode in (PeerMode.OFF, PeerMode.OBSERVE):
                 self._local.refuse("no_list_here", sender, 0)
-            case Invite():
+            case PeerInvite():
                 self._introducing.invited(message)
-            case Accept():
+            case PeerAccept():
                 self._introducing.accepted(message)
-            case Confirm():
+            case PeerConfirm():
                 self._introducing.confirmed(message)
             case _:
                 assert_never(message)
@@ -224,11 +225,11 @@ class Participant:
 
 def _author(message: Traffic) -> int:
     match message:
-        case Answer():
+        case PeerAnswer():
             return message.responder
-        case Accept() | Confirm():
+        case PeerAccept() | PeerConfirm():
             return message.proof.responder
-        case Query() | Referral() | Invite():
+        case PeerQuery() | PeerReferral() | PeerInvite():
             return message.sender
         case _:
             assert_never(message)

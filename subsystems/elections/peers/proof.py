@@ -11,8 +11,9 @@ from itertools import pairwise
 
 from blake3 import blake3
 
+from messages.peers import TokenMapping
 from subsystems.elections.peers.ring import HALF, RING, le8
-from subsystems.elections.peers.tokens import LOW_BITS, SUFFIXES, Mapping, Tokens, at_edge, low, spacing
+from subsystems.elections.peers.tokens import LOW_BITS, SUFFIXES, Tokens, at_edge, low, spacing
 
 __all__ = ["CHUNKS", "Flaw", "chunks", "flaw_of", "prove", "sound"]
 
@@ -44,7 +45,7 @@ def chunks(challenger: int, token: int, block: int) -> list[int]:
     return [bits >> (LOW_BITS * n) & (SUFFIXES - 1) for n in range(CHUNKS)]
 
 
-def prove(tokens: Tokens, challenger: int, token: int) -> tuple[Mapping, list[Mapping]] | None:
+def prove(tokens: Tokens, challenger: int, token: int) -> tuple[TokenMapping, list[TokenMapping]] | None:
     """The token's own mapping and the ten of the proof; None where the token is not held or not all ten are found."""
     block = tokens.block_of(token)
     if block is None:
@@ -54,11 +55,11 @@ def prove(tokens: Tokens, challenger: int, token: int) -> tuple[Mapping, list[Ma
     down = _scan(tokens, token, wanted[_SIDE:], upward=False) if up is not None else None
     if up is None or down is None:
         return None
-    return Mapping(token, block), [*up, *down]
+    return TokenMapping(token, block), [*up, *down]
 
 
-def _scan(tokens: Tokens, token: int, wanted: Sequence[int], *, upward: bool) -> list[Mapping] | None:
-    found: list[Mapping] = []
+def _scan(tokens: Tokens, token: int, wanted: Sequence[int], *, upward: bool) -> list[TokenMapping] | None:
+    found: list[TokenMapping] = []
     reached = 0
     for bits in wanted:
         after = (token + reached if upward else token - reached) % RING
@@ -71,7 +72,7 @@ def _scan(tokens: Tokens, token: int, wanted: Sequence[int], *, upward: bool) ->
         if gone <= reached or block is None:
             return None
         reached = gone
-        found.append(Mapping(next_id, block))
+        found.append(TokenMapping(next_id, block))
     return found
 
 
@@ -80,10 +81,10 @@ def _gone(token: int, reached: int, upward: bool) -> int:
 
 
 def flaw_of(
-    mappings: Sequence[Mapping],
+    mappings: Sequence[TokenMapping],
     *,
     challenger: int,
-    answer: Mapping,
+    answer: TokenMapping,
     tokens: Tokens,
     contradictions_max: int = 0,
     familiar_min: int = 0,
@@ -116,7 +117,7 @@ def flaw_of(
     return None
 
 
-def sound(tokens: Tokens, challenger: int, token: int) -> tuple[Mapping, list[Mapping]] | None:
+def sound(tokens: Tokens, challenger: int, token: int) -> tuple[TokenMapping, list[TokenMapping]] | None:
     """A proof that others will take for good; None where there is none.
 
     At the edge of what is held an honest proof looks like a bad one: the scan leaps over what is not held.
@@ -127,7 +128,7 @@ def sound(tokens: Tokens, challenger: int, token: int) -> tuple[Mapping, list[Ma
     return proof if flaw_of(proof[1], challenger=challenger, answer=proof[0], tokens=tokens) is None else None
 
 
-def _gaps(token: int, mappings: Sequence[Mapping], *, upward: bool) -> list[int]:
+def _gaps(token: int, mappings: Sequence[TokenMapping], *, upward: bool) -> list[int]:
     """How far each id is beyond the one before it, away from the token; not positive where it is on the other side of it."""
     gone = [0, *(_gone(token, mapping.id, upward) for mapping in mappings)]
     return [later - earlier for earlier, later in pairwise(gone)]

@@ -2,20 +2,19 @@
 
 import msgspec
 
-from subsystems.elections.peers.facts import QueryHandled
+from messages.peers import PeerAnswer, PeerQuery, PeerQueryHandled, PeerReferral, TokenMapping
 from subsystems.elections.peers.forwarding import STRATEGIES, Drop, Forward, Refer, Reply, Situation
 from subsystems.elections.peers.local import Local, Remembered
 from subsystems.elections.peers.proof import sound
-from subsystems.elections.peers.tokens import Mapping
-from subsystems.elections.peers.traffic import Answer, Query, Referral, answer_bytes, query_bytes, referral_bytes
+from subsystems.elections.peers.traffic import answer_bytes, query_bytes, referral_bytes
 
 __all__ = ["Responding", "sealed_answer"]
 
 
-def sealed_answer(local: Local, requester: int, ticket: int, proof: tuple[Mapping, list[Mapping]]) -> Answer:
+def sealed_answer(local: Local, requester: int, ticket: int, proof: tuple[TokenMapping, list[TokenMapping]]) -> PeerAnswer:
     """One's own proof for a requester."""
     answer, mappings = proof
-    unsealed = Answer(requester=requester, responder=local.self_id, ticket=ticket, answer=answer, signature=tuple(mappings), seal=b"")
+    unsealed = PeerAnswer(requester=requester, responder=local.self_id, ticket=ticket, answer=answer, signature=mappings, seal=b"")
     return msgspec.structs.replace(unsealed, seal=local.seal(answer_bytes(unsealed)))
 
 
@@ -30,7 +29,7 @@ class Responding:
     def remembered(self) -> list[Remembered]:
         return [Remembered(ticket, until_ms) for ticket, until_ms in self._handled.items()]
 
-    def take(self, query: Query) -> None:
+    def take(self, query: PeerQuery) -> None:
         """Answer, pass on, refer, or drop."""
         local = self._local
         refusal = self._refusal(query)
@@ -53,18 +52,18 @@ class Responding:
         match course:
             case Reply():
                 assert proof is not None, "no strategy replies with what cannot be proven"
-                local.send(query.requester, sealed_answer(local, query.requester, query.ticket, proof))
+                local.send(sealed_answer(local, query.requester, query.ticket, proof))
             case Forward(hops):
                 for hop in hops:
-                    local.send(hop, msgspec.structs.replace(query, ttl=situation.ttl - 1, sender=local.self_id))
+                    local.send(msgspec.structs.replace(query, to=hop, ttl=situation.ttl - 1, sender=local.self_id))
             case Refer(suggestions):
                 self._refer(query, suggestions)
             case Drop():
                 pass
         told = type(course).__name__.lower()
-        local.report(QueryHandled(at_ms=local.now_ms, ticket=query.ticket, requester=query.requester, course=told))
+        local.report(PeerQueryHandled(at_ms=local.now_ms, ticket=query.ticket, requester=query.requester, course=told))
 
-    def _refusal(self, query: Query) -> str:
+    def _refusal(self, query: PeerQuery) -> str:
         """Why not even to look at it; "" where there is no reason."""
         local = self._local
         if query.requester == local.self_id:
@@ -74,12 +73,12 @@ class Responding:
         sealed = local.authentic(query.requester, query_bytes(query.token, query.requester, query.ticket), query.seal)
         return "" if sealed else "query_forged"
 
-    def _refer(self, query: Query, suggestions: tuple[int, int]) -> None:
+    def _refer(self, query: PeerQuery, suggestions: tuple[int, int]) -> None:
         local = self._local
-        unsealed = Referral(
-            token=query.token, ticket=query.ticket, requester=query.requester, sender=local.self_id, suggestions=suggestions, seal=b""
+        unsealed = PeerReferral(
+            token=query.token, ticket=query.ticket, requester=query.requester, sender=local.self_id, suggestions=[*suggestions], seal=b""
         )
-        local.send(query.requester, msgspec.structs.replace(unsealed, seal=local.seal(referral_bytes(unsealed))))
+        local.send(msgspec.structs.replace(unsealed, seal=local.seal(referral_bytes(unsealed))))
 
     def _is_handled(self, ticket: int) -> bool:
         """Forgets on the way what is too old or too much."""

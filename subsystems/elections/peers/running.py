@@ -2,26 +2,30 @@
 
 import msgspec
 
+from messages.peers import (
+    PeerAdapted,
+    PeerAnswer,
+    PeerAnswerTaken,
+    PeerChannelOpened,
+    PeerElectionEnd,
+    PeerElectionEnded,
+    PeerElectionStarted,
+    PeerPassedOver,
+    PeerPurpose,
+    PeerQuery,
+    PeerReferral,
+    PeerSplitAlert,
+    PeerSplitSeen,
+)
 from subsystems.elections.peers.adapting import adapted_interval, adapted_threshold
-from subsystems.elections.peers.choosing import Purpose, first_hops
+from subsystems.elections.peers.choosing import first_hops
 from subsystems.elections.peers.clusters import Cluster, NoConsensus, Outcome, Single, SplitBrain
 from subsystems.elections.peers.config import PeerMode
 from subsystems.elections.peers.election import ChannelState, PeerElection, Phase, Redirected, Refusal, Stored
-from subsystems.elections.peers.facts import (
-    Adapted,
-    AnswerTaken,
-    ChannelOpened,
-    ElectionEnded,
-    ElectionStarted,
-    End,
-    SplitAlert,
-    SplitSeen,
-    WinnerPassedOver,
-)
 from subsystems.elections.peers.introducing import Introducing
 from subsystems.elections.peers.local import Local, Remembered, Running
 from subsystems.elections.peers.roster import Peer, Step
-from subsystems.elections.peers.traffic import Answer, Query, Referral, query_bytes, referral_bytes
+from subsystems.elections.peers.traffic import query_bytes, referral_bytes
 
 __all__ = ["Own"]
 
@@ -74,7 +78,7 @@ class Own:
 
     # ------------------------------------------------------------------------------------------------ beginning
 
-    def start(self, token: int, purpose: Purpose, hop: int = 0) -> None:
+    def start(self, token: int, purpose: PeerPurpose, hop: int = 0) -> None:
         """Challenge the network with `token`; nothing where that is under way. `hop`: a peer to be asked in any case."""
         local = self._local
         if token in self._running:
@@ -92,10 +96,10 @@ class Own:
         running = Running(election=election.state, purpose=purpose, started_ms=local.now_ms, threshold=threshold)
         self._running[token] = running
         self._elections[token] = self._restored(running)
-        local.report(ElectionStarted(at_ms=local.now_ms, token=token, purpose=purpose))
+        local.report(PeerElectionStarted(at_ms=local.now_ms, token=token, purpose=purpose))
         self._ask(running, local.config.initial_channels, hop)
         if self._elections[token].channel_count == 0:
-            self._end(running, End.ABANDONED, NoConsensus())
+            self._end(running, PeerElectionEnd.ABANDONED, NoConsensus())
         return None
 
     def _ask(self, running: Running, count: int, hop: int = 0) -> None:
@@ -119,13 +123,14 @@ class Own:
         if peer is not None:
             peer.asked += 1
         seal = local.seal(query_bytes(token, local.self_id, ticket))
-        query = Query(token=token, requester=local.self_id, ticket=ticket, ttl=local.config.ttl, hop=hop, sender=local.self_id, seal=seal)
-        local.send(hop, query)
-        local.report(ChannelOpened(at_ms=local.now_ms, token=token, ticket=ticket, hop=hop, referred=referred))
+        me, ttl = local.self_id, local.config.ttl
+        query = PeerQuery(to=hop, token=token, requester=me, ticket=ticket, ttl=ttl, hop=hop, sender=me, seal=seal)
+        local.send(query)
+        local.report(PeerChannelOpened(at_ms=local.now_ms, token=token, ticket=ticket, hop=hop, referred=referred))
 
     # ------------------------------------------------------------------------------------------------ what comes back
 
-    def answered(self, answer: Answer) -> None:
+    def answered(self, answer: PeerAnswer) -> None:
         """Route an answer to its election, by its ticket."""
         local, token = self._local, self._tickets.get(answer.ticket)
         if token is None:
@@ -138,7 +143,7 @@ class Own:
             if peer is not None:
                 peer.answered += 1
             self._credit(election, taken)
-            local.report(AnswerTaken(at_ms=local.now_ms, token=token, ticket=answer.ticket, peer=answer.responder))
+            local.report(PeerAnswerTaken(at_ms=local.now_ms, token=token, ticket=answer.ticket, peer=answer.responder))
         else:
             if election.blocked_peer_count > before:
                 self._offended(answer.responder)
@@ -163,7 +168,7 @@ class Own:
         until_ms = self._finished.get(ticket)
         return "finished_election" if until_ms is not None and until_ms > self._local.now_ms else Refusal.UNKNOWN_TICKET
 
-    def referred(self, referral: Referral) -> None:
+    def referred(self, referral: PeerReferral) -> None:
         """Follow a referral by the hop that was asked."""
         local, token = self._local, self._tickets.get(referral.ticket)
         if token is None:
@@ -205,7 +210,7 @@ class Own:
         outcome = self._elections[running.election.token].check_for_winner(local.void)
         running.again_ms = 0
         if isinstance(outcome, Single):
-            return self._end(running, End.ELECTED, outcome)
+            return self._end(running, PeerElectionEnd.ELECTED, outcome)
         if isinstance(outcome, SplitBrain):
             self._note_split(running)
             waited = local.now_ms - running.asked_ms >= config.split_patience_ms
@@ -222,7 +227,7 @@ class Own:
         local = self._local
         if not running.split_seen:
             running.split_seen = True
-            local.report(SplitSeen(at_ms=local.now_ms, token=running.election.token))
+            local.report(PeerSplitSeen(at_ms=local.now_ms, token=running.election.token))
             local.state.splits.times_ms.append(local.now_ms)
             self.watch_splits()
 
@@ -231,21 +236,21 @@ class Own:
         local = self._local
         raised = local.state.splits.turned(local.now_ms, local.config)
         if raised is not None:
-            local.report(SplitAlert(at_ms=local.now_ms, raised=raised, splits=len(local.state.splits.times_ms)))
+            local.report(PeerSplitAlert(at_ms=local.now_ms, raised=raised, splits=len(local.state.splits.times_ms)))
 
     def _give_up(self, running: Running) -> None:
         outcome = self._elections[running.election.token].check_for_winner(self._local.void)
-        self._end(running, End.SPLIT if isinstance(outcome, SplitBrain) else End.NO_CONSENSUS, outcome)
+        self._end(running, PeerElectionEnd.SPLIT if isinstance(outcome, SplitBrain) else PeerElectionEnd.NO_CONSENSUS, outcome)
 
     def abandon_void(self) -> None:
         """Elections about a token whose block is blacklisted come to nothing."""
         for running in self.running():
             if self._local.tokens.block_of(running.election.token) in self._local.void:
-                self._end(running, End.ABANDONED, NoConsensus())
+                self._end(running, PeerElectionEnd.ABANDONED, NoConsensus())
 
     # ------------------------------------------------------------------------------------------------ ending
 
-    def _end(self, running: Running, end: End, outcome: Outcome) -> None:
+    def _end(self, running: Running, end: PeerElectionEnd, outcome: Outcome) -> None:
         local, token = self._local, running.election.token
         election = self._elections.pop(token)
         del self._running[token]
@@ -253,9 +258,9 @@ class Own:
         for ticket in election.tickets:
             del self._tickets[ticket]
             self._finished[ticket] = local.now_ms + local.config.finished_ttl_ms
-        cluster = outcome.cluster if isinstance(outcome, Single) and end is End.ELECTED else None
+        cluster = outcome.cluster if isinstance(outcome, Single) and end is PeerElectionEnd.ELECTED else None
         local.report(
-            ElectionEnded(
+            PeerElectionEnded(
                 at_ms=local.now_ms,
                 token=token,
                 end=end,
@@ -264,7 +269,7 @@ class Own:
                 channels=election.channel_count,
                 responses=election.valid_response_count,
                 split=running.split_seen,
-                cluster=() if cluster is None else tuple(cluster.peers),
+                cluster=[] if cluster is None else cluster.peers,
             )
         )
         if cluster is not None:
@@ -294,7 +299,7 @@ class Own:
             return local.move(winner, Step.ELECTED)
         room, leaves = local.roster.room_for(winner.id, local.now_ms)
         if not room:
-            return local.report(WinnerPassedOver(at_ms=local.now_ms, peer=winner.id))
+            return local.report(PeerPassedOver(at_ms=local.now_ms, peer=winner.id))
         if leaves is not None:
             local.move(leaves, Step.EVICTED)
         winner.elected_ms = winner.verified_ms = winner.invited_ms = local.now_ms
@@ -309,14 +314,14 @@ class Own:
         threshold, interval_ms = adapted_threshold(now, config), adapted_interval(now, config)
         if threshold != now.threshold:
             why = f"{now.elected} of {now.ended} elected"
-            local.report(Adapted(at_ms=local.now_ms, parameter="consensus_threshold", before=now.threshold, after=threshold, why=why))
+            local.report(PeerAdapted(at_ms=local.now_ms, parameter="consensus_threshold", before=now.threshold, after=threshold, why=why))
             now.threshold = threshold
             now.ended = now.elected = 0
         elif now.ended >= config.adaptive_window:
             now.ended = now.elected = 0
         if interval_ms != now.interval_ms:
             why = f"{now.moves} moves in {now.turns} elections"
-            local.report(Adapted(at_ms=local.now_ms, parameter="interval_ms", before=now.interval_ms, after=interval_ms, why=why))
+            local.report(PeerAdapted(at_ms=local.now_ms, parameter="interval_ms", before=now.interval_ms, after=interval_ms, why=why))
             now.interval_ms = interval_ms
         if now.turns >= config.adaptive_window:
             now.turns = now.moves = 0

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Protocol, TypeVar
 
-import msgspec
-
+from messages.peers import TokenMapping
 from overseer.tables import U16, U64, Table, Tables, View
 from subsystems.elections.peers.ring import RING, distance
 
@@ -20,7 +19,6 @@ __all__ = [
     "SUFFIXES",
     "TOKEN_BLOCKS",
     "TOKEN_RING",
-    "Mapping",
     "MemoryTokens",
     "TableTokens",
     "Tokens",
@@ -41,13 +39,6 @@ _SIDE_SAMPLE = 32
 # Distances between neighbours in it: one less than tokens.
 SPACING_SAMPLE = 2 * _SIDE_SAMPLE - 1
 _EDGE = 4
-
-
-class Mapping(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, order=True):
-    """A token and the block that it maps to."""
-
-    id: int
-    block: int
 
 
 def low(token: int) -> int:
@@ -100,14 +91,14 @@ def near(tokens: Tokens, place: int, count: int) -> list[int]:
 class MemoryTokens:
     """Tokens in memory: sorted lists, one of all tokens and one for each value of the low bits."""
 
-    def __init__(self, mappings: Iterable[Mapping] = ()) -> None:
+    def __init__(self, mappings: Iterable[TokenMapping] = ()) -> None:
         self._blocks = {mapping.id: mapping.block for mapping in mappings}
         self._ring = sorted(self._blocks)
         self._suffixes: dict[int, list[int]] = {}
         for token in self._ring:
             self._suffixes.setdefault(low(token), []).append(token)
 
-    def put(self, mapping: Mapping) -> None:
+    def put(self, mapping: TokenMapping) -> None:
         if mapping.id not in self._blocks:
             insort(self._ring, mapping.id)
             insort(self._suffixes.setdefault(low(mapping.id), []), mapping.id)
@@ -144,7 +135,7 @@ TOKEN_BLOCKS = Table("peer_token_blocks", key=(U16, U64), value=int)
 TOKEN_RING = Table("peer_token_ring", key=(U64,), value=bytes)
 
 
-def put_token(tables: Tables, mapping: Mapping) -> None:
+def put_token(tables: Tables, mapping: TokenMapping) -> None:
     """Hold a token, or map a held one to another block."""
     tables.put(TOKEN_BLOCKS, (low(mapping.id), mapping.id), mapping.block)
     tables.put(TOKEN_RING, (mapping.id,), b"")

@@ -6,21 +6,14 @@ election, not from another peer, not to another requester (P19, P24).
 
 from collections.abc import Callable
 
-import msgspec
 from blake3 import blake3
 
+from messages.peers import PeerAccept, PeerAnswer, PeerConfirm, PeerInvite, PeerQuery, PeerReferral
 from subsystems.elections.peers.proof import CHUNKS
 from subsystems.elections.peers.ring import le8
-from subsystems.elections.peers.tokens import Mapping
 
 __all__ = [
-    "Accept",
-    "Answer",
     "Authentic",
-    "Confirm",
-    "Invite",
-    "Query",
-    "Referral",
     "Seal",
     "Traffic",
     "answer_bytes",
@@ -41,69 +34,7 @@ Authentic = Callable[[int, bytes, bytes], bool]
 _KEY_BYTES = 32
 
 
-class Query(msgspec.Struct, frozen=True, kw_only=True, tag="query"):
-    """Who holds this token? Goes from hop to hop; `ttl` and `hop` are not sealed, all else is the requester's word.
-
-    `hop`: whom the requester asked, the one peer that may refer it to others. `sender`: who passed it on last.
-    """
-
-    token: int
-    requester: int
-    ticket: int
-    ttl: int
-    hop: int
-    sender: int
-    seal: bytes
-
-
-class Answer(msgspec.Struct, frozen=True, kw_only=True, tag="answer"):
-    """A proof for `requester`, straight to it. `signature`: the ten mappings (see `proof`). `seal`: the responder's."""
-
-    requester: int
-    responder: int
-    ticket: int
-    answer: Mapping
-    signature: tuple[Mapping, ...]
-    seal: bytes
-
-
-class Referral(msgspec.Struct, frozen=True, kw_only=True, tag="referral"):
-    """The hop that was asked does not know, and names the two nearest to the token that it knows."""
-
-    token: int
-    ticket: int
-    requester: int
-    sender: int
-    suggestions: tuple[int, int]
-    seal: bytes
-
-
-class Invite(msgspec.Struct, frozen=True, kw_only=True, tag="invite"):
-    """Shall we be peers? Prove to me that you hold this token. Also what keeps a connection alive."""
-
-    sender: int
-    to: int
-    token: int
-    ticket: int
-    seal: bytes
-
-
-class Accept(msgspec.Struct, frozen=True, kw_only=True, tag="accept"):
-    """Here is my proof; now yours, about a token of my choice."""
-
-    proof: Answer
-    token: int
-    ticket: int
-    seal: bytes
-
-
-class Confirm(msgspec.Struct, frozen=True, kw_only=True, tag="confirm"):
-    """Here is mine."""
-
-    proof: Answer
-
-
-Traffic = Query | Answer | Referral | Invite | Accept | Confirm
+Traffic = PeerQuery | PeerAnswer | PeerReferral | PeerInvite | PeerAccept | PeerConfirm
 
 
 def query_bytes(token: int, requester: int, ticket: int) -> bytes:
@@ -111,14 +42,14 @@ def query_bytes(token: int, requester: int, ticket: int) -> bytes:
     return b"overseer peers query v1" + le8(token, requester, ticket)
 
 
-def answer_bytes(answer: Answer) -> bytes:
+def answer_bytes(answer: PeerAnswer) -> bytes:
     """What a responder seals: both ends, the ticket, and every mapping."""
     body = (answer.answer, *answer.signature)
     numbers = [number for mapping in body for number in (mapping.id, mapping.block)]
     return b"overseer peers answer v1" + le8(answer.requester, answer.responder, answer.ticket, len(answer.signature), *numbers)
 
 
-def referral_bytes(referral: Referral) -> bytes:
+def referral_bytes(referral: PeerReferral) -> bytes:
     r = referral
     return b"overseer peers referral v1" + le8(r.token, r.ticket, r.requester, r.sender, *r.suggestions)
 
@@ -151,7 +82,7 @@ def key_authentic(verify: Callable[[bytes, bytes, bytes], bool]) -> Authentic:
     return authentic
 
 
-def well_formed(answer: Answer) -> bool:
+def well_formed(answer: PeerAnswer) -> bool:
     """Whether its numbers are u64 and its proof has ten mappings: what everything behind takes for granted."""
     numbers = [answer.requester, answer.responder, answer.ticket]
     numbers += [number for mapping in (answer.answer, *answer.signature) for number in (mapping.id, mapping.block)]
