@@ -9,7 +9,7 @@ from typing import Annotated
 
 import msgspec
 
-from messages.message import Message, Row, event, fact, network
+from messages.message import Message, Row, event, fact, network, timer
 from messages.primitives import U8, U16, U32, U64, Name, TimeMs
 
 __all__ = [
@@ -32,12 +32,18 @@ __all__ = [
     "PeerQuery",
     "PeerQueryHandled",
     "PeerReferral",
+    "PeerRow",
+    "PeerSaid",
     "PeerSplitAlert",
     "PeerSplitSeen",
+    "PeerStateMoved",
     "PeerTrafficRefused",
+    "PeersDue",
     "RingId",
     "SealBytes",
     "TokenMapping",
+    "TokensDropped",
+    "TokensHeld",
 ]
 
 # Mappings of one proof.
@@ -273,3 +279,48 @@ class PeerAdapted(PeerEvent, frozen=True, kw_only=True):
     before: U64
     after: U64
     why: str
+
+
+# ------------------------------------------------------------------------------------------------ what a node keeps
+
+
+@event(by="elections")
+class PeerSaid(Message, frozen=True, kw_only=True):
+    """This node says something to a peer: the body of the network message `name`."""
+
+    name: Name
+    body: bytes
+
+
+class PeerRow(Row, frozen=True):
+    """A row of what a node's part in peer elections is: what kind of row, its id, and its value (none: it is gone)."""
+
+    kind: U8
+    id: U64
+    value: bytes | None
+
+
+@event(by="elections")
+class PeerStateMoved(Message, frozen=True, kw_only=True):
+    """What the step that was taken with this input left of the node's part, row by row; the facts beside it say why."""
+
+    rows: list[PeerRow]
+
+
+@event(by="elections")
+class TokensHeld(Message, frozen=True, kw_only=True):
+    """These tokens are held from now on, or map to another block."""
+
+    tokens: list[TokenMapping]
+
+
+@event(by="elections")
+class TokensDropped(Message, frozen=True, kw_only=True):
+    """These are not held any more."""
+
+    tokens: list[RingId]
+
+
+@timer(by="elections")
+class PeersDue(Message, frozen=True, kw_only=True):
+    """Something of the node's part in peer elections is due."""

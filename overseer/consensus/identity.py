@@ -16,7 +16,7 @@ from overseer.nats.keys import UnusableKey
 from overseer.nats.private_files import private_folder, write_private
 from subsystems.consensus_manager.crypto.secret import Secret
 
-__all__ = ["KEY_BYTES", "Identity", "IdentityFolder", "read_key"]
+__all__ = ["KEY_BYTES", "Identity", "IdentityFolder", "IdentityOnDisk", "read_key"]
 
 KEY_BYTES = 32
 _SIGNATURE_BYTES = 64
@@ -62,6 +62,27 @@ class IdentityFolder:
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.key"
+
+
+class IdentityOnDisk:
+    """The identity in a folder, read when it is first needed. What it needs raises as `IdentityFolder.load`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = IdentityFolder(folder)
+        self._loaded: Identity | None = None
+
+    @property
+    def identity(self) -> Identity:
+        if self._loaded is None:
+            self._loaded = self._folder.load()
+        return self._loaded
+
+    @property
+    def public(self) -> bytes:
+        return self.identity.public
+
+    def sign(self, payload: bytes) -> bytes:
+        return self.identity.sign(payload)
 
 
 def read_key(path: Path) -> Secret[bytes]:

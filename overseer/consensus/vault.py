@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from overseer.consensus.identity import KEY_BYTES, Identity, IdentityFolder, read_key
+from overseer.consensus.identity import KEY_BYTES, Identity, IdentityOnDisk, read_key
 from overseer.nats.keys import UnusableKey
 from overseer.nats.private_files import private_folder, sync_folder, write_private
 from overseer.tables import View
@@ -37,9 +37,8 @@ class DiskVault:
 
     def __init__(self, identity: Path, sessions: Path) -> None:
         """`identity`: the folder of the node's identity; `sessions`: that of the sessions' keys."""
-        self._folder = IdentityFolder(identity)
+        self._identity = IdentityOnDisk(identity)
         self._sessions = sessions.absolute()
-        self._identity: Identity | None = None
         self._keys: dict[bytes, Secret[bytes]] = {}
         # Sessions that the store knew when it was last looked at.
         self._known: set[bytes] | None = None
@@ -47,9 +46,7 @@ class DiskVault:
 
     @property
     def identity(self) -> Identity:
-        if self._identity is None:
-            self._identity = self._folder.load()
-        return self._identity
+        return self._identity.identity
 
     @property
     def signing(self) -> bytes:

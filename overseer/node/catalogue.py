@@ -7,6 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from overseer.config import Config
+from overseer.consensus.identity import IdentityOnDisk
 from overseer.consensus.roster import read_network
 from overseer.consensus.section import ConsensusSection
 from overseer.consensus.vault import DiskVault
@@ -23,6 +24,11 @@ from subsystems.consensus_manager import ConsensusConfig, ConsensusManager, Enro
 from subsystems.dispute_conclusion import Config as DisputeConclusionConfig
 from subsystems.dispute_conclusion import DisputeConclusion
 from subsystems.elections import Elections, ElectionsConfig
+from subsystems.elections.ballots.kind import Ballots
+from subsystems.elections.gateways.kind import Gateways
+from subsystems.elections.kind import Kind
+from subsystems.elections.peers.kind import PeerElections
+from subsystems.elections.peers.traffic import peer_id
 from subsystems.votes_db import VotesDb, VotesDbConfig
 
 __all__ = [
@@ -84,11 +90,18 @@ def _consensus_manager(config: Config, section: msgspec.Struct | None) -> Subsys
     return ConsensusManager(ConsensusConfig(chain=genesis_of_chain(config), parameters=section.parameters, enrolled=enrolled), vault)
 
 
-def _elections(_: Config, section: msgspec.Struct | None) -> Elections:
-    """With the projections of third parties: entry points of the group `overseer.projections`, each a class."""
+def _elections(config: Config, section: msgspec.Struct | None) -> Elections:
+    """With the projections of third parties: entry points of the group `overseer.projections`, each a class.
+
+    With several sites there is no one node to be a peer. Raises BadNetwork.
+    """
     assert isinstance(section, ElectionsConfig)
     found = sorted(entry_points(group=PROJECTIONS_GROUP), key=lambda point: point.name)
-    return Elections(section, projections=[point.load()() for point in found])
+    kinds: list[Kind] = [Ballots(section), Gateways(section.gateways)]
+    if section.sites == 1:
+        nodes = {name: peer_id(node.signing_key) for name, node in read_network(config.network.nodes).items()}
+        kinds.append(PeerElections(section.peers, IdentityOnDisk(config.identity_dir), nodes))
+    return Elections(section, kinds=kinds, projections=[point.load()() for point in found])
 
 
 CATALOGUE: dict[str, Entry] = {

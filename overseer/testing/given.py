@@ -42,6 +42,8 @@ class Given:
         self.now_ms = 1_000_000
         # The node that a network message is from.
         self.node = ""
+        # What the next message may draw from.
+        self.entropy = bytes(32)
         self.history: list[Message] = []
         self.timers: dict[str, SetTimer] = {}
         self.position = 0
@@ -53,7 +55,7 @@ class Given:
         return View(self.rows)
 
     def _context(self, sender: str) -> Context:
-        return Context(now_ms=self.now_ms, sender=sender, node=self.node, position=self.position, entropy=bytes(32), verify=self._verify)
+        return Context(now_ms=self.now_ms, sender=sender, node=self.node, position=self.position, entropy=self.entropy, verify=self._verify)
 
     def when(self, message: Message, *, sender: str = "op_test", now_ms: int | None = None) -> Then:
         """Handle one message (or an own timer). Nothing changes when it is rejected."""

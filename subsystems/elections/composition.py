@@ -34,7 +34,7 @@ from subsystems.elections.rows import ELECTIONS, EVENTS, GOVERNANCE
 __all__ = ["Clash", "composed"]
 
 # Raised when the rows of an election are made otherwise from the same events, and when there are other tables.
-_EVOLVE_VERSION = 3
+_EVOLVE_VERSION = 4
 _TABLES: tuple[Table[Any], ...] = (ELECTIONS, EVENTS, GOVERNANCE, CHAIN, BEST, SESSION, FOLLOWING, PROJECTIONS, COUNTS)
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 import msgspec
 
 from subsystems.elections.gateways.config import GatewaysConfig
+from subsystems.elections.peers.config import PeersConfig
 
 __all__ = ["RETENTION_MS", "ElectionsConfig"]
 
@@ -38,3 +39,5 @@ class ElectionsConfig(msgspec.Struct, frozen=True, kw_only=True):
     chain_steps_max: Positive = 4
     # What a queue of gateway elections is opened with, and its bounds.
     gateways: GatewaysConfig = GatewaysConfig()
+    # This node's part in peer elections.
+    peers: PeersConfig = PeersConfig()

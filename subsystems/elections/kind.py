@@ -24,14 +24,16 @@ class KindDeclaration(msgspec.Struct, frozen=True, kw_only=True):
     requests: tuple[type[Message], ...]
     # Those refused in governance mode.
     held_in_governance: tuple[type[Message], ...] = ()
-    events: tuple[type[ElectionEvent], ...]
+    # Those that are no ElectionEvent are of no election, and only make rows of the kind's own.
+    events: tuple[type[Message], ...]
     # After one of these the election has come to its end.
     terminal: tuple[type[ElectionEvent], ...]
     sends: tuple[type[Message], ...] = ()
     answers: tuple[type[Message], ...] = ()
     timers: tuple[type[Message], ...] = ()
     rejections: tuple[type[Rejection], ...] = ()
-    # The first part of each key is the election's hash (see `rows.key_hash`): an election can be copied and dropped as a whole.
+    # The first part of each key is the election's hash (see `rows.key_hash`): an election can be copied and dropped as a whole. Of a kind
+    # whose events are of no election, as it likes: it is for nodes with one site alone.
     tables: tuple[Table[Any], ...] = ()
     projections: tuple[Projection, ...] = ()
     # Whether the chain makes something due for its elections: `due` is then asked whenever the chain moved.
@@ -57,9 +59,9 @@ class Kind(Protocol):
         """
         ...
 
-    def evolve(self, tables: Tables, event: ElectionEvent) -> None: ...
+    def evolve(self, tables: Tables, event: Message) -> None: ...
 
-    def react(self, event: ElectionEvent) -> Iterable[Message]: ...
+    def react(self, event: Message) -> Iterable[Message]: ...
 
     def answer(self, view: View, query: Message, context: Context) -> Message | Rejection: ...
 

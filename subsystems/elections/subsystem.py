@@ -52,7 +52,7 @@ class Elections:
         self._declaration = composed([kind.declaration for kind in self.kinds], self._third_party)
         self._named = {kind.declaration.name: kind for kind in self.kinds}
         self._takes: dict[type[Message], list[Kind]] = {}
-        self._recording: dict[type[ElectionEvent], Kind] = {}
+        self._recording: dict[type[Message], Kind] = {}
         for kind in self.kinds:
             declared = kind.declaration
             self._recording.update(dict.fromkeys(declared.events, kind))
@@ -68,6 +68,9 @@ class Elections:
         own.
         """
         if not isinstance(message, OfElection):
+            if message.spec.kind is MessageKind.COMMAND:
+                (kind,) = self._takes[type(message)]
+                return kind.decide(view, message, context, sequence=0)
             return self._hear(view, message, context)
         decision = self.decide_one(view, message, context)
         if not isinstance(message, ChainDue) or isinstance(decision, Rejection):
@@ -136,9 +139,10 @@ class Elections:
         """A signal or fact: for what is known of the world, for every kind that takes it, and for whom something is due by it."""
         taken = [kind.decide(view, message, context, sequence=0) for kind in self._takes.get(type(message), ())]
         decisions = [decision for decision in taken if isinstance(decision, Decision)]
-        events = [*self.heard(view, message, context), *(event for d in decisions for event in d.events)]
+        heard = self.heard(view, message, context)
+        events = [*heard, *(event for d in decisions for event in d.events)]
         timers = [timer for d in decisions for timer in d.timers]
-        if events and not isinstance(message, SessionChange):
+        if heard and not isinstance(message, SessionChange):
             after = self._after(view.scratch(), events)
             steps, more = self._steps(after, list(chain.followers(after)), context)
             events += steps
@@ -183,6 +187,8 @@ class Elections:
                 evolution.archived(tables, self._named[event.kind].declaration, event)
             case ElectionEvent():
                 evolution.apply(tables, self._recording[type(event)], event, dump_event(event), self._third_party)
+            case _ if type(event) in self._recording:
+                self._recording[type(event)].evolve(tables, event)
             case _:
                 raise TypeError(f"{event.spec.key} is not an event of {self._declaration.name}")
 
@@ -197,10 +203,9 @@ class Elections:
         match event:
             case ElectionArchived():
                 return [event]
-            case ElectionEvent():
-                return self._recording[type(event)].react(event)
             case _:
-                return ()
+                kind = self._recording.get(type(event))
+                return () if kind is None else kind.react(event)
 
     def answer(self, view: View, query: Message, context: Context) -> Message | Rejection:
         """Rejects with UnknownElection, UnknownProjection, Archived, or what the kind refuses with."""

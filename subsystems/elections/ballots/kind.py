@@ -91,10 +91,11 @@ class Ballots:
     def due(self, view: View, key: str) -> bool:
         return False
 
-    def evolve(self, tables: Tables, event: ElectionEvent) -> None:
+    def evolve(self, tables: Tables, event: Message) -> None:
+        assert isinstance(event, ElectionEvent)
         evolution.apply(tables, event)
 
-    def react(self, event: ElectionEvent) -> Iterable[Message]:
+    def react(self, event: Message) -> Iterable[Message]:
         """The course of an election is told; who voted what is not."""
         return [event] if isinstance(event, ElectionFact) else ()
 

@@ -102,10 +102,11 @@ class Gateways:
     def due(self, view: View, key: str) -> bool:
         return course.pending(view, key) is not None
 
-    def evolve(self, tables: Tables, event: ElectionEvent) -> None:
+    def evolve(self, tables: Tables, event: Message) -> None:
+        assert isinstance(event, ElectionEvent)
         evolution.apply(tables, event)
 
-    def react(self, event: ElectionEvent) -> Iterable[Message]:
+    def react(self, event: Message) -> Iterable[Message]:
         """The course of the rounds is told; who gave which weight is, with the results."""
         return [event] if isinstance(event, ElectionFact) else ()
 

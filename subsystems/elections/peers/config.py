@@ -66,7 +66,7 @@ class PeersConfig(msgspec.Struct, frozen=True, kw_only=True):
     split_channels: Positive = 2
     # So long the latest of them may be silent before there are more.
     split_patience_ms: Positive = 1_000
-    ttl: Natural = 8
+    ttl: Annotated[int, msgspec.Meta(ge=0, le=255)] = 8
     # Neighbours that a broadcast reaches.
     fanout: Positive = 3
     min_collection_ms: Natural = 2_000

@@ -150,6 +150,7 @@ class Introducing:
 
     def asked(self, peer: Peer) -> None:
         """Invite a peer and note when. A pending peer's time runs from its election on, not from here."""
+        self._local.roster.touched.add(peer.id)
         peer.asked_again_ms = self._local.now_ms
         self.invite(peer)
 

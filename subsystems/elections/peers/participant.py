@@ -8,33 +8,46 @@
 The same inputs from the same state give the same effects: a replay elects the same.
 """
 
+from collections.abc import Mapping
 from typing import assert_never
 
 import msgspec
 
 from messages.peers import PeerAccept, PeerAnswer, PeerConfirm, PeerInvite, PeerPurpose, PeerQuery, PeerReferral
 from subsystems.elections.peers.adapting import Adaptation
-from subsystems.elections.peers.choosing import next_challenge
+from subsystems.elections.peers.choosing import Challenge, next_challenge
 from subsystems.elections.peers.config import PeerMode, PeersConfig
 from subsystems.elections.peers.election import PeerElection
 from subsystems.elections.peers.introducing import Introducing
-from subsystems.elections.peers.local import Effect, Local, Ports, State
+from subsystems.elections.peers.local import Effect, Introduction, Local, Ports, Remembered, Running, State
 from subsystems.elections.peers.measures import Measures
 from subsystems.elections.peers.responding import Responding
 from subsystems.elections.peers.roster import Peer, Roster, Step
 from subsystems.elections.peers.running import Own
 from subsystems.elections.peers.traffic import Traffic
 
-__all__ = ["Blacklisted", "Governance", "Heard", "Identified", "Input", "Participant", "Start", "Tick", "new_state"]
+__all__ = [
+    "Blacklisted",
+    "Governance",
+    "Heard",
+    "Identified",
+    "Input",
+    "Participant",
+    "SessionChanged",
+    "Start",
+    "Tick",
+    "new_state",
+    "resumed",
+]
 
 # Blocks of blacklisted chains that are remembered: the latest.
 _VOID_MAX = 4_096
 
 
 class Start(msgspec.Struct, frozen=True):
-    """Hold an election about this token, which was chosen here."""
+    """Hold an election about this token, which was chosen here; without one, about a token as for a discovery."""
 
-    token: int
+    token: int | None = None
 
 
 class Tick(msgspec.Struct, frozen=True):
@@ -60,6 +73,10 @@ class Governance(msgspec.Struct, frozen=True):
     held: bool
 
 
+class SessionChanged(msgspec.Struct, frozen=True):
+    """The validators are others: who one's peers are is looked at again soon, by everybody at another time."""
+
+
 class Blacklisted(msgspec.Struct, frozen=True):
     """Blocks, as mappings name them, of a blacklisted chain: nobody can agree on them any more. `lifted`: pardoned."""
 
@@ -67,13 +84,23 @@ class Blacklisted(msgspec.Struct, frozen=True):
     lifted: bool = False
 
 
-Input = Start | Tick | Heard | Identified | Governance | Blacklisted
+Input = Start | Tick | Heard | Identified | Governance | SessionChanged | Blacklisted
 
 
 def new_state(self_id: int, config: PeersConfig) -> State:
     """A node that knows nobody."""
     adaptation = Adaptation(threshold=config.election.consensus_threshold, interval_ms=config.interval_ms)
     return State(self_id=self_id, adaptation=adaptation)
+
+
+def resumed(state: State, config: PeersConfig) -> State:
+    """A stored state under a configuration that may be another one: what is not adapted is as it is configured."""
+    adaptation = state.adaptation
+    if not config.adaptive_threshold:
+        adaptation.threshold = config.election.consensus_threshold
+    if not config.adaptive_interval:
+        adaptation.interval_ms = config.interval_ms
+    return state
 
 
 class Participant:
@@ -105,6 +132,9 @@ class Participant:
                     local.roster.identify(peer, now_ms)
             case Governance(held):
                 local.state.held = held
+            case SessionChanged():
+                soon_ms = now_ms + 1 + local.draw.below(self._config.interval_min_ms)
+                local.state.next_start_ms = min(local.state.next_start_ms, soon_ms)
             case Blacklisted(blocks, lifted):
                 self._blacklisted(blocks, lifted)
             case _:
@@ -114,10 +144,19 @@ class Participant:
 
     # ------------------------------------------------------------------------------------------------ inputs
 
-    def _start(self, token: int) -> None:
+    def _start(self, token: int | None) -> None:
         if self._config.mode is PeerMode.OFF:
             return self._local.refuse("off", 0, 0)
-        return self._own.start(token, PeerPurpose.ASKED)
+        if token is not None:
+            return self._own.start(token, PeerPurpose.ASKED)
+        challenge = self._challenge(verify=False)
+        if challenge is None or self._own.election(challenge.token) is not None:
+            return self._local.refuse("no_token", 0, 0)
+        return self._own.start(challenge.token, PeerPurpose.ASKED, challenge.hop)
+
+    def _challenge(self, *, verify: bool) -> Challenge | None:
+        local = self._local
+        return next_challenge(local.tokens, local.roster, self._config, local.draw, verify=verify)
 
     def _heard(self, sender: int, message: Traffic) -> None:
         """What somebody else said before is not listened to: the author is who sends it (P24)."""
@@ -168,7 +207,7 @@ class Participant:
         if local.state.held:
             return
         local.state.turns += 1
-        challenge = next_challenge(local.tokens, local.roster, config, local.draw, verify=local.state.turns % 2 == 0)
+        challenge = self._challenge(verify=local.state.turns % 2 == 0)
         if challenge is not None and local.roster.ids:
             self._own.start(challenge.token, challenge.purpose, challenge.hop)
 
@@ -190,11 +229,35 @@ class Participant:
         """All there is, as of the last step; to be stored, not changed."""
         state = self._local.state
         state.elections = self._own.running()
-        state.finished = self._own.finished()
-        state.handled = self._responding.remembered()
-        state.introductions = self._introducing.open()
+        state.finished = _remembered(self.finished)
+        state.handled = _remembered(self.handled)
+        state.introductions = self.introductions
         state.peers = self._local.roster.peers
         return state
+
+    @property
+    def course(self) -> State:
+        """What is left of the state without what the other properties here give."""
+        return self._local.state
+
+    @property
+    def elections(self) -> list[Running]:
+        """One's own that run."""
+        return self._own.running()
+
+    @property
+    def introductions(self) -> list[Introduction]:
+        return self._introducing.open()
+
+    @property
+    def finished(self) -> Mapping[int, int]:
+        """Tickets of elections that ended of late, the oldest first, and until when they are remembered."""
+        return self._own.finished
+
+    @property
+    def handled(self) -> Mapping[int, int]:
+        """Tickets of others' queries, in the same way."""
+        return self._responding.handled
 
     def election(self, token: int) -> PeerElection | None:
         """A running election of one's own."""
@@ -221,6 +284,10 @@ class Participant:
     def threshold(self) -> int:
         """The consensus threshold of elections from now on."""
         return self._local.state.adaptation.threshold
+
+
+def _remembered(tickets: Mapping[int, int]) -> list[Remembered]:
+    return [Remembered(ticket, until_ms) for ticket, until_ms in tickets.items()]
 
 
 def _author(message: Traffic) -> int:

@@ -1,10 +1,12 @@
 """What a node does with other peers' queries: a proof, a forward, a referral, or nothing. Whatever its mode."""
 
+from collections.abc import Mapping
+
 import msgspec
 
 from messages.peers import PeerAnswer, PeerQuery, PeerQueryHandled, PeerReferral, TokenMapping
 from subsystems.elections.peers.forwarding import STRATEGIES, Drop, Forward, Refer, Reply, Situation
-from subsystems.elections.peers.local import Local, Remembered
+from subsystems.elections.peers.local import Local
 from subsystems.elections.peers.proof import sound
 from subsystems.elections.peers.traffic import answer_bytes, query_bytes, referral_bytes
 
@@ -26,8 +28,10 @@ class Responding:
         # In order of what is forgotten first.
         self._handled = {each.ticket: each.until_ms for each in local.state.handled}
 
-    def remembered(self) -> list[Remembered]:
-        return [Remembered(ticket, until_ms) for ticket, until_ms in self._handled.items()]
+    @property
+    def handled(self) -> Mapping[int, int]:
+        """Tickets of queries that came, the oldest first, and until when they are remembered."""
+        return self._handled
 
     def take(self, query: PeerQuery) -> None:
         """Answer, pass on, refer, or drop."""

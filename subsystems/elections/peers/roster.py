@@ -50,7 +50,7 @@ TRANSITIONS: dict[tuple[PeerState, Step], PeerState] = {
 }
 
 
-class Peer(msgspec.Struct, kw_only=True):
+class Peer(msgspec.Struct, kw_only=True, array_like=True):
     """What is known of one peer. Its reputation outlives its place in the list. `*_ms` 0: never."""
 
     id: int
@@ -93,6 +93,8 @@ class Roster:
         self._listed = {peer.id for peer in peers if peer.listed}
         self.self_id = self_id
         self._config = config
+        # Who may be another than before since this was last cleared.
+        self.touched: set[int] = set()
 
     @property
     def peers(self) -> list[Peer]:
@@ -112,7 +114,13 @@ class Roster:
     def ids(self) -> list[int]:
         return list(self._peers)
 
+    def find(self, peer: int) -> Peer | None:
+        """To be looked at."""
+        return self._peers.get(peer)
+
     def get(self, peer: int) -> Peer | None:
+        """To be changed, too."""
+        self.touched.add(peer)
         return self._peers.get(peer)
 
     def identify(self, peer: int, now_ms: int) -> Peer | None:
@@ -127,8 +135,11 @@ class Roster:
         if found is None:
             if len(self._peers) - len(self._listed) >= self._config.identified_max:
                 unlisted = (p for p in self._peers.values() if not p.listed)
-                del self._peers[min(unlisted, key=lambda p: (p.answered > 0, p.seen_ms, p.id)).id]
+                forgotten = min(unlisted, key=lambda p: (p.answered > 0, p.seen_ms, p.id)).id
+                self.touched.add(forgotten)
+                del self._peers[forgotten]
             found = self._peers[peer] = Peer(id=peer)
+        self.touched.add(peer)
         found.seen_ms = now_ms
         return found
 
@@ -136,6 +147,7 @@ class Roster:
         """Take a step; False where there is none from here."""
         state = TRANSITIONS.get((peer.state, step))
         if state is not None:
+            self.touched.add(peer.id)
             peer.state = state
             (self._listed.add if peer.listed else self._listed.discard)(peer.id)
         return state is not None

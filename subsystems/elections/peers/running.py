@@ -1,5 +1,7 @@
 """A node's own elections: started, asked for, split, elected, abandoned; each comes to an end."""
 
+from collections.abc import Mapping
+
 import msgspec
 
 from messages.peers import (
@@ -23,7 +25,7 @@ from subsystems.elections.peers.clusters import Cluster, NoConsensus, Outcome, S
 from subsystems.elections.peers.config import PeerMode
 from subsystems.elections.peers.election import ChannelState, PeerElection, Phase, Redirected, Refusal, Stored
 from subsystems.elections.peers.introducing import Introducing
-from subsystems.elections.peers.local import Local, Remembered, Running
+from subsystems.elections.peers.local import Local, Running
 from subsystems.elections.peers.roster import Peer, Step
 from subsystems.elections.peers.traffic import query_bytes, referral_bytes
 
@@ -54,8 +56,10 @@ class Own:
     def running(self) -> list[Running]:
         return list(self._running.values())
 
-    def finished(self) -> list[Remembered]:
-        return [Remembered(number, until_ms) for number, until_ms in self._finished.items()]
+    @property
+    def finished(self) -> Mapping[int, int]:
+        """Tickets that are known for a while, the oldest first, and until when."""
+        return self._finished
 
     def election(self, token: int) -> PeerElection | None:
         return self._elections.get(token)

@@ -23,6 +23,7 @@ __all__ = [
     "TableTokens",
     "Tokens",
     "at_edge",
+    "drop_token",
     "low",
     "near",
     "put_token",
@@ -139,6 +140,12 @@ def put_token(tables: Tables, mapping: TokenMapping) -> None:
     """Hold a token, or map a held one to another block."""
     tables.put(TOKEN_BLOCKS, (low(mapping.id), mapping.id), mapping.block)
     tables.put(TOKEN_RING, (mapping.id,), b"")
+
+
+def drop_token(tables: Tables, token: int) -> None:
+    """Hold a token no more."""
+    tables.delete(TOKEN_BLOCKS, (low(token), token))
+    tables.delete(TOKEN_RING, (token,))
 
 
 class TableTokens:

@@ -5,6 +5,7 @@ election, not from another peer, not to another requester (P19, P24).
 """
 
 from collections.abc import Callable
+from typing import assert_never
 
 from blake3 import blake3
 
@@ -13,6 +14,7 @@ from subsystems.elections.peers.proof import CHUNKS
 from subsystems.elections.peers.ring import le8
 
 __all__ = [
+    "SEAL_KEY_BYTES",
     "Authentic",
     "Seal",
     "Traffic",
@@ -23,6 +25,7 @@ __all__ = [
     "peer_id",
     "query_bytes",
     "referral_bytes",
+    "seals_of",
     "well_formed",
 ]
 
@@ -31,7 +34,8 @@ Seal = Callable[[bytes], bytes]
 # Did `peer` seal these bytes? (peer, bytes, seal). Never raises.
 Authentic = Callable[[int, bytes, bytes], bool]
 
-_KEY_BYTES = 32
+# A seal begins with the public key.
+SEAL_KEY_BYTES = 32
 
 
 Traffic = PeerQuery | PeerAnswer | PeerReferral | PeerInvite | PeerAccept | PeerConfirm
@@ -59,6 +63,26 @@ def invite_bytes(sender: int, to: int, token: int, ticket: int) -> bytes:
     return b"overseer peers invite v1" + le8(sender, to, token, ticket)
 
 
+def seals_of(message: Traffic) -> list[tuple[bytes, bytes]]:
+    """The seals of a message, each with what it is over."""
+    match message:
+        case PeerQuery():
+            return [(query_bytes(message.token, message.requester, message.ticket), message.seal)]
+        case PeerAnswer():
+            return [(answer_bytes(message), message.seal)]
+        case PeerReferral():
+            return [(referral_bytes(message), message.seal)]
+        case PeerInvite():
+            return [(invite_bytes(message.sender, message.to, message.token, message.ticket), message.seal)]
+        case PeerAccept(proof=proof):
+            asked = invite_bytes(proof.responder, proof.requester, message.token, message.ticket)
+            return [*seals_of(proof), *([(asked, message.seal)] if message.ticket else [])]
+        case PeerConfirm():
+            return seals_of(message.proof)
+        case _:
+            assert_never(message)
+
+
 # ------------------------------------------------------------------------------------------------ identities
 
 
@@ -76,7 +100,7 @@ def key_authentic(verify: Callable[[bytes, bytes, bytes], bool]) -> Authentic:
     """The check of such seals by `verify(key, message, signature)`, which returns False for malformed input."""
 
     def authentic(peer: int, message: bytes, seal: bytes) -> bool:
-        key, signature = seal[:_KEY_BYTES], seal[_KEY_BYTES:]
+        key, signature = seal[:SEAL_KEY_BYTES], seal[SEAL_KEY_BYTES:]
         return peer_id(key) == peer and verify(key, message, signature)
 
     return authentic
