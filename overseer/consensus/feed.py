@@ -22,13 +22,13 @@ from messages.consensus_blocks import (
     NextBlockReport,
 )
 from messages.message import Message
-from messages.subjects import SubjectError, build, net_stream, parse
+from messages.subjects import SubjectError, build, headers_of, net_stream, parse
 from overseer.consensus.chain import FEED_SENDS, NetworkChain, header_of
 from overseer.consensus.roster import Described
 from overseer.consensus.trust import NodeTrust
 from overseer.nats.provision import ApiError
 from overseer.nats.stored import stored_messages
-from overseer.node.client import Client, Refused, message_headers
+from overseer.node.client import Client, Refused
 from overseer.observe.logs import logger
 from overseer.ports.bus import BusError, Outgoing, StoredMessage
 from overseer.runner.trust import signed, untrusted
@@ -189,7 +189,7 @@ class NetworkFeed:
         self._named = block.hash
 
     async def _say(self, message: Message) -> None:
-        out = Outgoing(build(self._client.node, _SENDER, message.spec), message_headers(message), encode(message))
+        out = Outgoing(build(self._client.node, _SENDER, message.spec), headers_of(message.spec), encode(message))
         told = signed(self._trust, out)
         await self._client.connection.request(told.subject, told.body, headers=told.headers, timeout_ms=5_000)
 
