@@ -6,6 +6,7 @@ from itertools import count
 from typing import Any
 
 from mutants import Mutant, patched, registering
+from py_arkworks_bls12381 import Scalar
 
 from messages.consensus_manager import OfAttempt
 from overseer.feeds.keyring import derive
@@ -101,6 +102,20 @@ def shares_are_added_twice() -> AbstractContextManager[None]:
     return patched(Speaker, "_share", twofold)
 
 
+@mutant
+def another_share_is_sealed() -> AbstractContextManager[None]:
+    """What a member keeps is not the share by which it has confirmed."""
+    seal = Wallet.seal
+
+    def other(self: Wallet, secret: Secret[bytes], label: bytes) -> bytes | None:
+        if label.endswith(b"share"):
+            share = Scalar.from_be_bytes(secret.reveal())
+            secret = Secret((share * share).to_be_bytes())
+        return seal(self, secret, label)
+
+    return patched(Wallet, "seal", other)
+
+
 # ------------------------------------------------------------------------------------------------ acceptance and handover
 
 
@@ -150,6 +165,12 @@ def the_seed_is_of_the_head() -> AbstractContextManager[None]:
         return begins(attempt) + 1
 
     return patched(deriving, "begins", late)
+
+
+@mutant
+def no_share_is_told_of() -> AbstractContextManager[None]:
+    """A node denies that it has a share of any group's key (E25)."""
+    return patched(answers, "_is_held", lambda draft, session: False)
 
 
 # ------------------------------------------------------------------------------------------------ signing
