@@ -1,7 +1,7 @@
 """Mutants of consensus groups: rules of the DKG, of acceptance, of handover and of signing, each broken in one place."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from itertools import count
 from typing import Any
 
@@ -104,16 +104,27 @@ def shares_are_added_twice() -> AbstractContextManager[None]:
 
 @mutant
 def another_share_is_sealed() -> AbstractContextManager[None]:
-    """What a member keeps is not the share by which it has confirmed."""
+    """What members keep are not the shares by which they have confirmed: they give another key."""
     seal = Wallet.seal
 
-    def other(self: Wallet, secret: Secret[bytes], label: bytes) -> bytes | None:
+    def greater(self: Wallet, secret: Secret[bytes], label: bytes) -> bytes | None:
         if label.endswith(b"share"):
-            share = Scalar.from_be_bytes(secret.reveal())
-            secret = Secret((share * share).to_be_bytes())
+            secret = Secret((Scalar.from_be_bytes(secret.reveal()) + Scalar(1)).to_be_bytes())
         return seal(self, secret, label)
 
-    return patched(Wallet, "seal", other)
+    return patched(Wallet, "seal", greater)
+
+
+@mutant
+def one_member_seals_another_share() -> AbstractContextManager[None]:
+    """What the last member keeps does not fit the others' shares."""
+    confirm = Speaker._confirm
+
+    def last(self: Speaker) -> Sequence[Any]:
+        with another_share_is_sealed() if self.mine.place == self.terms.size - 1 else nullcontext():
+            return list(confirm(self))
+
+    return patched(Speaker, "_confirm", last)
 
 
 # ------------------------------------------------------------------------------------------------ acceptance and handover
