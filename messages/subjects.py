@@ -24,6 +24,7 @@ __all__ = [
     "MessageId",
     "SubjectError",
     "build",
+    "headers_of",
     "live_prefix",
     "net_filter",
     "net_stream",
@@ -118,6 +119,11 @@ def build(node: str, sender: str, spec: Spec) -> str:
             return f"overseer.net.{node}.{sender}.{spec.name}"
         case _:
             raise SubjectError(f"{spec.key} never travels")
+
+
+def headers_of(spec: Spec) -> dict[str, str]:
+    """What the envelope of any message of `spec` says of its body, in CBOR."""
+    return {HEADER_SCHEMA: str(spec.version), HEADER_CONTENT_TYPE: CONTENT_CBOR}
 
 
 def request_subject(node: str, spec: Spec) -> str:

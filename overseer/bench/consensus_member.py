@@ -6,13 +6,13 @@ encoded to be sent.
 
 import time
 from collections.abc import Sequence
-from hashlib import blake2b
 
 from messages.codec import decode, encode
 from messages.consensus_blocks import BlockSignature, BlockSignatureReport, NextBlock, NextBlockReport
 from messages.consensus_manager import Member
 from messages.message import Kind, Message, Rejection, Spec
 from messages.polkadot import Scheme, Validator
+from overseer.feeds.keyring import derive
 from overseer.memory.rows import MemoryRows
 from overseer.subsystem import Context, Decision
 from overseer.tables import Overlay, Tables, View
@@ -22,18 +22,13 @@ from subsystems.consensus_manager.crypto.secret import Secret
 from subsystems.consensus_manager.parameters import Parameters
 from subsystems.consensus_manager.wallet import Wallet
 
-__all__ = ["CHAIN", "ConsensusNode", "drawn", "members_of", "wallet_of"]
+__all__ = ["CHAIN", "ConsensusNode", "members_of", "wallet_of"]
 
 CHAIN = bytes(32)
 
 
-def drawn(*parts: object) -> bytes:
-    """32 bytes that depend on nothing but the parts."""
-    return blake2b(repr(parts).encode(), digest_size=32).digest()
-
-
 def wallet_of(number: int) -> Wallet:
-    signing, box, sealing = (Secret(drawn(kind, number)) for kind in ("signing", "box", "sealing"))
+    signing, box, sealing = (Secret(derive(kind, number)) for kind in ("signing", "box", "sealing"))
     return Wallet(signing=signing, box=box, sealing=sealing)
 
 

@@ -18,9 +18,10 @@ from messages.codec import decode, encode
 from messages.consensus_journal import DealTaken, Spoken
 from messages.consensus_manager import Attempt, Confirm, Deal, OfAttempt, Phase, PhaseClosed
 from messages.message import CATALOG, Kind
-from overseer.bench.consensus_member import drawn, members_of, wallet_of
+from overseer.bench.consensus_member import members_of, wallet_of
 from overseer.bench.measure import Measure, Report, Sizes, judged
 from overseer.bench.whole_dkg import WholeDkg, whole_dkg
+from overseer.feeds.keyring import derive
 from overseer.verification import verify_check
 from subsystems.consensus_manager.crypto.feldman import interpolation_weights
 from subsystems.consensus_manager.crypto.secret import Secret
@@ -53,7 +54,7 @@ class _Bench:
             chain=bytes(32),
             epoch=1,
             attempt=Attempt(0, 30, 0, 0),
-            block=drawn("round", number, size),
+            block=derive("round", number, size),
             members=members,
             validators=[member.identity.signing for member in members],
         )
@@ -145,10 +146,10 @@ class _Bare:
         self.size = size
         self.generator = G1Point()
         self.faulty_most = size - degree - 1
-        self.scalars = [Scalar.from_be_bytes_mod_order(drawn("scalar", n) * 2) for n in range(degree + 1)]
+        self.scalars = [Scalar.from_be_bytes_mod_order(derive("scalar", n) * 2) for n in range(degree + 1)]
         self.points = [self.generator * scalar for scalar in self.scalars]
         self.encoded = [point.to_compressed_bytes() for point in self.points]
-        self.box = drawn("box", 0)
+        self.box = derive("box", 0)
         self.public = Wallet(signing=Secret(self.box), box=Secret(self.box), sealing=None).identity.box
         self.hashed = G2Point.hash_to_curve(b"statement", b"bench")
         self.partial = self.hashed * self.scalars[0]

@@ -12,7 +12,7 @@ from messages.ballots import CastBallot, OpenElection
 from messages.codec import encode
 from messages.election_pairs import SiteRow, TopologyRecord
 from messages.elections import OfElection
-from messages.subjects import HEADER_COMMAND_ID, node_stream, request_subject
+from messages.subjects import HEADER_COMMAND_ID, headers_of, node_stream, request_subject
 from overseer.bench.running import RunningNode, running_node
 from overseer.bench.votes import chain_of_bench
 from overseer.config import Config
@@ -23,7 +23,6 @@ from overseer.nats.provision import call
 from overseer.nats.server import EmbeddedServer, ServerSettings
 from overseer.nats.sites import log_stream, site_user
 from overseer.node.bus import FEED, connected_as, own_users, provisioned
-from overseer.node.client import message_headers
 from overseer.sites.layout import Sites, sites_of
 from overseer.subsystem import Subsystem
 from subsystems.dispute_conclusion import DisputeConclusion
@@ -190,7 +189,7 @@ class Voters:
     async def _tell(self, command: OfElection, number: int) -> None:
         """Until it is accepted: by another connection and another site each time, as everybody has some."""
         addresses = self._polls.addresses(command)
-        headers = {**message_headers(command), HEADER_COMMAND_ID: f"{command.election} {number}"}
+        headers = {**headers_of(command.spec), HEADER_COMMAND_ID: f"{command.election} {number}"}
         body, code = encode(command), ""
         for attempt in range(_ATTEMPTS):
             exchange = self._clients[(number + attempt) % len(self._clients)]

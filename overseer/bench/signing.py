@@ -18,8 +18,9 @@ from messages.consensus_journal import AttemptOpened, GroupAccepted, HeadMoved, 
 from messages.consensus_manager import Attempt, BlockPartial
 from messages.message import Message
 from messages.signals import BestChain, BlockRef
-from overseer.bench.consensus_member import CHAIN, ConsensusNode, drawn, members_of, wallet_of
+from overseer.bench.consensus_member import CHAIN, ConsensusNode, members_of, wallet_of
 from overseer.bench.measure import Measure, Report, Sizes, judged
+from overseer.feeds.keyring import derive
 from subsystems.consensus_manager.blocks import sign_block
 from subsystems.consensus_manager.crypto.feldman import commit, interpolation_weights, share_of
 from subsystems.consensus_manager.crypto.secret import Secret
@@ -67,13 +68,13 @@ class _Group:
         self.degree = size - faulty_most(size) - 1
         wallets = [wallet_of(number) for number in range(size)]
         members = members_of(wallets)
-        polynomial = Secret([Scalar.from_be_bytes_mod_order(drawn("coefficient", n, wrong) * 2) for n in range(self.degree + 1)])
+        polynomial = Secret([Scalar.from_be_bytes_mod_order(derive("coefficient", n, wrong) * 2) for n in range(self.degree + 1)])
         self.shares = [share_of(polynomial, member) for member in range(size)]
         self.public = commit(polynomial)[0]
         self.key = self.public.to_compressed_bytes()
         # No election falls due meanwhile.
         self.node = ConsensusNode(0, wallets, members, interval=1_000_000)
-        session, accepting, attempt = drawn("session", size), drawn("accepting", size), Attempt(0, 1, 0, 0)
+        session, accepting, attempt = derive("session", size), derive("accepting", size), Attempt(0, 1, 0, 0)
         sealed = wallets[0].seal(Secret(self.shares[0].reveal().to_be_bytes()), session + b"share")
         assert sealed is not None
         events: list[Message] = [
@@ -114,7 +115,7 @@ class _Group:
     def block(self, number: int) -> float:
         """Seconds for one block."""
         said = self.node.next_block()
-        block = drawn("block", self.size, number)
+        block = derive("block", self.size, number)
         name = SignBlock(
             hash=block, parent=said.parent, number=said.number, epoch=said.epoch, epoch_start=said.epoch_start, round=said.round
         )
@@ -169,7 +170,7 @@ class _Bare:
 
 
 def _hashed(number: int) -> G2Point:
-    return G2Point.hash_to_curve(drawn("bare", number), b"bench")
+    return G2Point.hash_to_curve(derive("bare", number), b"bench")
 
 
 class Signed(NamedTuple):

@@ -13,7 +13,7 @@ from blake3 import blake3
 from messages.codec import encode
 from messages.message import Message
 from messages.overseer import IncarnationStarted
-from messages.subjects import CONTENT_CBOR, HEADER_CONTENT_TYPE, HEADER_SCHEMA, build, node_stream, own_filter
+from messages.subjects import build, headers_of, node_stream, own_filter
 from overseer.checks import Verifier
 from overseer.config import Config
 from overseer.nats.accounts import PROVISIONER, operator_sender
@@ -67,8 +67,7 @@ class Feeder:
     def _rendered(self, message: Message) -> Outgoing:
         self._index += 1
         if self._outside:
-            headers = {HEADER_SCHEMA: str(message.spec.version), HEADER_CONTENT_TYPE: CONTENT_CBOR}
-            return Outgoing(build(NODE, self.sender, message.spec), headers, encode(message))
+            return Outgoing(build(NODE, self.sender, message.spec), headers_of(message.spec), encode(message))
         text = f"bench:{self._index}"
         cause = Cause("", 0, self.sender, text, b"", text, blake3(text.encode()).hexdigest()[:32])
         return outgoing(self._wire.render(cause, self._index, 0, message))

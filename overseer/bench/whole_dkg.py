@@ -11,7 +11,8 @@ from messages.consensus_journal import Spoken
 from messages.consensus_manager import Confirm, Deal, GroupTransaction, Opened, Phase, PhaseClosed
 from messages.message import CATALOG, Kind, Message, Spec
 from messages.signals import BestChain, BlockRef, SessionChange
-from overseer.bench.consensus_member import ConsensusNode, drawn, members_of, wallet_of
+from overseer.bench.consensus_member import ConsensusNode, members_of, wallet_of
+from overseer.feeds.keyring import derive
 from subsystems.consensus_manager.member import Speaker
 from subsystems.consensus_manager.progress import Mine, Progress
 from subsystems.consensus_manager.tables import ATTEMPTS, DEALS, PROGRESS
@@ -66,7 +67,7 @@ class _Attempt:
     def block(self) -> None:
         """The next one."""
         number = len(self._heads)
-        block = drawn("block", self._number, number)
+        block = derive("block", self._number, number)
         told = BlockImported(
             hash=block, parent=self._heads[-1], number=number, session=0, backed=[], included=[], blacklisted=False, round=number
         )

@@ -10,11 +10,9 @@ import typer
 
 from overseer.cli import common
 from overseer.cli.common import ConfigFile, DataDir, Json, load_settings, print_json, run_async, say
-from overseer.consensus.epochs import BrokenChain, EpochsReport, verified_epochs
-from overseer.consensus.section import ConsensusSection
-from overseer.node.catalogue import genesis_of_chain
+from overseer.consensus.epochs import BrokenChain, EpochsReport
 from overseer.node.folder import NodeFolder
-from overseer.node.testnet import Testnet, TestnetInfo, chain_settings
+from overseer.node.testnet import Testnet, TestnetInfo, chain_settings, epochs_of
 from overseer.observe.logs import configure_logs
 from overseer.supervise.stopping import StopRequest, watch_signals
 
@@ -71,13 +69,8 @@ def verify_epochs(config: ConfigFile = None, data_dir: DataDir = None, json: Jso
     given = {setting.key for setting in loaded.settings if setting.source != "default"}
     chosen = {key.replace(".", "__"): value for key, value in chain_settings(folder.path).items() if key not in given}
     loaded = load_settings(config, data_dir, **chosen)
-    section = loaded.sections["consensus_manager"]
-    assert isinstance(section, ConsensusSection)
-    nodes = loaded.config.network.nodes or folder.path.parent / "nodes"
     try:
-        report = verified_epochs(
-            folder.path / "stores" / "chain_api", nodes, genesis=genesis_of_chain(loaded.config), parameters=section.parameters
-        )
+        report = epochs_of(loaded)
     except BrokenChain as error:
         common.fail(str(error), "Is this the network's configuration (consensus_manager, feed.seed, network.nodes)?")
     if json:

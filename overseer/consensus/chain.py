@@ -11,7 +11,7 @@ import msgspec
 
 from messages.chain_api import ImportBlock
 from messages.codec import encode
-from messages.consensus_blocks import BlockProposed, BlockSealed
+from messages.consensus_blocks import BlockProposed, BlockSealed, SignBlock
 from messages.consensus_manager import Identity
 from messages.message import Message
 from messages.polkadot import Scheme, Validator
@@ -21,7 +21,7 @@ from subsystems.consensus_manager.light_client import BrokenHandover, LightClien
 from subsystems.consensus_manager.parameters import Parameters
 from subsystems.consensus_manager.selection import Candidate
 
-__all__ = ["FEED_SENDS", "SESSION", "NetworkChain", "hash_of", "light_client_of", "make_next", "signed_block", "validators_of"]
+__all__ = ["FEED_SENDS", "SESSION", "NetworkChain", "hash_of", "header_of", "light_client_of", "make_next", "signed_block", "validators_of"]
 
 # What a feed says to the others.
 FEED_SENDS: tuple[type[Message], ...] = (BlockProposed, BlockSealed)
@@ -66,6 +66,18 @@ def make_next(
         group_transactions=list(group_transactions),
     )
     return msgspec.structs.replace(block, hash=hash_of(block))
+
+
+def header_of(block: ImportBlock) -> SignBlock:
+    """As it is named to the group that is to sign it."""
+    return SignBlock(
+        hash=block.hash,
+        parent=block.parent,
+        number=block.number,
+        epoch=block.epoch,
+        epoch_start=block.epoch_start,
+        round=block.round,
+    )
 
 
 def signed_block(block: ImportBlock) -> SignedBlock:

@@ -5,10 +5,8 @@ proposal to its `consensus_manager`, and who has the group's signature of it sea
 What is sealed goes to the node's own `chain_api`. Nothing is kept: a restarted feed reads the stream anew.
 """
 
-import base64
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import Callable
 
 import anyio
 import msgspec
@@ -22,16 +20,15 @@ from messages.consensus_blocks import (
     BlockSignatureReport,
     NextBlock,
     NextBlockReport,
-    SignBlock,
 )
 from messages.message import Message
-from messages.subjects import SubjectError, build, net_stream, parse
-from overseer.consensus.chain import FEED_SENDS, NetworkChain
+from messages.subjects import SubjectError, build, headers_of, net_stream, parse
+from overseer.consensus.chain import FEED_SENDS, NetworkChain, header_of
 from overseer.consensus.roster import Described
 from overseer.consensus.trust import NodeTrust
-from overseer.nats.provision import ApiError, call
-from overseer.nats.wire import parse_headers
-from overseer.node.client import Client, Refused, message_headers
+from overseer.nats.provision import ApiError
+from overseer.nats.stored import stored_messages
+from overseer.node.client import Client, Refused
 from overseer.observe.logs import logger
 from overseer.ports.bus import BusError, Outgoing, StoredMessage
 from overseer.runner.trust import signed, untrusted
@@ -39,7 +36,6 @@ from overseer.runner.trust import signed, untrusted
 __all__ = ["NetworkFeed"]
 
 _SENDER = "feed"
-_NOT_FOUND = 404
 # How often the stream is looked at, and the signature asked for.
 _LOOK_MS = 50
 # A feed that does not propose, or seal, in its turn is waited for so many intervals, and so long at least.
@@ -99,31 +95,17 @@ class NetworkFeed:
 
     async def _read(self) -> None:
         """All that is in the stream by now."""
-        async for message in self._messages():
-            match message:
-                case BlockProposed():
-                    if self._chain.hear_proposed(message.block):
+        async for stored in stored_messages(self._client.connection, net_stream(), "overseer.net.*.feed.*", self._next):
+            match self._taken(stored):
+                case BlockProposed(block=block):
+                    if self._chain.hear_proposed(block):
                         self._moved_ms = _now_ms()
-                case BlockSealed() if self._chain.hear_sealed(message.block):
-                    self._sealed.append((message.block, self._chain.hash_at(message.block.number - _FINALITY_LAG)))
+                case BlockSealed(block=block) if self._chain.hear_sealed(block):
+                    self._sealed.append((block, self._chain.hash_at(block.number - _FINALITY_LAG)))
                     self._moved_ms = _now_ms()
                     self._tell("")
                 case _:
-                    continue
-
-    async def _messages(self) -> AsyncIterator[Message]:
-        while True:
-            try:
-                body = {"seq": self._next, "next_by_subj": "overseer.net.*.feed.*"}
-                answer = await call(self._client.connection, f"STREAM.MSG.GET.{net_stream()}", body)
-            except ApiError as error:
-                if error.code == _NOT_FOUND:
-                    return
-                raise
-            stored = _stored(answer["message"])
-            message = self._taken(stored)
-            if message is not None:
-                yield message
+                    pass
             self._next = stored.sequence + 1
 
     def _taken(self, stored: StoredMessage) -> Message | None:
@@ -203,19 +185,11 @@ class NetworkFeed:
         """Once for each block; the outcome is asked for by the same id until it is known."""
         if self._named == block.hash:
             return
-        header = SignBlock(
-            hash=block.hash,
-            parent=block.parent,
-            number=block.number,
-            epoch=block.epoch,
-            epoch_start=block.epoch_start,
-            round=block.round,
-        )
-        await self._client.request(header)
+        await self._client.request(header_of(block))
         self._named = block.hash
 
     async def _say(self, message: Message) -> None:
-        out = Outgoing(build(self._client.node, _SENDER, message.spec), message_headers(message), encode(message))
+        out = Outgoing(build(self._client.node, _SENDER, message.spec), headers_of(message.spec), encode(message))
         told = signed(self._trust, out)
         await self._client.connection.request(told.subject, told.body, headers=told.headers, timeout_ms=5_000)
 
@@ -227,13 +201,6 @@ def _missing(block: ImportBlock, report: BlockSignatureReport) -> str:
         return f"{what}: this node knows nothing of it"
     wrong = "; one of them is wrong" if report.parts >= report.needed else ""
     return f"{what}: {report.parts} of {report.needed} parts{wrong}"
-
-
-def _stored(message: dict[str, Any]) -> StoredMessage:
-    """As JetStream tells a message."""
-    raw = base64.b64decode(message.get("hdrs", ""))
-    headers = parse_headers(raw) if raw else {}
-    return StoredMessage(int(message["seq"]), 0, str(message["subject"]), headers, base64.b64decode(message.get("data", "")))
 
 
 def _now_ms() -> int:

@@ -1,6 +1,5 @@
 """A network of nodes for a demo: four real ones in a folder, and what they say of themselves and have said to each other."""
 
-import base64
 import os
 import signal
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -16,17 +15,17 @@ from rich.text import Text
 from messages.chain_api import Best, Header
 from messages.consensus_manager import Attempts, AttemptsReport, AttemptState, Epoch, EpochReport, GroupsOnDisk, GroupsReport
 from messages.message import Message
-from messages.subjects import net_stream
-from overseer.consensus.epochs import BrokenChain, EpochsReport, verified_epochs
+from messages.subjects import net_stream, parse
+from overseer.consensus.epochs import BrokenChain, EpochsReport
 from overseer.consensus.roster import BadNetwork
-from overseer.consensus.section import ConsensusSection
 from overseer.demo.playing import Unexpected
+from overseer.nats.connection import Connection
 from overseer.nats.keys import UnusableKey
-from overseer.nats.provision import ApiError, call
+from overseer.nats.provision import ApiError
 from overseer.nats.server import ServerError
-from overseer.node.catalogue import genesis_of_chain
+from overseer.nats.stored import stored_message, stored_messages
 from overseer.node.client import Client, Refused
-from overseer.node.testnet import Testnet, TestnetInfo
+from overseer.node.testnet import Testnet, TestnetInfo, epochs_of
 from overseer.ports.bus import BusError
 from overseer.ports.store import StoreError
 from overseer.supervise.status import ChildStatus, GaveUp
@@ -54,7 +53,6 @@ _PATIENCE_S = 60.0
 # Who is killed answers nobody.
 _ANSWER_MS = 1_000
 _LOOK_S = 0.1
-_NOT_FOUND = 404
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,44 +188,25 @@ class Network:
 
     async def said(self, name: str) -> list[tuple[str, bytes]]:
         """(node, body) of all that the nodes' `consensus_manager` have said to each other under that name. Raises ApiError, BusError."""
-        found: list[tuple[str, bytes]] = []
-        at = 1
-        while True:
-            message = await self._stored({"seq": at, "next_by_subj": f"overseer.net.*.consensus_manager.{name}"})
-            if message is None:
-                return found
-            found.append((message["subject"].split(".")[2], base64.b64decode(message["data"])))
-            at = int(message["seq"]) + 1
+        found = stored_messages(self._connection, net_stream(), f"overseer.net.*.consensus_manager.{name}")
+        return [(parse(message.subject).node, message.body) async for message in found]
 
     async def last_said(self, node: str, name: str) -> bytes | None:
         """The body of the last one of that node. Raises ApiError, BusError."""
-        message = await self._stored({"last_by_subj": f"overseer.net.{node}.consensus_manager.{name}"})
-        return None if message is None else base64.b64decode(message["data"])
+        last = {"last_by_subj": f"overseer.net.{node}.consensus_manager.{name}"}
+        message = await stored_message(self._connection, net_stream(), last)
+        return None if message is None else message.body
 
-    async def _stored(self, what: dict[str, object]) -> dict[str, str] | None:
-        client = next(iter(self._clients.values()))
-        try:
-            return (await call(client.connection, f"STREAM.MSG.GET.{net_stream()}", what))["message"]
-        except ApiError as error:
-            if error.code == _NOT_FOUND:
-                return None
-            raise
+    @property
+    def _connection(self) -> Connection:
+        return next(iter(self._clients.values())).connection
 
     # -------------------------------------------------------------------------------------------- checking
 
     async def verified(self, node: str) -> EpochsReport:
         """What a light client says of the blocks in a node's journal: as `overseer verify-epochs`. Raises Unexpected."""
-        loaded = self._testnet.nodes[node]
-        section = loaded.sections["consensus_manager"]
-        assert isinstance(section, ConsensusSection)
-
-        def verify() -> EpochsReport:
-            store = loaded.config.data_dir / "stores" / "chain_api"
-            nodes = self.folder / "nodes"
-            return verified_epochs(store, nodes, genesis=genesis_of_chain(loaded.config), parameters=section.parameters)
-
         try:
-            return await anyio.to_thread.run_sync(verify)
+            return await anyio.to_thread.run_sync(epochs_of, self._testnet.nodes[node])
         except (BrokenChain, BadNetwork, StoreError) as error:
             raise Unexpected(f"the chain of {node} cannot be checked: {error}") from error
 

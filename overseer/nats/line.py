@@ -1,10 +1,8 @@
 """A line over JetStream: pull from one durable consumer, append under one sender token, look at single messages."""
 
 import asyncio
-import base64
 import contextlib
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, cast
 
 import msgspec
@@ -13,8 +11,8 @@ from overseer.nats.append import append_batch, append_one, compare_and_set, refu
 from overseer.nats.connection import Connection
 from overseer.nats.pull import EXPIRES_S, Cut, Pull
 from overseer.nats.quota import fill_of
+from overseer.nats.stored import read_stored
 from overseer.nats.trimming import TRIMMED_BELOW
-from overseer.nats.wire import parse_headers
 from overseer.ports.bus import BusError, BusUnavailable, Delivery, Outgoing, StoredMessage, StreamState
 from overseer.ports.envelope import check_append
 
@@ -168,7 +166,7 @@ class NatsLine:
 
     async def _get(self, which: dict[str, Any]) -> StoredMessage | None:
         answer = await self._ask(f"STREAM.MSG.GET.{self._stream}", which, absent=_NO_MESSAGE)
-        return _stored(answer["message"]) if answer else None
+        return read_stored(answer["message"]) if answer else None
 
     async def _ask(self, call: str, body: dict[str, Any] | None, *, absent: int = 0) -> dict[str, Any]:
         """The answer of a JetStream call; empty when its error is `absent`."""
@@ -185,20 +183,3 @@ class NatsLine:
             # No such stream or consumer (yet, or any more): the overseer makes them.
             raise BusUnavailable(f"{call}: {error.get('description')}")
         raise refusal(error)
-
-
-def _stored(message: dict[str, Any]) -> StoredMessage:
-    headers = base64.b64decode(message.get("hdrs", ""))
-    return StoredMessage(
-        int(message["seq"]),
-        time_ms(message["time"]),
-        message["subject"],
-        parse_headers(headers) if headers else {},
-        base64.b64decode(message.get("data", "")),
-    )
-
-
-def time_ms(text: str) -> int:
-    """Milliseconds since the epoch, rounded down, of a time such as 2026-11-21T05:52:24.317688969Z."""
-    whole, _, fraction = text.rstrip("Z").partition(".")
-    return int(datetime.fromisoformat(f"{whole}+00:00").timestamp()) * 1000 + int(fraction.ljust(3, "0")[:3])

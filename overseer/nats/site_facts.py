@@ -5,7 +5,7 @@ from blake3 import blake3
 from messages.codec import encode
 from messages.message import Message
 from messages.overseer import IncarnationStarted
-from messages.subjects import CONTENT_CBOR, HEADER_CONTENT_TYPE, HEADER_CORRELATION, HEADER_ID, HEADER_SCHEMA, MessageId, build
+from messages.subjects import HEADER_CORRELATION, HEADER_ID, MessageId, build, headers_of
 from overseer.ports.bus import Exchange, Outgoing
 
 __all__ = ["NatsFacts"]
@@ -41,8 +41,7 @@ class NatsFacts:
         headers = {
             HEADER_ID: MessageId(_SENDER, _incarnation(key).hex(), sequence, place).text(),
             HEADER_CORRELATION: key,
-            HEADER_SCHEMA: str(message.spec.version),
-            HEADER_CONTENT_TYPE: CONTENT_CBOR,
+            **headers_of(message.spec),
         }
         await self._exchange.publish(Outgoing(build(self._node, _SENDER, message.spec), headers, encode(message)))
 

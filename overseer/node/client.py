@@ -10,14 +10,7 @@ import msgspec
 from messages.codec import decode, encode
 from messages.message import CATALOG, Kind, Message
 from messages.overseer import CommandOutcome, OutcomeStatus
-from messages.subjects import (
-    CONTENT_CBOR,
-    HEADER_COMMAND_ID,
-    HEADER_CONTENT_TYPE,
-    HEADER_SCHEMA,
-    build,
-    request_subject,
-)
+from messages.subjects import HEADER_COMMAND_ID, build, headers_of, request_subject
 from messages.text import to_json
 from overseer.config import Config
 from overseer.nats.accounts import operator_sender
@@ -26,7 +19,7 @@ from overseer.nats.exchange import NatsExchange
 from overseer.node.bus import connected_as
 from overseer.ports.bus import BusError, BusUnavailable, Outgoing, Response
 
-__all__ = ["Client", "Refused", "accepted", "message_headers", "refusal_of"]
+__all__ = ["Client", "Refused", "accepted", "refusal_of"]
 
 # Longer than an endpoint waits for an outcome, so that its own answer is heard.
 REQUEST_MS = 15_000
@@ -73,7 +66,7 @@ class Client:
 
     async def query(self, query: Message, *, timeout_ms: int = QUERY_MS) -> Message:
         """The reply. Raises Refused, BusError."""
-        response = await self._asked(query, build(self.node, "", query.spec), message_headers(query), timeout_ms)
+        response = await self._asked(query, build(self.node, "", query.spec), headers_of(query.spec), timeout_ms)
         if response.error is not None:
             raise refusal_of(query, response)
         assert query.spec.reply is not None
@@ -81,7 +74,7 @@ class Client:
 
     async def request(self, command: Message, *, command_id: str = "", timeout_ms: int = REQUEST_MS) -> CommandOutcome:
         """The outcome of an accepted command, after its commit. Raises Refused, BusError."""
-        headers = {**message_headers(command), HEADER_COMMAND_ID: command_id or token_hex(16)}
+        headers = {**headers_of(command.spec), HEADER_COMMAND_ID: command_id or token_hex(16)}
         response = await self._asked(command, request_subject(self.node, command.spec), headers, timeout_ms)
         if response.error is not None and response.error[0] != "409":
             raise refusal_of(command, response)
@@ -135,15 +128,11 @@ class Client:
 
     async def inject(self, command: Message, *, command_id: str = "", headers: dict[str, str] | None = None) -> int:
         """Append a command to the stream without waiting for its outcome; returns its sequence. Raises BusError."""
-        told = {**message_headers(command), **(headers or {})}
+        told = {**headers_of(command.spec), **(headers or {})}
         if command_id:
             told[HEADER_COMMAND_ID] = command_id
         subject = build(self.node, operator_sender(self.user), command.spec)
         return await self._exchange.publish(Outgoing(subject, told, encode(command)))
-
-
-def message_headers(message: Message) -> dict[str, str]:
-    return {HEADER_CONTENT_TYPE: CONTENT_CBOR, HEADER_SCHEMA: str(message.spec.version)}
 
 
 def accepted(command: Message, response: Response) -> CommandOutcome:

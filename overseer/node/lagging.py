@@ -9,8 +9,8 @@ import anyio
 
 from messages.subjects import node_stream
 from overseer.nats.accounts import durable_name
-from overseer.nats.line import time_ms
 from overseer.nats.provision import Api, ApiError, call
+from overseer.nats.stored import stored_message
 from overseer.ports.bus import BusError
 from overseer.supervise.lag import Lag, LagJudge
 
@@ -35,17 +35,9 @@ def _filters(config: dict[str, Any]) -> list[str]:
 
 async def _oldest_ms(api: Api, stream: str, sequence: int, filters: Sequence[str]) -> int:
     """How long the first message from `sequence` on, that one of the filters takes, has been in the stream."""
-    first: tuple[int, str] | None = None
-    for subject in filters:
-        try:
-            found = (await call(api, f"STREAM.MSG.GET.{stream}", {"seq": sequence, "next_by_subj": subject}))["message"]
-        except ApiError as error:
-            if error.code != 404:
-                raise
-            continue
-        if first is None or found["seq"] < first[0]:
-            first = (found["seq"], found["time"])
-    return max(0, int(datetime.now().timestamp() * 1000) - time_ms(first[1])) if first is not None else 0
+    found = [await stored_message(api, stream, {"seq": sequence, "next_by_subj": subject}) for subject in filters]
+    first = min((message for message in found if message is not None), key=lambda message: message.sequence, default=None)
+    return max(0, int(datetime.now().timestamp() * 1000) - first.time_ms) if first is not None else 0
 
 
 class LagWatch:

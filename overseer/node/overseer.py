@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from messages.codec import encode
 from messages.signals import Conclude
-from messages.subjects import CONTENT_CBOR, HEADER_CONTENT_TYPE, HEADER_SCHEMA, build, node_stream
+from messages.subjects import build, headers_of, node_stream
 from overseer.nats.accounts import OVERSEER, PROVISIONER, durable_name
 from overseer.nats.connection import Connection
 from overseer.nats.server import EmbeddedServer, ServerError, ServerNotFound
@@ -179,7 +179,7 @@ class Node:
         message = Conclude(run_id=self._run_id)
         out = Outgoing(
             build(self._config.node, OVERSEER, message.spec),
-            {HEADER_SCHEMA: str(message.spec.version), HEADER_CONTENT_TYPE: CONTENT_CBOR},
+            headers_of(message.spec),
             encode(message),
         )
         try:

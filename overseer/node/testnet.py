@@ -15,10 +15,12 @@ from pathlib import Path
 import anyio
 import msgspec
 
+from overseer.consensus.epochs import EpochsReport, verified_epochs
+from overseer.consensus.section import ConsensusSection
 from overseer.nats.private_files import private_folder, write_private
 from overseer.nats.server import EmbeddedServer, ServerSettings
 from overseer.node.bus import bus_limits, describe, node_accounts
-from overseer.node.catalogue import SECTIONS, build_sites, build_subsystems
+from overseer.node.catalogue import SECTIONS, build_sites, build_subsystems, genesis_of_chain
 from overseer.node.folder import NodeFolder
 from overseer.observe.logs import logger
 from overseer.settings import Loaded, load_config
@@ -27,7 +29,7 @@ from overseer.supervise.status import ChildState
 from overseer.supervise.stopping import StopRequest
 from overseer.supervise.supervisor import Supervisor
 
-__all__ = ["Testnet", "TestnetInfo", "chain_settings", "node_names"]
+__all__ = ["Testnet", "TestnetInfo", "chain_settings", "epochs_of", "node_names"]
 
 # Connections of one node, with some to spare.
 _CONNECTIONS_PER_NODE = 64
@@ -53,6 +55,15 @@ def chain_settings(node: Path) -> dict[str, str]:
         return msgspec.json.decode((node.absolute().parent / _INFO).read_bytes(), type=TestnetInfo).chain
     except (FileNotFoundError, msgspec.DecodeError):
         return {}
+
+
+def epochs_of(loaded: Loaded) -> EpochsReport:
+    """What a light client says of the blocks that a node of a network has recorded. Raises BrokenChain, BadNetwork, StoreError."""
+    section = loaded.sections["consensus_manager"]
+    assert isinstance(section, ConsensusSection)
+    folder = NodeFolder(loaded.config.data_dir).path
+    nodes = loaded.config.network.nodes or folder.parent / "nodes"
+    return verified_epochs(folder / "stores" / "chain_api", nodes, genesis=genesis_of_chain(loaded.config), parameters=section.parameters)
 
 
 def node_names(count: int) -> list[str]:

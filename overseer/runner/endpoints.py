@@ -14,16 +14,7 @@ from messages import cddl
 from messages.codec import CodecError, encode
 from messages.message import Message, Rejection, Spec
 from messages.overseer import Busy, InvalidRequest, Timeout
-from messages.subjects import (
-    CONTENT_CBOR,
-    HEADER_CALLER,
-    HEADER_COMMAND_ID,
-    HEADER_CONTENT_TYPE,
-    HEADER_CORRELATION,
-    HEADER_SCHEMA,
-    HEADER_TRACEPARENT,
-    request_subject,
-)
+from messages.subjects import HEADER_CALLER, HEADER_COMMAND_ID, HEADER_CORRELATION, HEADER_TRACEPARENT, headers_of, request_subject
 from overseer.limits import Limits
 from overseer.observe.trace import span
 from overseer.ports.bus import BusError, EndpointSpec, Exchange, Handler, Outgoing, Request, Response, StreamFull
@@ -204,8 +195,7 @@ class Endpoints:
         name = self._declaration.name
         headers = {
             HEADER_COMMAND_ID: command_id,
-            HEADER_SCHEMA: str(spec.version),
-            HEADER_CONTENT_TYPE: CONTENT_CBOR,
+            **headers_of(spec),
             HEADER_CORRELATION: correlation_of(request.headers.get(HEADER_CORRELATION, "")) or command_id,
         }
         if request.account:

@@ -5,17 +5,7 @@ from collections.abc import Iterable, Iterator
 from messages.codec import encode
 from messages.message import Kind, Message
 from messages.overseer import IncarnationStarted, Parked
-from messages.subjects import (
-    CONTENT_CBOR,
-    HEADER_CAUSE,
-    HEADER_CONTENT_TYPE,
-    HEADER_CORRELATION,
-    HEADER_ID,
-    HEADER_SCHEMA,
-    HEADER_TRACEPARENT,
-    MessageId,
-    build,
-)
+from messages.subjects import HEADER_CAUSE, HEADER_CORRELATION, HEADER_ID, HEADER_TRACEPARENT, MessageId, build, headers_of
 from messages.tracing import traceparent
 from overseer.runner.schema import Cause, OutboxRow
 from overseer.subsystem import Subsystem
@@ -57,8 +47,7 @@ class Sender:
             HEADER_ID: message_id,
             HEADER_CAUSE: cause_text(cause),
             HEADER_CORRELATION: cause.correlation,
-            HEADER_SCHEMA: str(message.spec.version),
-            HEADER_CONTENT_TYPE: CONTENT_CBOR,
+            **headers_of(message.spec),
             HEADER_TRACEPARENT: traceparent(cause.trace, message_id),
         }
         return OutboxRow(build(self.node, self.name, message.spec), headers, encode(message))

@@ -7,7 +7,7 @@ import msgspec
 from messages.codec import encode
 from messages.polkadot import Vote, VoteKind
 from messages.scale import commitments_hash
-from messages.subjects import CONTENT_CBOR, HEADER_CONTENT_TYPE, HEADER_ID, HEADER_SCHEMA, MessageId
+from messages.subjects import HEADER_ID, MessageId, headers_of
 from messages.votes_db import Dispute as Gossip
 from messages.votes_db import RegisterVote
 from overseer.simulation.byzantine import EVIL_NODE, LIAR_NODE, MALLORY, Mischief, variant
@@ -190,11 +190,7 @@ def gossip(does: Mischief, node: str, about: Dispute, votes: Sequence[Vote], num
         session_index=about.session,
         votes=list(votes),
     )
-    headers = {
-        HEADER_ID: MessageId("votes_db", "0e" * 16, number, 0).text(),
-        HEADER_SCHEMA: "1",
-        HEADER_CONTENT_TYPE: CONTENT_CBOR,
-    }
+    headers = {HEADER_ID: MessageId("votes_db", "0e" * 16, number, 0).text(), **headers_of(message.spec)}
     does.put(f"overseer.net.{node}.votes_db.dispute", encode(msgspec.structs.replace(message, **changes)), headers)
 
 

@@ -9,20 +9,11 @@ import msgspec
 from messages.codec import CodecError, decode, encode
 from messages.message import CATALOG, Kind, Message
 from messages.overseer import CommandOutcome, IncarnationStarted, OutcomeStatus
-from messages.subjects import (
-    CONTENT_CBOR,
-    HEADER_COMMAND_ID,
-    HEADER_CONTENT_TYPE,
-    HEADER_ID,
-    HEADER_SCHEMA,
-    MessageId,
-    build,
-    request_subject,
-)
+from messages.subjects import HEADER_COMMAND_ID, HEADER_ID, MessageId, build, headers_of, request_subject
 from overseer.ports.bus import BusUnavailable, OutcomeUnknown, Outgoing, Response, StoredMessage, StreamFull
 from overseer.runner.intake import is_outside
 from overseer.simulation.network import SimulatedNetwork
-from overseer.simulation.scenario import Answer, Submission, Violation
+from overseer.simulation.scenario import CALLER, Answer, Submission, Violation
 from overseer.simulation.watch import Watch
 from overseer.simulation.wires import Pace
 
@@ -92,7 +83,7 @@ class Clients:
         return code
 
     async def query(self, node: str, query: Message) -> Message | None:
-        return await _Client(self._network, node, "op_simulation", self._queries).answer(query)
+        return await _Client(self._network, node, CALLER, self._queries).answer(query)
 
     def violated(self, violation: Violation) -> None:
         self._watch.violated(violation)
@@ -155,8 +146,7 @@ class _Client:
         message = submission.message
         assert message is not None
         subject = request_subject(self.node.name, message.spec)
-        headers = {HEADER_SCHEMA: str(message.spec.version), HEADER_CONTENT_TYPE: CONTENT_CBOR, HEADER_COMMAND_ID: command_id}
-        headers.update(submission.headers or {})
+        headers = {**headers_of(message.spec), HEADER_COMMAND_ID: command_id, **(submission.headers or {})}
         body = encode(message)
         while self._loop.time() < until_s:
             told = None
@@ -169,10 +159,9 @@ class _Client:
 
     async def answer(self, query: Message) -> Message | None:
         """Of a query, asked once."""
-        headers = {HEADER_SCHEMA: str(query.spec.version), HEADER_CONTENT_TYPE: CONTENT_CBOR}
         response = None
         with anyio.move_on_after(_PATIENCE_S):
-            response = await self._response(build(self.node.name, "", query.spec), encode(query), headers)
+            response = await self._response(build(self.node.name, "", query.spec), encode(query), headers_of(query.spec))
         if response is None or response.error is not None or query.spec.reply is None:
             return None
         return decode(query.spec.reply.spec, response.body)
@@ -238,7 +227,7 @@ class _Voice:
 
     async def _put(self, client: _Client, message: Message, until_s: float) -> None:
         self._index += 1
-        headers = {HEADER_SCHEMA: str(message.spec.version), HEADER_CONTENT_TYPE: CONTENT_CBOR, HEADER_ID: self._id()}
+        headers = {**headers_of(message.spec), HEADER_ID: self._id()}
         await client.publish(Outgoing(build(self._node, self._sender, message.spec), headers, encode(message)), until_s, again=True)
 
 
@@ -246,7 +235,7 @@ def _outgoing(submission: Submission) -> Outgoing:
     message = submission.message
     if message is None:
         return Outgoing(submission.subject, dict(submission.headers or {}), submission.body)
-    headers = {HEADER_SCHEMA: str(message.spec.version), HEADER_CONTENT_TYPE: CONTENT_CBOR}
+    headers = headers_of(message.spec)
     if submission.command_id:
         headers[HEADER_COMMAND_ID] = submission.command_id
     headers.update(submission.headers or {})

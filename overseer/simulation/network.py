@@ -18,7 +18,7 @@ from overseer.runner import journal
 from overseer.simulation.clock import NodeClock
 from overseer.simulation.loop import VirtualLoop
 from overseer.simulation.process import Process
-from overseer.simulation.scenario import Cast, Network
+from overseer.simulation.scenario import CALLER, Cast, Network
 from overseer.simulation.trace import Trace
 from overseer.simulation.watch import Watch
 from overseer.subsystem import Context
@@ -205,7 +205,7 @@ class Rest:
         context = Context(
             now_ms=max(head.last_ms if head is not None else 0, self._simulated.nodes[node].clock.now_ms()),
             sender="",
-            caller="op_simulation",
+            caller=CALLER,
             position=head.positions["node"].sequence if head is not None and "node" in head.positions else 0,
             verify=self._simulated.verifier.inline,
         )

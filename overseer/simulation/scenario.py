@@ -18,6 +18,7 @@ from overseer.runner.schema import Record
 from overseer.subsystem import Subsystem
 
 __all__ = [
+    "CALLER",
     "Answer",
     "AtRest",
     "Author",
@@ -34,6 +35,8 @@ __all__ = [
     "alike",
 ]
 
+# Who asks from outside, where nobody else is named.
+CALLER = "op_simulation"
 # The subsystems of one node, by name: how each process makes its own.
 Cast = Mapping[str, Callable[[], Subsystem]]
 
@@ -58,7 +61,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     node: str
     message: Message | None = None
     command_id: str = ""
-    sender: str = "op_simulation"
+    sender: str = CALLER
     patience_ms: int = 3_600_000
     subject: str = ""
     headers: Mapping[str, str] | None = None

@@ -14,11 +14,11 @@ from messages.election_pairs import CopyReport, GetCopy
 from messages.elections import Elections, ElectionSummary, ListElections, OfElection
 from messages.message import Message
 from messages.overseer import CommandOutcome
-from messages.subjects import HEADER_COMMAND_ID
+from messages.subjects import HEADER_COMMAND_ID, headers_of
 from overseer.nats.connection import Connection
 from overseer.nats.exchange import NatsExchange
 from overseer.nats.sites import site_user
-from overseer.node.client import accepted, message_headers, refusal_of
+from overseer.node.client import accepted, refusal_of
 from overseer.ports.bus import BusError, BusUnavailable, Response
 from overseer.sites.mailroom import ALL, HEADER_FRESHNESS
 
@@ -61,7 +61,7 @@ class SitesClient:
         """The reply. Raises Refused, BusError."""
         if isinstance(query, ListElections):
             return await self._list(query)
-        response = await self._persistent(query, message_headers(query), _QUERY_MS)
+        response = await self._persistent(query, headers_of(query.spec), _QUERY_MS)
         if response.error is not None:
             raise refusal_of(query, response)
         self.stale = response.headers.get(HEADER_FRESHNESS, "").endswith(" 1")
@@ -70,7 +70,7 @@ class SitesClient:
 
     async def request(self, command: OfElection, *, command_id: str = "") -> CommandOutcome:
         """The outcome of an accepted command; sent again with the same id while nobody knows it. Raises Refused, BusError."""
-        headers = {**message_headers(command), HEADER_COMMAND_ID: command_id or token_hex(16)}
+        headers = {**headers_of(command.spec), HEADER_COMMAND_ID: command_id or token_hex(16)}
         response = await self._persistent(command, headers, _COMMAND_MS)
         if response.error is not None and response.error[0] != "409":
             raise refusal_of(command, response)
@@ -83,7 +83,7 @@ class SitesClient:
         async def ask(site: str) -> None:
             query = GetCopy(election=election)
             try:
-                response = await self._ask(site, query, message_headers(query), _QUERY_MS)
+                response = await self._ask(site, query, headers_of(query.spec), _QUERY_MS)
             except BusUnavailable:
                 return
             if response.error is None:
@@ -102,7 +102,7 @@ class SitesClient:
 
         async def ask(site: str) -> None:
             try:
-                response = await self._ask(site, query, message_headers(query), _QUERY_MS)
+                response = await self._ask(site, query, headers_of(query.spec), _QUERY_MS)
             except BusUnavailable:
                 return
             if response.error is None:

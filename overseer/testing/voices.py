@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from messages.codec import encode
 from messages.message import Kind, Message, Spec
 from messages.overseer import IncarnationStarted
-from messages.subjects import CONTENT_CBOR, HEADER_COMMAND_ID, HEADER_CONTENT_TYPE, HEADER_ID, HEADER_SCHEMA, MessageId, build
+from messages.subjects import HEADER_COMMAND_ID, HEADER_ID, MessageId, build, headers_of
 from overseer.ports.bus import Outgoing
 from overseer.ports.entropy import Entropy
 from overseer.runner.intake import is_outside
@@ -62,7 +62,7 @@ class Voice:
         return await self._world.append(self._outgoing(spec, to, encode(message) if body is None else body, laid))
 
     def _outgoing(self, spec: Spec, subject: str, body: bytes, laid: Mapping[str, str | None]) -> Outgoing:
-        proper: dict[str, str | None] = {HEADER_SCHEMA: str(spec.version), HEADER_CONTENT_TYPE: CONTENT_CBOR}
+        proper: dict[str, str | None] = {**headers_of(spec)}
         if not is_outside(self.sender):
             proper[HEADER_ID] = self.message_id()
         return Outgoing(subject, {key: value for key, value in {**proper, **laid}.items() if value is not None}, body)

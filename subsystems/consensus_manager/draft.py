@@ -9,11 +9,11 @@ from overseer.subsystem import Context
 from overseer.tables import View
 from subsystems.consensus_manager.config import ConsensusConfig, Enrolled, Vault
 from subsystems.consensus_manager.deriving import derive
-from subsystems.consensus_manager.evolution import evolve
+from subsystems.consensus_manager.evolution import evolve, floor_of
 from subsystems.consensus_manager.handover import Acceptance, Serving, serving
 from subsystems.consensus_manager.progress import Deals
 from subsystems.consensus_manager.selection import Candidate
-from subsystems.consensus_manager.tables import ACCEPTED, ATTEMPTS, BLOCKS, CHAIN, DEALS, FLOOR, HEAD, VALIDATORS, AttemptRow, HeadRow
+from subsystems.consensus_manager.tables import ACCEPTED, ATTEMPTS, BLOCKS, CHAIN, DEALS, HEAD, VALIDATORS, AttemptRow, FloorRow, HeadRow
 from subsystems.consensus_manager.terms import Terms
 
 __all__ = ["Branch", "Draft", "terms_of_row"]
@@ -38,10 +38,14 @@ class Draft:
         return self.tables.get(HEAD, (0,)) or HeadRow(hash=self.config.chain)
 
     @property
+    def floor(self) -> FloorRow:
+        """Where the chain that is known here begins."""
+        return floor_of(self.tables)
+
+    @property
     def epoch_unknown(self) -> EpochUnknown:
         """What is answered when it is not known who serves."""
-        floor = self.tables.get(FLOOR, (0,))
-        return EpochUnknown(known_from=0 if floor is None else floor.number)
+        return EpochUnknown(known_from=self.floor.number)
 
     @property
     def signing(self) -> bytes:
@@ -170,8 +174,7 @@ class Branch:
 
     def _is_rooted(self) -> bool:
         """Whether no group at all was accepted before the first one that is known here."""
-        floor = self._draft.tables.get(FLOOR, (0,))
-        return self._known_from == 0 and (floor is None or not floor.rootless)
+        return self._known_from == 0 and not self._draft.floor.rootless
 
     def derive(self, now: Serving, attempt: Attempt, stalls: Sequence[Approval] = ()) -> Terms | None:
         return derive(self, now, self._draft.config.parameters, attempt, stalls=stalls)

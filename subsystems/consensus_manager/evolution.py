@@ -54,7 +54,7 @@ from subsystems.consensus_manager.tables import (
     PartialRow,
 )
 
-__all__ = ["evolve"]
+__all__ = ["evolve", "floor_of"]
 
 
 def evolve(tables: Tables, event: Message) -> None:
@@ -133,9 +133,8 @@ def _head_moved(tables: Tables, event: HeadMoved) -> None:
         tables.delete(CHAIN, (block.number,))
     for block in event.applied:
         tables.put(CHAIN, (block.number,), block.hash)
-    floor = tables.get(FLOOR, (0,))
     best = next(iter(tables.scan(CHAIN, reverse=True)), None)
-    if best is not None and (event.applied or floor is None or best[0][0] >= floor.number):
+    if best is not None and (event.applied or best[0][0] >= floor_of(tables).number):
         (number,), block = best
         row = tables.get(BLOCKS, (block,))
         _put_head(tables, hash=block, number=number, round=0 if row is None else row.round)
@@ -145,6 +144,11 @@ def _head_moved(tables: Tables, event: HeadMoved) -> None:
         row = tables.get(BLOCKS, (lowest.hash,))
         block = b"" if row is None or lowest.number == 1 else row.parent
         _put_head(tables, hash=block, number=lowest.number - 1, round=0)
+
+
+def floor_of(tables: Tables) -> FloorRow:
+    """Where the chain that is known here begins."""
+    return tables.get(FLOOR, (0,)) or FloorRow(number=0, rootless=False)
 
 
 def _forget_chain(tables: Tables, event: ChainForgotten) -> None:
@@ -158,7 +162,7 @@ def _forget_chain(tables: Tables, event: ChainForgotten) -> None:
         tables.delete(ACCEPTED, (group,))
     for session in event.sessions:
         tables.delete(VALIDATORS, (session,))
-    floor = tables.get(FLOOR, (0,)) or FloorRow(number=0, rootless=False)
+    floor = floor_of(tables)
     tables.put(FLOOR, (0,), FloorRow(number=max(event.below, floor.number), rootless=event.rootless or floor.rootless))
 
 

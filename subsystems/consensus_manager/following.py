@@ -105,8 +105,7 @@ def _judge(draft: Draft, block: bytes, row: BlockRow) -> None:
 
 def _stay_out(draft: Draft) -> None:
     """A group may have been accepted, and this node cannot judge it: from here on it cannot tell who serves, and says so."""
-    floor = draft.tables.get(FLOOR, (0,))
-    if floor is None or not floor.rootless:
+    if not draft.floor.rootless:
         groups = [block for (block,), _ in draft.tables.scan(ACCEPTED)]
         draft.record(ChainForgotten(below=0, blocks=[], groups=groups, sessions=[], rootless=True))
 

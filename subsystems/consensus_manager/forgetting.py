@@ -12,7 +12,7 @@ from messages.signals import BlockFinalized, BlockRef
 from subsystems.consensus_manager.draft import Branch, Draft
 from subsystems.consensus_manager.handover import Acceptance, kept, outlived
 from subsystems.consensus_manager.schedule import asked_back, attempts_before, begins
-from subsystems.consensus_manager.tables import ACCEPTED, BLOCKS, CHAIN, FLOOR, PROGRESS, VALIDATORS
+from subsystems.consensus_manager.tables import ACCEPTED, BLOCKS, CHAIN, PROGRESS, VALIDATORS
 
 __all__ = ["is_forgotten", "on_finalized"]
 
@@ -27,8 +27,7 @@ _LATE_BLOCKS_MAX = 1_024
 
 def is_forgotten(draft: Draft, number: int) -> bool:
     """Whether blocks of that number were forgotten, or came before this node's chain began."""
-    floor = draft.tables.get(FLOOR, (0,))
-    return floor is not None and number < floor.number
+    return number < draft.floor.number
 
 
 def on_finalized(draft: Draft, message: BlockFinalized) -> None:
@@ -80,12 +79,12 @@ def _forget_chain(draft: Draft, chain: Branch, final: int, accepted: Sequence[Ac
     # Blocks from here on may leave the final chain; those before `below` are not even asked for by these.
     fork = final - config.kept_blocks
     oldest = fork - asked_back(config.parameters)
-    floor = tables.get(FLOOR, (0,))
-    if oldest - (0 if floor is None else floor.number) < _BLOCKS_MIN:
+    floor = draft.floor.number
+    if oldest - floor < _BLOCKS_MIN:
         return
     late = min((begins(attempt) for attempt in _told_of(draft)), default=oldest)
     below = min(oldest, max(late, oldest - _LATE_BLOCKS_MAX))
-    if below - (0 if floor is None else floor.number) < _BLOCKS_MIN:
+    if below - floor < _BLOCKS_MIN:
         return
     on_chain = _is_on(chain, accepted)
     gone = outlived(accepted, below=fork, is_on_chain=on_chain.__contains__)

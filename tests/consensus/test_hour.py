@@ -1,11 +1,9 @@
 """A network of real processes for an hour of chain time; its nodes are killed in every phase of an election, one by one and all at once."""
 
-import base64
 import statistics
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -141,9 +139,9 @@ async def sealed_at(net: NetworkRun) -> dict[int, float]:
     """When each block was sealed, in seconds since 1970."""
     times: dict[int, float] = {}
     for message in await net.stored("*.feed.block_sealed"):
-        sealed = decode(BlockSealed.spec, base64.b64decode(message["data"]))
+        sealed = decode(BlockSealed.spec, message.body)
         assert isinstance(sealed, BlockSealed)
-        times.setdefault(sealed.block.number, datetime.fromisoformat(message["time"]).timestamp())
+        times.setdefault(sealed.block.number, message.time_ms / 1000)
     return times
 
 

@@ -1,6 +1,5 @@
 """A testnet as its user runs it, and what can be asked of its nodes."""
 
-import base64
 import json
 import os
 import signal
@@ -14,12 +13,12 @@ import anyio
 
 from messages.consensus_manager import Attempts, AttemptsReport, Epoch, EpochReport, GroupsOnDisk, GroupsReport
 from messages.message import Message
-from messages.subjects import net_stream
+from messages.subjects import net_stream, parse
 from overseer.cli.common import load_settings
-from overseer.nats.provision import ApiError, call
+from overseer.nats.stored import stored_messages
 from overseer.node.client import Client, Refused
 from overseer.node.folder import NodeFolder
-from overseer.ports.bus import BusError
+from overseer.ports.bus import BusError, StoredMessage
 from tests.node.nodes import MARK, Place
 
 __all__ = ["NetworkRun", "network_up"]
@@ -64,25 +63,12 @@ class NetworkRun:
 
     async def said(self, name: str) -> list[tuple[str, bytes]]:
         """(node, body) of all network messages of that name, in order."""
-        return [
-            (message["subject"].split(".")[2], base64.b64decode(message["data"]))
-            for message in await self.stored(f"*.consensus_manager.{name}")
-        ]
+        return [(parse(message.subject).node, message.body) for message in await self.stored(f"*.consensus_manager.{name}")]
 
-    async def stored(self, subjects: str) -> list[dict[str, Any]]:
-        """What the network's stream holds on these, as the server tells it, in order."""
-        loaded = load_settings(data_dir=self.folder / "n1")
-        found: list[dict[str, Any]] = []
-        async with Client.connected(loaded.config, NodeFolder(self.folder / "n1").running().url, "operator") as client:
-            at = 1
-            while True:
-                body = {"seq": at, "next_by_subj": f"overseer.net.{subjects}"}
-                try:
-                    message = (await call(client.connection, f"STREAM.MSG.GET.{net_stream()}", body))["message"]
-                except ApiError:
-                    return found
-                found.append(message)
-                at = int(message["seq"]) + 1
+    async def stored(self, subjects: str) -> list[StoredMessage]:
+        """What the network's stream holds on these, in order."""
+        async with self.clients("n1") as clients:
+            return [m async for m in stored_messages(clients["n1"].connection, net_stream(), f"overseer.net.{subjects}")]
 
     @asynccontextmanager
     async def clients(self, *nodes: str) -> AsyncIterator[dict[str, Client]]:

@@ -20,7 +20,7 @@ from messages.codec import decode, encode
 from messages.message import Message
 from messages.overseer import CommandOutcome
 from messages.scale import candidate_hash
-from messages.subjects import CONTENT_CBOR, HEADER_COMMAND_ID, HEADER_CONTENT_TYPE, HEADER_SCHEMA, build, request_subject
+from messages.subjects import HEADER_COMMAND_ID, build, headers_of, request_subject
 from messages.votes_db import RegisterVote
 from overseer.cli.common import load_settings
 from overseer.nats.accounts import operator_sender
@@ -90,7 +90,7 @@ class Flood:
         self._send = self._publish if raw else self._request
         spec = RegisterVote.spec
         self._subject = build(node, operator_sender(OPERATOR), spec) if raw else request_subject(node, spec)
-        self._headers = {HEADER_CONTENT_TYPE: CONTENT_CBOR, HEADER_SCHEMA: str(spec.version)}
+        self._headers = headers_of(spec)
 
     async def run(self, body: Callable[[int], tuple[bytes, int]], *, rate: float, seconds: float, in_flight: int) -> float:
         """Returns how long it took."""

@@ -1,11 +1,12 @@
 """Mutants of consensus groups: rules of the DKG, of acceptance, of handover and of signing, each broken in one place."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from itertools import count
 from typing import Any
 
 from mutants import Mutant, patched, registering
+from py_arkworks_bls12381 import Scalar
 
 from messages.consensus_manager import OfAttempt
 from overseer.feeds.keyring import derive
@@ -101,6 +102,31 @@ def shares_are_added_twice() -> AbstractContextManager[None]:
     return patched(Speaker, "_share", twofold)
 
 
+@mutant
+def another_share_is_sealed() -> AbstractContextManager[None]:
+    """What members keep are not the shares by which they have confirmed: they give another key."""
+    seal = Wallet.seal
+
+    def greater(self: Wallet, secret: Secret[bytes], label: bytes) -> bytes | None:
+        if label.endswith(b"share"):
+            secret = Secret((Scalar.from_be_bytes(secret.reveal()) + Scalar(1)).to_be_bytes())
+        return seal(self, secret, label)
+
+    return patched(Wallet, "seal", greater)
+
+
+@mutant
+def one_member_seals_another_share() -> AbstractContextManager[None]:
+    """What the last member keeps does not fit the others' shares."""
+    confirm = Speaker._confirm
+
+    def last(self: Speaker) -> Sequence[Any]:
+        with another_share_is_sealed() if self.mine.place == self.terms.size - 1 else nullcontext():
+            return list(confirm(self))
+
+    return patched(Speaker, "_confirm", last)
+
+
 # ------------------------------------------------------------------------------------------------ acceptance and handover
 
 
@@ -150,6 +176,12 @@ def the_seed_is_of_the_head() -> AbstractContextManager[None]:
         return begins(attempt) + 1
 
     return patched(deriving, "begins", late)
+
+
+@mutant
+def no_share_is_told_of() -> AbstractContextManager[None]:
+    """A node denies that it has a share of any group's key (E25)."""
+    return patched(answers, "_is_held", lambda draft, session: False)
 
 
 # ------------------------------------------------------------------------------------------------ signing

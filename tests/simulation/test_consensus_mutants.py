@@ -4,35 +4,12 @@
 `python tests/simulation/test_consensus_mutants.py` prints the table anew.
 """
 
-import sys
-from typing import NamedTuple
-
 import pytest
 from mutants_of_consensus import CONSENSUS_MUTANTS
+from noticing import Find, Table
 
 from overseer.simulation.campaign import cases
 from overseer.simulation.run import play
-
-SEEDS = range(1, 11)
-
-
-class Find(NamedTuple):
-    """Where a mutant was noticed."""
-
-    seed: int
-    checker: str
-
-
-def noticed(name: str) -> Find | None:
-    """By the seed that noticed it before, or else by one of the first ten. Large networks tell no more and take long."""
-    known = [FOUND[name].seed] if name in FOUND else []
-    for case in cases("consensus", [*known, *SEEDS], nodes=4, hours=None, faults=None):
-        with CONSENSUS_MUTANTS[name]():
-            outcome = play(case)
-        if outcome.violation is not None:
-            return Find(case.seed, outcome.checker)
-    return None
-
 
 FOUND: dict[str, Find] = {
     # The DKG.
@@ -42,12 +19,15 @@ FOUND: dict[str, Find] = {
     "transcripts_by_arrival": Find(1, "dkg"),
     "unfit_partials_are_taken": Find(6, "replay"),
     "shares_are_added_twice": Find(1, "liveness"),
+    "another_share_is_sealed": Find(1, "dkg"),
+    "one_member_seals_another_share": Find(3, "dkg"),
     # Acceptance and handover.
     "the_interval_is_one_block_shorter": Find(1, "groups"),
     "any_attempt_is_in_time": Find(22, "groups"),
     "two_groups_in_a_block": Find(27, "signing"),
     "the_latest_group_serves_on_every_fork": Find(2, "groups"),
     "the_seed_is_of_the_head": Find(1, "liveness"),
+    "no_share_is_told_of": Find(9, "groups"),
     # Signing.
     "a_second_child_is_signed": Find(9, "signing"),
     "what_is_combined_is_not_checked": Find(5, "liveness"),
@@ -55,9 +35,16 @@ FOUND: dict[str, Find] = {
 }
 
 
+def played(at: Find) -> str:
+    """Large networks tell no more and take long."""
+    return play(next(cases("consensus", [at.seed], nodes=4, hours=None, faults=None))).checker
+
+
+TABLE = Table(CONSENSUS_MUTANTS, FOUND, played, range(1, 11))
+
+
 def test_every_mutant_of_consensus_has_its_place_in_the_table() -> None:
-    assert set(FOUND) == set(CONSENSUS_MUTANTS)
-    assert len(CONSENSUS_MUTANTS) >= 8
+    TABLE.expect_complete(8)
 
 
 # That a chain stands still is found out by waiting for long.
@@ -68,15 +55,8 @@ LONG = [name for name, find in FOUND.items() if find.checker == "liveness"]
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.full) if name in LONG else name for name in FOUND])
 def test_every_broken_rule_of_consensus_is_noticed(name: str) -> None:
-    assert noticed(name) is not None, f"{name} lives: {CONSENSUS_MUTANTS[name].__doc__}"
-
-
-def main(names: list[str]) -> None:
-    """Print the rows of these mutants, or of all, as each is found now."""
-    for name in names or list(CONSENSUS_MUTANTS):
-        found = noticed(name)
-        print(f'    "{name}": Find({found.seed}, "{found.checker}"),' if found is not None else f"    # {name} LIVES", flush=True)
+    TABLE.expect_noticed(name)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    TABLE.show()

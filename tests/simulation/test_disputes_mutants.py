@@ -6,13 +6,10 @@ of the machinery may move a seed: then the first fifty are tried, and `python te
 its rows.
 """
 
-import json
-import sys
-from typing import NamedTuple
-
 import mutants_of_disputes
 import pytest
 from mutants import MUTANTS
+from noticing import Find, Table
 from quiet_network import play_quietly
 
 from overseer.simulation.plan import Case
@@ -21,7 +18,6 @@ from overseer.simulation.run import play
 from overseer.simulation.scenario import Network, Violation
 
 assert mutants_of_disputes
-SEEDS_MAX = 50
 # The first seed of each is enough, and found at once: a sample of every kind of guard.
 QUICK = (
     "skip_the_sync",
@@ -41,142 +37,110 @@ QUICK = (
     "a_signal_is_left_out",
 )
 
+FOUND: dict[str, Find] = {
+    # Commit.
+    "skip_the_sync": Find(0, "acknowledged", "disputes", "simulated"),
+    "answer_before_the_commit": Find(0, "acknowledged", "disputes", "simulated"),
+    "publish_before_the_commit": Find(0, "publishing", "disputes", "simulated"),
+    "acknowledge_before_the_commit": Find(0, "chain", "disputes", "simulated"),
+    "journal_and_tables_in_two_commits": Find(0, "chain", "disputes", "simulated"),
+    "position_not_committed": Find(0, "replay", "disputes", "simulated"),
+    "outgoing_bytes_not_stored": Find(0, "replay", "disputes", "simulated"),
+    "outcomes_not_stored": Find(0, "once only", "disputes", "simulated"),
+    "broken_hash_chain": Find(0, "replay", "disputes", "simulated"),
+    # Once only.
+    "drop_the_watermark": Find(49, "once only", "disputes", "simulated"),
+    "drop_the_memory_of_outcomes": Find(0, "once only", "disputes", "simulated"),
+    "one_id_for_any_body": Find(0, "mischief", "disputes:reused_command_ids", "simulated"),
+    "dedupe_by_sender_alone": Find(48, "once only", "disputes", "simulated"),
+    "ignore_the_position": Find(3, "once only", "disputes", "simulated"),
+    "ignore_contiguity": Find(1, "in order", "disputes", "simulated"),
+    # Telling.
+    "skip_compare_and_set": Find(0, "publishing", "disputes", "simulated"),
+    "unknown_outcome_taken_as_published": Find(0, "replay", "disputes", "simulated"),
+    "mark_not_read_at_start": Find(0, "publishing", "disputes", "simulated"),
+    "nothing_loaded_at_start": Find(0, "replay", "disputes", "simulated"),
+    "told_out_of_order": Find(0, "told", "disputes", "simulated"),
+    "told_twice": Find(0, "told", "disputes", "simulated"),
+    # Opening, timers, intake.
+    "no_new_incarnation": Find(12, "replay", "disputes", "simulated"),
+    "no_repair_of_positions": Find(1, "liveness", "disputes", "simulated"),
+    "timers_not_restored": Find(10, "votes", "disputes", "simulated"),
+    "timers_fire_twice": Find(1, "chain", "disputes", "simulated"),
+    "anybody_may_command": Find(0, "mischief", "disputes:usurped_commands", "simulated"),
+    "any_form_is_read": Find(0, "votes", "disputes:other_forms_of_one_value", "simulated"),
+    "dead_letters_dropped": Find(0, "in order", "disputes:usurped_commands", "simulated"),
+    "time_goes_back": Find(1, "conclusion", "disputes", "simulated"),
+    # Votes.
+    "any_signature_will_do": Find(0, "votes", "disputes:forged_signatures", "quiet"),
+    "threshold_too_low": Find(1, "votes", "disputes", "quiet"),
+    "threshold_too_high": Find(0, "votes", "disputes", "quiet"),
+    "challenged_too_late": Find(1, "votes", "disputes", "quiet"),
+    "for_overrides_against": Find(0, "votes", "disputes", "quiet"),
+    "weaker_votes_replace": Find(3, "votes", "disputes", "quiet"),
+    "told_of_a_verdict_twice": Find(0, "told", "disputes", "quiet"),
+    "rewarded_again": Find(11, "votes", "disputes", "quiet"),
+    "double_voters_rewarded": Find(0, "votes", "disputes", "quiet"),
+    "spam_has_no_bound": Find(0, "votes", "disputes:flood_of_unknown_candidates", "quiet"),
+    "slots_never_given_back": Find(12, "votes", "disputes", "quiet"),
+    "sessions_never_pruned": Find(1, "votes", "disputes", "quiet"),
+    "one_session_pruned_too_many": Find(1, "votes", "disputes", "quiet"),
+    "held_gossip_forgotten": Find(0, "votes", "disputes:flood_of_gossip", "quiet"),
+    "no_second_receipt": Find(0, "mischief", "disputes:swapped_receipts", "quiet"),
+    "evolve_depends_on_what_happened_before": Find(0, "replay", "disputes", "simulated"),
+    # What follows.
+    "one_including_block_forgotten": Find(2, "conclusion", "disputes", "quiet"),
+    "later_inclusions_ignored": Find(1, "conclusion", "disputes", "quiet"),
+    "early_revert_never_lifted": Find(3, "conclusion", "disputes", "quiet"),
+    "no_early_revert": Find(0, "conclusion", "disputes", "quiet"),
+    "verdict_for_is_final": Find(0, "conclusion", "disputes", "quiet"),
+    # The chain.
+    "one_descendant_forgotten": Find(0, "chain", "disputes", "quiet"),
+    "children_of_the_blacklisted_are_clean": Find(0, "chain", "disputes", "quiet"),
+    "governance_never_entered": Find(0, "chain", "disputes", "quiet"),
+    "governance_for_blocks_that_are_not_final": Find(0, "chain", "disputes", "quiet"),
+    "finality_in_governance_mode": Find(0, "chain", "disputes", "quiet"),
+    "any_block_may_be_final": Find(3, "chain", "disputes:conflicting_finality", "quiet"),
+    "reverted_blocks_are_built_on": Find(1, "chain", "disputes", "quiet"),
+    "the_best_is_not_looked_for": Find(1, "chain", "disputes", "quiet"),
+    "leaves_not_put_off": Find(1, "chain", "disputes", "quiet"),
+    "transactions_pooled_again": Find(10, "chain", "disputes", "quiet"),
+    "resume_without_the_authority": Find(6, "mischief", "disputes:forged_resumes", "quiet"),
+    "a_signal_is_left_out": Find(0, "told", "disputes", "quiet"),
+    "orphans_never_adopted": Find(0, "chain", "disputes", "quiet"),
+    "bounds_of_the_orphan_pool_ignored": Find(0, "chain", "disputes", "quiet"),
+}
 
-class Find(NamedTuple):
-    """Where a mutant was noticed. `stage`: quiet | simulated."""
 
-    stage: str
-    scenario: str
-    seed: int
-    checker: str
-
-
-def quiet(scenario: str, seed: int) -> str:
-    """The checker that noticed, or ""."""
+def played(at: Find) -> str:
+    """`stage`: quiet | simulated."""
+    if at.stage == "simulated":
+        return play(Case(seed=at.seed, scenario=at.scenario, nodes=1, hours=0.1, faults=100)).checker
     try:
-        play_quietly(find_scenario(scenario), Network(seed=seed, nodes=("n1",), hours=1.0))
+        play_quietly(find_scenario(at.scenario), Network(seed=at.seed, nodes=("n1",), hours=1.0))
     except Violation as violation:
         return violation.checker
     return ""
 
 
-def simulated(scenario: str, seed: int) -> str:
-    return play(Case(seed=seed, scenario=scenario, nodes=1, hours=0.1, faults=100)).checker
-
-
-STAGES = {"quiet": quiet, "simulated": simulated}
-
-
-def noticed(name: str) -> Find | None:
-    """By the seed that noticed it before, or else by the first of fifty."""
-    known = FOUND[name]
-    for seed in (known.seed, *(seed for seed in range(SEEDS_MAX) if seed != known.seed)):
-        with MUTANTS[name]():
-            checker = STAGES[known.stage](known.scenario, seed)
-        if checker:
-            return known._replace(seed=seed, checker=checker)
-    return None
-
-
-FOUND: dict[str, Find] = {
-    # Commit.
-    "skip_the_sync": Find("simulated", "disputes", 0, "acknowledged"),
-    "answer_before_the_commit": Find("simulated", "disputes", 0, "acknowledged"),
-    "publish_before_the_commit": Find("simulated", "disputes", 0, "publishing"),
-    "acknowledge_before_the_commit": Find("simulated", "disputes", 0, "chain"),
-    "journal_and_tables_in_two_commits": Find("simulated", "disputes", 0, "chain"),
-    "position_not_committed": Find("simulated", "disputes", 0, "replay"),
-    "outgoing_bytes_not_stored": Find("simulated", "disputes", 0, "replay"),
-    "outcomes_not_stored": Find("simulated", "disputes", 0, "once only"),
-    "broken_hash_chain": Find("simulated", "disputes", 0, "replay"),
-    # Once only.
-    "drop_the_watermark": Find("simulated", "disputes", 49, "once only"),
-    "drop_the_memory_of_outcomes": Find("simulated", "disputes", 0, "once only"),
-    "one_id_for_any_body": Find("simulated", "disputes:reused_command_ids", 0, "mischief"),
-    "dedupe_by_sender_alone": Find("simulated", "disputes", 48, "once only"),
-    "ignore_the_position": Find("simulated", "disputes", 3, "once only"),
-    "ignore_contiguity": Find("simulated", "disputes", 1, "in order"),
-    # Telling.
-    "skip_compare_and_set": Find("simulated", "disputes", 0, "publishing"),
-    "unknown_outcome_taken_as_published": Find("simulated", "disputes", 0, "replay"),
-    "mark_not_read_at_start": Find("simulated", "disputes", 0, "publishing"),
-    "nothing_loaded_at_start": Find("simulated", "disputes", 0, "replay"),
-    "told_out_of_order": Find("simulated", "disputes", 0, "told"),
-    "told_twice": Find("simulated", "disputes", 0, "told"),
-    # Opening, timers, intake.
-    "no_new_incarnation": Find("simulated", "disputes", 12, "replay"),
-    "no_repair_of_positions": Find("simulated", "disputes", 1, "liveness"),
-    "timers_not_restored": Find("simulated", "disputes", 10, "votes"),
-    "timers_fire_twice": Find("simulated", "disputes", 1, "chain"),
-    "anybody_may_command": Find("simulated", "disputes:usurped_commands", 0, "mischief"),
-    "any_form_is_read": Find("simulated", "disputes:other_forms_of_one_value", 0, "votes"),
-    "dead_letters_dropped": Find("simulated", "disputes:usurped_commands", 0, "in order"),
-    "time_goes_back": Find("simulated", "disputes", 1, "conclusion"),
-    # Votes.
-    "any_signature_will_do": Find("quiet", "disputes:forged_signatures", 0, "votes"),
-    "threshold_too_low": Find("quiet", "disputes", 1, "votes"),
-    "threshold_too_high": Find("quiet", "disputes", 0, "votes"),
-    "challenged_too_late": Find("quiet", "disputes", 1, "votes"),
-    "for_overrides_against": Find("quiet", "disputes", 0, "votes"),
-    "weaker_votes_replace": Find("quiet", "disputes", 3, "votes"),
-    "told_of_a_verdict_twice": Find("quiet", "disputes", 0, "told"),
-    "rewarded_again": Find("quiet", "disputes", 11, "votes"),
-    "double_voters_rewarded": Find("quiet", "disputes", 0, "votes"),
-    "spam_has_no_bound": Find("quiet", "disputes:flood_of_unknown_candidates", 0, "votes"),
-    "slots_never_given_back": Find("quiet", "disputes", 12, "votes"),
-    "sessions_never_pruned": Find("quiet", "disputes", 1, "votes"),
-    "one_session_pruned_too_many": Find("quiet", "disputes", 1, "votes"),
-    "held_gossip_forgotten": Find("quiet", "disputes:flood_of_gossip", 0, "votes"),
-    "no_second_receipt": Find("quiet", "disputes:swapped_receipts", 0, "mischief"),
-    "evolve_depends_on_what_happened_before": Find("simulated", "disputes", 0, "replay"),
-    # What follows.
-    "one_including_block_forgotten": Find("quiet", "disputes", 2, "conclusion"),
-    "later_inclusions_ignored": Find("quiet", "disputes", 1, "conclusion"),
-    "early_revert_never_lifted": Find("quiet", "disputes", 3, "conclusion"),
-    "no_early_revert": Find("quiet", "disputes", 0, "conclusion"),
-    "verdict_for_is_final": Find("quiet", "disputes", 0, "conclusion"),
-    # The chain.
-    "one_descendant_forgotten": Find("quiet", "disputes", 0, "chain"),
-    "children_of_the_blacklisted_are_clean": Find("quiet", "disputes", 0, "chain"),
-    "governance_never_entered": Find("quiet", "disputes", 0, "chain"),
-    "governance_for_blocks_that_are_not_final": Find("quiet", "disputes", 0, "chain"),
-    "finality_in_governance_mode": Find("quiet", "disputes", 0, "chain"),
-    "any_block_may_be_final": Find("quiet", "disputes:conflicting_finality", 3, "chain"),
-    "reverted_blocks_are_built_on": Find("quiet", "disputes", 1, "chain"),
-    "the_best_is_not_looked_for": Find("quiet", "disputes", 1, "chain"),
-    "leaves_not_put_off": Find("quiet", "disputes", 1, "chain"),
-    "transactions_pooled_again": Find("quiet", "disputes", 10, "chain"),
-    "resume_without_the_authority": Find("quiet", "disputes:forged_resumes", 6, "mischief"),
-    "a_signal_is_left_out": Find("quiet", "disputes", 0, "told"),
-    "orphans_never_adopted": Find("quiet", "disputes", 0, "chain"),
-    "bounds_of_the_orphan_pool_ignored": Find("quiet", "disputes", 0, "chain"),
-}
+TABLE = Table(MUTANTS, FOUND, played, range(50), [Find(0, "", "disputes", stage) for stage in ("quiet", "simulated")])
 
 
 def test_every_mutant_has_its_place_in_the_table() -> None:
-    assert set(FOUND) == set(MUTANTS)
-    assert len(MUTANTS) >= 25
+    TABLE.expect_complete(25)
 
 
 @pytest.mark.parametrize("name", QUICK)
 def test_a_broken_guard_is_noticed(name: str) -> None:
-    assert noticed(name) is not None, f"{name} lives: {MUTANTS[name].__doc__}"
+    TABLE.expect_noticed(name)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1_200)
 @pytest.mark.parametrize("name", [name for name in FOUND if name not in QUICK])
 def test_every_broken_guard_is_noticed(name: str) -> None:
-    assert noticed(name) is not None, f"{name} lives: {MUTANTS[name].__doc__}"
-
-
-def main(names: list[str]) -> None:
-    """Print the rows of these mutants, or of all, as each is found now."""
-    for name in names or list(FOUND):
-        found = noticed(name)
-        row = f'"{name}": Find({", ".join(map(json.dumps, found))}),' if found is not None else f"# {name} LIVES"
-        print(f"    {row}", flush=True)
+    TABLE.expect_noticed(name)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    TABLE.show()

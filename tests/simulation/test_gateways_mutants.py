@@ -4,17 +4,14 @@
 then the first ten are tried, and `python tests/simulation/test_gateways_mutants.py` prints the table anew.
 """
 
-import sys
-from typing import NamedTuple
-
 import pytest
 from mutants_of_gateways import GATEWAY_MUTANTS
+from noticing import Find, Table
 from quiet_network import play_quietly
 
 from overseer.simulation.gateways import scenario
 from overseer.simulation.scenario import Network, Violation
 
-SEEDS_MAX = 10
 # A sample of every kind of rule, each noticed at once.
 QUICK = (
     "the_cut_forgets_the_open_queue",
@@ -26,26 +23,6 @@ QUICK = (
     "a_revoked_round_keeps_its_assignments",
     "session_changes_are_ignored",
 )
-
-
-class Find(NamedTuple):
-    """Where a mutant was noticed."""
-
-    seed: int
-    checker: str
-
-
-def noticed(name: str) -> Find | None:
-    """By the seed that noticed it before, or else by the first of ten."""
-    known = FOUND[name].seed if name in FOUND else 0
-    for seed in (known, *(seed for seed in range(SEEDS_MAX) if seed != known)):
-        try:
-            with GATEWAY_MUTANTS[name]():
-                play_quietly(scenario, Network(seed=seed, nodes=("n1",), hours=1.0))
-        except Violation as violation:
-            return Find(seed, violation.checker)
-    return None
-
 
 FOUND: dict[str, Find] = {
     # Rounds.
@@ -74,28 +51,31 @@ FOUND: dict[str, Find] = {
 }
 
 
+def played(at: Find) -> str:
+    try:
+        play_quietly(scenario, Network(seed=at.seed, nodes=("n1",), hours=1.0))
+    except Violation as violation:
+        return violation.checker
+    return ""
+
+
+TABLE = Table(GATEWAY_MUTANTS, FOUND, played, range(10))
+
+
 def test_every_mutant_of_gateways_has_its_place_in_the_table() -> None:
-    assert set(FOUND) == set(GATEWAY_MUTANTS)
-    assert len(GATEWAY_MUTANTS) >= 8
+    TABLE.expect_complete(8)
 
 
 @pytest.mark.parametrize("name", QUICK)
 def test_a_broken_rule_of_gateways_is_noticed(name: str) -> None:
-    assert noticed(name) is not None, f"{name} lives: {GATEWAY_MUTANTS[name].__doc__}"
+    TABLE.expect_noticed(name)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in FOUND if name not in QUICK])
 def test_every_broken_rule_of_gateways_is_noticed(name: str) -> None:
-    assert noticed(name) is not None, f"{name} lives: {GATEWAY_MUTANTS[name].__doc__}"
-
-
-def main(names: list[str]) -> None:
-    """Print the rows of these mutants, or of all, as each is found now."""
-    for name in names or list(GATEWAY_MUTANTS):
-        found = noticed(name)
-        print(f'    "{name}": Find({found.seed}, "{found.checker}"),' if found is not None else f"    # {name} LIVES", flush=True)
+    TABLE.expect_noticed(name)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    TABLE.show()

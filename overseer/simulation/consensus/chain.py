@@ -88,7 +88,6 @@ class ChainAuthor:
         self._feeds = [Feed(outside, node, self, play) for node in play.network.nodes]
         # Group transactions that the network was told of, in their order.
         self._heard: dict[bytes, None] = {}
-        self._read = 0
         self._ceased_at: int | None = None
         self._until_s = float("inf")
         self._is_done = False
@@ -125,14 +124,10 @@ class ChainAuthor:
         return _SILENCE_S if self._random.random() < _SILENCE_SHARE else self._random.choice(_PAUSES_S)
 
     def _hear(self) -> None:
-        """What was handed in since."""
-        stream = self._outside.stream(NET)
-        if stream and stream[-1].sequence < self._read:
-            self._read = 0
-        for message in stream:
-            if message.sequence <= self._read:
+        """What is handed in by now."""
+        for message in self._outside.stream(NET):
+            if message.body in self._heard:
                 continue
-            self._read = message.sequence
             try:
                 spec = parse(message.subject).spec()
                 if spec is not None and spec.body is GroupTransaction:
@@ -174,7 +169,6 @@ class SignedChain(ChainAuthor):
 
     async def _grow(self) -> None:
         block = self._chain.propose(self._transactions(self.tree.path()))
-        self._chain.hear_proposed(block)
         signature: bytes | None = None
         if self._chain.is_signed:
             self.wanted, self.rival = block, self._rival_of(block)

@@ -14,10 +14,10 @@ from messages.consensus_blocks import BlockSigned, PartialSaid, SignBlock
 from messages.consensus_journal import GroupAccepted, GroupRefused, HeadMoved, KeyFormed, ShareHeld, Spoken
 from messages.consensus_manager import BlockPartial, Deal, Epoch, EpochReport, GroupsOnDisk, GroupsReport
 from messages.message import Message
-from messages.subjects import SubjectError, parse
+from messages.subjects import parse
 from overseer.ports.bus import StoredMessage
 from overseer.runner.schema import Record
-from overseer.simulation.checks_course import ask
+from overseer.simulation.checks_course import Archive, ask
 from overseer.simulation.consensus.cast import Play, SimulatedVault
 from overseer.simulation.network import NET
 from overseer.simulation.scenario import AtRest, Submission, Watcher
@@ -34,8 +34,9 @@ class DkgChecker(Watcher):
 
     name = "dkg"
 
-    def __init__(self, play: Play) -> None:
+    def __init__(self, play: Play, archive: Archive) -> None:
         self._play = play
+        self._archive = archive
         self._formed: dict[bytes, tuple[bytes, Sequence[bytes], bytes]] = {}
         self._deals: dict[tuple[str, bytes], bytes] = {}
         # By session: each node's place, and its share as it is sealed.
@@ -61,16 +62,13 @@ class DkgChecker(Watcher):
                     pass
 
     def stored(self, node: str, message: StoredMessage) -> None:
-        said = _network_message(node, message)
-        if said is None or said[0] in self._play.liars or not isinstance(said[1], Deal):
-            return
-        by, deal = said[0], said[1]
-        known = self._deals.setdefault((by, deal.session), message.body)
-        self.expect(known == message.body, f"{by} dealt twice in session {deal.session.hex()[:8]}")
+        deal = self._archive.as_stored(message) if node == NET else None
+        if isinstance(deal, Deal) and (by := parse(message.subject).node) not in self._play.liars:
+            known = self._deals.setdefault((by, deal.session), message.body)
+            self.expect(known == message.body, f"{by} dealt twice in session {deal.session.hex()[:8]}")
 
     def at_rest(self, rest: AtRest) -> None:
-        size = self._play.parameters.group_size
-        degree = size - (size - 1) // 3 - 1
+        degree = _signers(self._play) - 1
         for session, held in sorted(self._held.items()):
             _, commitments, _ = self._formed[session]
             shares: dict[int, int] = {}
@@ -127,8 +125,6 @@ class GroupsChecker(Watcher):
     def __init__(self, play: Play) -> None:
         self._play = play
         self._verdicts: dict[tuple[bytes, bytes], tuple[str, _Accepted | None]] = {}
-        # By node: number -> hash of its best chain.
-        self._chains: dict[str, dict[int, bytes]] = {}
         self._heads: dict[str, list[tuple[int, HeadMoved]]] = {}
 
     def recorded(self, node: str, subsystem: str, record: Record, events: Sequence[Message]) -> None:
@@ -176,7 +172,7 @@ class GroupsChecker(Watcher):
         held = [
             node for node in self._play.honest if known[first][-1].epoch in ask(self.name, rest, node, GroupsOnDisk(), GroupsReport).epochs
         ]
-        needed = self._play.parameters.group_size - (self._play.parameters.group_size - 1) // 3 - len(self._play.liars)
+        needed = _signers(self._play) - len(self._play.liars)
         self.expect(len(held) >= needed, f"only {held} hold shares of the group that serves")
 
     def _chain(self, node: str) -> dict[int, bytes]:
@@ -208,15 +204,20 @@ class GroupsChecker(Watcher):
 
 
 class SigningChecker(Watcher):
-    """An honest member signs one child of a block; what was sealed is signed by the group that serves."""
+    """An honest member signs one child of a block, and one signature of one child is the group's.
+
+    That it is the signature of the group that serves is checked by the light client of the chain's author (`SignedChain`).
+    """
 
     name = "signing"
 
-    def __init__(self, play: Play) -> None:
+    def __init__(self, play: Play, archive: Archive) -> None:
         self._play = play
+        self._archive = archive
         self._parents: dict[bytes, bytes] = {}
         self._signed: dict[tuple[str, bytes], bytes] = {}
-        self._sealed: dict[bytes, bytes] = {}
+        # By parent: the child, and the group's signature of it.
+        self._sealed: dict[bytes, tuple[bytes, bytes]] = {}
         self._forgetful: set[str] = set()
 
     def submitted(self, submission: Submission) -> None:
@@ -237,31 +238,31 @@ class SigningChecker(Watcher):
                 self._sign(node, event.block)
 
     def stored(self, node: str, message: StoredMessage) -> None:
-        said = _network_message(node, message)
-        if said is not None and said[0] not in self._play.liars and isinstance(said[1], BlockPartial):
-            self._sign(said[0], said[1].block)
+        partial = self._archive.as_stored(message) if node == NET else None
+        if isinstance(partial, BlockPartial) and (by := parse(message.subject).node) not in self._play.liars:
+            self._sign(by, partial.block)
 
     def _sign(self, node: str, block: bytes) -> None:
-        parent = self._parents.get(block)
-        self.expect(parent is not None, f"{node} signs a block that nobody named")
-        assert parent is not None
+        parent = self._parent(node, block)
         first = self._signed.setdefault((node, parent), block)
         self.expect(first == block or node in self._forgetful, f"{node} signs two children of {parent.hex()[:8]}")
 
     def _seal(self, node: str, event: BlockSigned) -> None:
         """Two blocks of one parent are never both signed; one block has one signature, whoever combined it."""
-        parent = self._parents.get(event.block, b"")
-        first = self._sealed.setdefault(parent, event.block)
-        self.expect(first == event.block, f"{node}: two children of {parent.hex()[:8]} are signed by the group")
+        parent = self._parent(node, event.block)
+        block, signature = self._sealed.setdefault(parent, (event.block, event.signature))
+        self.expect(block == event.block, f"{node}: two children of {parent.hex()[:8]} are signed by the group")
+        self.expect(signature == event.signature, f"{node}: block {block.hex()[:8]} has two signatures of the group")
+
+    def _parent(self, node: str, block: bytes) -> bytes:
+        """Of a block that was named."""
+        parent = self._parents.get(block)
+        self.expect(parent is not None, f"{node} signs a block that nobody named")
+        assert parent is not None
+        return parent
 
 
-def _network_message(stream: str, message: StoredMessage) -> tuple[str, Message] | None:
-    """The node that said it, and what; None for anything else."""
-    if stream != NET:
-        return None
-    try:
-        address = parse(message.subject)
-        spec = address.spec()
-        return None if spec is None else (address.node, decode(spec, message.body))
-    except (SubjectError, ValueError):
-        return None
+def _signers(play: Play) -> int:
+    """How many of a group sign for it: N - f."""
+    size = play.parameters.group_size
+    return size - (size - 1) // 3

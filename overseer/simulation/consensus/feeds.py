@@ -8,8 +8,9 @@ import anyio
 import msgspec
 
 from messages.chain_api import Best, FinalizeBlock, Header, ImportBlock
-from messages.consensus_blocks import BlockSignature, BlockSignatureReport, SignBlock
+from messages.consensus_blocks import BlockSignature, BlockSignatureReport
 from messages.message import Message
+from overseer.consensus.chain import header_of
 from overseer.simulation.consensus.cast import Play
 from overseer.simulation.scenario import Outside, Submission
 
@@ -81,11 +82,11 @@ class Feed:
     async def _sign(self, block: ImportBlock) -> None:
         named, at = self._named
         if named != block.hash or self._outside.now_s() >= at + _NAMED_AGAIN_S:
-            if await self._submit(_named(block)) == "accepted":
+            if await self._submit(header_of(block)) == "accepted":
                 self._named = block.hash, self._outside.now_s()
             rival = self._author.rival
             if rival is not None and self._named[0] == block.hash:
-                await self._submit(_named(rival))
+                await self._submit(header_of(rival))
         report = await self._outside.query(self.node, BlockSignature(block=block.hash))
         if isinstance(report, BlockSignatureReport) and report.signature is not None:
             self._signature = block.hash, report.signature
@@ -95,14 +96,3 @@ class Feed:
         return await self._outside.submit(
             Submission(at_ms=0, node=self.node, message=message, command_id=f"{self.node} feed {self._asked}", patience_ms=_PATIENCE_MS)
         )
-
-
-def _named(block: ImportBlock) -> SignBlock:
-    return SignBlock(
-        hash=block.hash,
-        parent=block.parent,
-        number=block.number,
-        epoch=block.epoch,
-        epoch_start=block.epoch_start,
-        round=block.round,
-    )

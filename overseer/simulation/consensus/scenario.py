@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from random import Random
 
+from overseer.simulation.checks_course import Archive
 from overseer.simulation.consensus.cast import play_of
 from overseer.simulation.consensus.chain import author_of
 from overseer.simulation.consensus.checks import DkgChecker, GroupsChecker, SigningChecker
@@ -34,8 +35,8 @@ class Consensus:
         return author_of(outside, play_of(outside.network))
 
     def checkers(self, network: Network, traffic: Sequence[Submission]) -> Sequence[Checker]:
-        play = play_of(network)
-        return [DkgChecker(play), GroupsChecker(play), SigningChecker(play)]
+        play, archive = play_of(network), Archive()
+        return [archive, DkgChecker(play, archive), GroupsChecker(play), SigningChecker(play, archive)]
 
 
 scenario: Scenario = Consensus()

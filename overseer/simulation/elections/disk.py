@@ -7,6 +7,7 @@ from messages.codec import encode_value
 from messages.election_pairs import BatchLogged
 from messages.message import Message
 from overseer.memory.rows import MemoryRows
+from overseer.simulation.scenario import CALLER
 from overseer.sites.deciding import Decider
 from overseer.subsystem import Context
 from overseer.tables import HASH, Overlay, Table, Tables, View, WriteSet, after
@@ -152,7 +153,7 @@ class RowsDisk:
 
     def ask(self, query: Message) -> Message:
         """What a reader of the rows is told."""
-        return self._elections.answer(self.view(), query, Context(now_ms=0, sender="op_simulation", verify=lambda check: False))
+        return self._elections.answer(self.view(), query, Context(now_ms=0, sender=CALLER, verify=lambda check: False))
 
     def sync(self) -> None:
         self._undo = []

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overseer.nats.exchange import caller_account
-from overseer.nats.line import time_ms
 from overseer.nats.pull import AckPosition, parse_ack
+from overseer.nats.stored import time_ms
 from overseer.nats.wire import WireParser, parse_headers, parse_status, wire_text
 from overseer.ports.envelope import header_bytes, matches
 
