@@ -19,11 +19,13 @@ from rich.padding import Padding
 
 from overseer.cli.common import Json, console, load_settings, print_json, run_async, say, stopped
 from overseer.cli.election_view import copies_of, copies_table, picture, results_of
-from overseer.demo.groups import SCENES, Grouped, Groups
+from overseer.demo.groups import Grouped
 from overseer.demo.network import Network
+from overseer.demo.peering import Peered
 from overseer.demo.playing import Outcome, Played, Sited, Unexpected, find_out, play
 from overseer.demo.polls import EVENTS, KEY, Polled, Polls
 from overseer.demo.queues import QUEUE, Queued, find_queue, tell_queue
+from overseer.demo.together import SCENES, Together, play_network
 from overseer.demo.view import LiveView
 from overseer.feeds.devchain import DevChain, Shape
 from overseer.feeds.story import Await, Scene, Send, Story
@@ -71,6 +73,7 @@ class Told(msgspec.Struct, kw_only=True):
     gateways: Queued
     elections: Polled
     groups: Grouped
+    peers: Peered
     differences: list[str]
 
 
@@ -86,7 +89,8 @@ def demo(
     """A story on a real node: sessions, forks, disputes both ways, a cascade, governance mode entered and left.
 
     Then gateways elected for a queue, a round of which one more lie revokes; an election on five sites, the one that writes it
-    killed while ballots are cast; and a network of four nodes that elect who signs its chain, one killed while they make a key.
+    killed while ballots are cast; and a network of four nodes that elect who signs its chain, one killed while they make a key, and
+    that elect each other as peers, by what they hold.
     Checks its own outcome against what the development chain knows, counts the ballots, and goes through the signed chain from genesis;
     the exit code is 1 on any difference.
     """
@@ -194,8 +198,8 @@ class _Demo:
         polled, miscounted = await self._elect(node, client, show)
         names = [child.name for child in self._children(node)]
         report = await node_report(self._loaded.config, info, client.connection, names)
-        grouped, unsigned = await self._group(node, stop, show)
-        return self._judge(played, outcome, report, queued, polled, grouped, [*uneven, *miscounted, *unsigned])
+        together = await self._network(node, stop, show)
+        return self._judge(played, outcome, report, queued, polled, together, [*uneven, *miscounted, *together.differences])
 
     async def _elect(self, node: Node, client: Client, show: bool) -> tuple[Polled, list[str]]:
         """The act of the sites: what came of it, and every difference."""
@@ -226,21 +230,21 @@ class _Demo:
                 self._tally = picture(await results_of(person, KEY))
         return polled, uneven
 
-    async def _group(self, node: Node, stop: StopRequest, show: bool) -> tuple[Grouped, list[str]]:
-        """The last act, on a network of its own: what came of it, and every difference."""
+    async def _network(self, node: Node, stop: StopRequest, show: bool) -> Together:
+        """The last acts, on a network of its own."""
         scene = self._scene(show)
 
         def looked(network: Network) -> None:
             self._view.children, self._view.network = network.children, network
 
         def told(text: str) -> None:
-            self._view.grouped += 1 / SCENES
+            self._view.together += 1 / SCENES
             scene(text)
 
         network = Network(self._loaded.config.data_dir / NETWORK, looked=looked)
-        grouped, unsigned = await Groups(network, self._seed, told=told).play(stop)
+        together = await play_network(network, self._seed, stop, told=told)
         self._view.children = self._children(node)
-        return grouped, unsigned
+        return together
 
     async def _show_election(self, node: Node, person: SitesClient) -> None:
         while True:
@@ -281,7 +285,14 @@ class _Demo:
         return scene
 
     def _judge(
-        self, played: Played, outcome: Outcome, report: NodeReport, queued: Queued, polled: Polled, grouped: Grouped, uneven: Sequence[str]
+        self,
+        played: Played,
+        outcome: Outcome,
+        report: NodeReport,
+        queued: Queued,
+        polled: Polled,
+        together: Together,
+        uneven: Sequence[str],
     ) -> Told:
         expected = self._story.expected
         differences = [*outcome.differences, *uneven]
@@ -294,7 +305,7 @@ class _Demo:
             ok=not differences,
             seconds=round(time.monotonic() - self._began, 1),
             # The overseer, the NATS server, the subsystems, and the sites; the network's server and its nodes.
-            processes=2 + len(report.subsystems) + 1 + grouped.nodes,
+            processes=2 + len(report.subsystems) + 1 + together.groups.nodes,
             blocks=expected.blocks,
             votes_sent=played.votes_sent,
             votes_stored=outcome.votes_stored,
@@ -309,7 +320,8 @@ class _Demo:
             dead_letters=dead,
             gateways=queued,
             elections=polled,
-            groups=grouped,
+            groups=together.groups,
+            peers=together.peers,
             differences=differences,
         )
 
@@ -341,6 +353,8 @@ def _summary(told: Told, tally: RenderableType) -> None:
     grouped = told.groups
     say(f"  a network of {grouped.nodes} nodes, {grouped.killed or 'none'} killed in the midst of a DKG: {grouped.epochs} groups elected,")
     say(f"  {grouped.signed} of {grouped.blocks} blocks signed by theirs, {grouped.chains} chains accepted by a light client")
+    peered = told.peers
+    say(f"  {peered.elected} of {peered.asked} elections of peers elected one, never the one with half of the tokens")
     for difference in told.differences:
         say(f"  [red]differs:[/] {escape(difference)}")
     if tally:

@@ -1,4 +1,4 @@
-"""The demo's last act: four nodes of a network elect who signs its chain; one is killed while they make the next key, and signs again."""
+"""An act of the demo: four nodes of a network elect who signs its chain; one is killed while they make the next key, and signs again."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,10 +24,6 @@ from messages.consensus_manager import (
 from overseer.demo.network import NODES, Network, Standing
 from overseer.demo.playing import LOOK_AGAIN_S, PATIENCE_S, Unexpected
 from overseer.feeds.keyring import derive
-from overseer.nats.provision import ApiError
-from overseer.node.client import Refused
-from overseer.ports.bus import BusError
-from overseer.supervise.stopping import StopRequest
 
 __all__ = ["SCENES", "Grouped", "Groups"]
 
@@ -64,21 +60,15 @@ class Groups:
     def __init__(self, network: Network, seed: str, *, told: Callable[[str], None]) -> None:
         self._network = network
         self._told = told
-        self._grouped = Grouped()
+        self.grouped = Grouped()
         self._victim = network.nodes[derive(seed, "groups", 0)[0] % len(network.nodes)]
         self._others = [node for node in network.nodes if node != self._victim]
         self._interrupted: Attempt | None = None
 
-    async def play(self, hurry: StopRequest) -> tuple[Grouped, list[str]]:
-        """What came of it, and every difference from what it must come to; the network has ended by then."""
-        try:
-            async with self._network.running(hurry):
-                await self._scenes()
-                await self._count_deals()
-            broken = await self._check_chains()
-        except (Unexpected, Refused, BusError, ApiError) as error:
-            return self._grouped, [f"groups: {error}"]
-        return self._grouped, [*broken, *_differences(self._grouped)]
+    async def play(self) -> None:
+        """While the network is up. Raises Unexpected, Refused, BusError, ApiError."""
+        await self._scenes()
+        await self._count_deals()
 
     async def _scenes(self) -> None:
         network, told = self._network, self._told
@@ -89,15 +79,15 @@ class Groups:
         await network.until(lambda: self._all_in(first + 1), "the next group is elected")
         told(f"Handover: the last block that group {first} signed names group {self._epoch()}.")
         killed_at = await self._kill()
-        epoch = self._grouped.epoch
+        epoch = self.grouped.epoch
         await network.until(lambda: all(self._in(node, epoch) for node in self._others), "the next group is elected without it")
         told(f"Group {epoch} is elected all the same, and signs. {self._victim} starts again.")
         await network.until(self._is_back, f"{self._victim} has its share")
         await self._signs(epoch)
-        self._grouped.back_ms = max(1, round(1000 * (anyio.current_time() - killed_at)))
+        self.grouped.back_ms = max(1, round(1000 * (anyio.current_time() - killed_at)))
         accepted = await self._group(epoch)
         await network.until(lambda: self._all_beyond(accepted.number), "the next group's blocks are everywhere")
-        told(f"{self._victim} signs again, {self._grouped.back_ms / 1000:.1f} s after the kill, with the share it had begun to make.")
+        told(f"{self._victim} signs again, {self.grouped.back_ms / 1000:.1f} s after the kill, with the share it had begun to make.")
 
     # -------------------------------------------------------------------------------------------- where they are
 
@@ -121,7 +111,7 @@ class Groups:
     def _is_back(self) -> bool:
         """Whether it has its share of the key that was being made when it was killed, or of a later one."""
         standing = self._standing(self._victim)
-        return standing is not None and max(standing.shares, default=0) >= self._grouped.epoch
+        return standing is not None and max(standing.shares, default=0) >= self.grouped.epoch
 
     # -------------------------------------------------------------------------------------------- the kill
 
@@ -137,8 +127,8 @@ class Groups:
                     # The two answers may be of different blocks.
                     if _is_in_mid_dkg(row) and row.attempt.epoch_start == now.epoch_start:
                         self._network.kill(victim)
-                        self._grouped.killed, self._grouped.phase = victim, row.phase.value
-                        self._grouped.epoch, self._interrupted = now.epoch + 1, row.attempt
+                        self.grouped.killed, self.grouped.phase = victim, row.phase.value
+                        self.grouped.epoch, self._interrupted = now.epoch + 1, row.attempt
                         self._told(f"{victim} is killed while group {now.epoch + 1} makes its key: all have dealt, none has a share.")
                         return anyio.current_time()
                 await anyio.sleep(LOOK_AGAIN_S)
@@ -158,7 +148,7 @@ class Groups:
     # -------------------------------------------------------------------------------------------- counting
 
     async def _count_deals(self) -> None:
-        grouped = self._grouped
+        grouped = self.grouped
         group = await self._group(grouped.epoch)
         grouped.share = group.held or (group.attempt != self._interrupted and self._is_back())
         dealt: Counter[tuple[str, bytes]] = Counter()
@@ -170,20 +160,20 @@ class Groups:
         grouped.deals = dealt.total()
         grouped.dealt_twice = sum(count > 1 for count in dealt.values())
 
-    async def _check_chains(self) -> list[str]:
-        """By a light client, from genesis: what is wrong."""
+    async def conclude(self) -> list[str]:
+        """When the network has ended: by a light client, from genesis, every difference from what it must come to. Raises Unexpected."""
         self._told("The network has ended. A light client goes through the chain in each node's journal, from genesis on.")
         reports = {node: await self._network.verified(node) for node in self._network.nodes}
         sound = [report for report in reports.values() if not report.broken]
         fewest = min(sound or reports.values(), key=lambda report: report.blocks)
-        self._grouped.epochs, self._grouped.blocks, self._grouped.signed = len(fewest.epochs), fewest.blocks, fewest.signed
+        self.grouped.epochs, self.grouped.blocks, self.grouped.signed = len(fewest.epochs), fewest.blocks, fewest.signed
         broken: list[str] = []
         for node, report in reports.items():
             wrong = report.broken or ("" if report.epochs[: len(fewest.epochs)] == fewest.epochs else "other epochs than at the rest")
-            self._grouped.chains += not wrong
+            self.grouped.chains += not wrong
             if wrong:
                 broken.append(f"groups: the chain of {node}: {wrong}")
-        return broken
+        return [*broken, *_differences(self.grouped)]
 
     async def _group(self, epoch: int) -> GroupReport:
         """By the node that was killed."""

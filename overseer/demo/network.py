@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from messages.chain_api import Best, Header
+from messages.codec import decode
 from messages.consensus_manager import Attempts, AttemptsReport, AttemptState, Epoch, EpochReport, GroupsOnDisk, GroupsReport
 from messages.message import Message
 from messages.subjects import net_stream, parse
@@ -35,14 +36,14 @@ __all__ = ["NODES", "Network", "Standing"]
 
 NODES = 4
 # Epochs of six blocks and what an election takes, up to five blocks a second. N - f members are enough for a group: nobody waits for
-# a node that is down. The nodes hold no elections of other kinds.
+# a node that is down.
 SETTINGS: dict[str, object] = {
     "feed.interval_ms": 200,
     "consensus_manager.interval": 6,
     "consensus_manager.election_timeout": 5,
     "consensus_manager.group_size": NODES,
     "consensus_manager.min_confirmations": 3,
-    "subsystems": "votes_db,dispute_conclusion,chain_api,consensus_manager",
+    "subsystems": "votes_db,dispute_conclusion,chain_api,elections,consensus_manager",
     "verification.workers": 0,
     "in_process": True,
     "nats.port": 0,
@@ -185,6 +186,24 @@ class Network:
     async def ask(self, node: str, query: Message) -> Message:
         """Its reply. Raises Refused, BusError."""
         return await self._clients[node].query(query, timeout_ms=_ANSWER_MS)
+
+    async def persistently(self, node: str, query: Message) -> Message:
+        """Its reply, also of a node that is just being started again. Raises Refused, BusError when that takes too long."""
+        until = anyio.current_time() + _PATIENCE_S
+        while True:
+            try:
+                return await self.ask(node, query)
+            except (Refused, BusError):
+                if anyio.current_time() >= until:
+                    raise
+            await anyio.sleep(_LOOK_S)
+
+    async def command(self, node: str, command: Message) -> Message:
+        """It is accepted, once: its reply. Raises Refused, BusError."""
+        outcome = await self._clients[node].request(command)
+        assert command.spec.reply is not None
+        assert outcome.reply is not None
+        return decode(command.spec.reply.spec, outcome.reply)
 
     async def said(self, name: str) -> list[tuple[str, bytes]]:
         """(node, body) of all that the nodes' `consensus_manager` have said to each other under that name. Raises ApiError, BusError."""

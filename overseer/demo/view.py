@@ -47,7 +47,7 @@ class LiveView:
         self.election: RenderableType | None = None
         self.elected = 0.0
         self.network: RenderableType | None = None
-        self.grouped = 0.0
+        self.together = 0.0
         self._blocks: dict[bytes, BlockImported] = {}
         self._best: set[bytes] = set()
         self._black: set[bytes] = set()
@@ -113,10 +113,10 @@ class LiveView:
         top.add_column(ratio=1)
         top.add_column()
         steps = max(1, self.steps)
-        bar = ProgressBar(total=3 * steps, completed=self.step + (self.elected + self.grouped) * steps)
+        bar = ProgressBar(total=3 * steps, completed=self.step + (self.elected + self.together) * steps)
         top.add_row(Group(Text(self.scene, style="bold"), bar), self._processes())
         if self.network is not None:
-            return Group(top, Panel(self.network, title="consensus groups", title_align="left"))
+            return Group(top, Panel(self.network, title="network", title_align="left"))
         if self.election is not None:
             return Group(top, Panel(self.election, title="election", title_align="left"))
         middle = Table.grid(expand=True, padding=(0, 1))

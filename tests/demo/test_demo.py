@@ -64,6 +64,12 @@ async def test_the_demo_comes_out_as_it_must_and_leaves_nothing(here: Place) -> 
     assert grouped["deals"] >= 3 * grouped["epoch"]
     assert grouped["epochs"] >= grouped["epoch"] >= 3
     assert 0 < grouped["signed"] < grouped["blocks"]
+    peered = told["peers"]
+    assert peered["asked"] == peered["elected"] == 4
+    assert peered["poor_elected"] == 0
+    assert peered["killed"] in peered["connected"]
+    assert {*peered["connected"]} == {"n1", "n2", "n3", "n4"} - {peered["poor"]}
+    assert all(peered["connected"].values())
     assert done.error == ""
 
 
@@ -79,6 +85,7 @@ async def test_for_people_it_tells_scene_by_scene(here: Place) -> None:
     assert "\u2588" in done.out
     assert "makes its key: all have dealt, none has a share" in done.out
     assert "4 chains accepted by a light client" in done.out
+    assert "4 of 4 elections of peers elected one, never the one with half of the tokens" in done.out
     assert max(map(len, done.out.splitlines())) < 140
     assert done.error == ""
     assert "Try next" in done.out
@@ -94,7 +101,7 @@ async def test_for_people_it_tells_scene_by_scene(here: Place) -> None:
         "story",
         *(
             pytest.param(text, marks=pytest.mark.slow)
-            for text in ("assigned", "revoked", "opens", "killed", "judged", "network", "dealing")
+            for text in ("assigned", "revoked", "opens", "killed", "judged", "network", "dealing", "peers")
         ),
     ],
 )
@@ -107,6 +114,7 @@ async def test_it_can_be_ended_in_every_phase(here: Place, number: signal.Signal
         "killed": "is killed",
         "judged": "is judged",
         "dealing": "makes its key",
+        "peers": "asks again, and is killed",
     }
     reached = {
         "temporary folder": lambda: any(here.temporary.glob("overseer-demo-*")),

@@ -1,0 +1,143 @@
+"""The demo's very last act, on the network of the consensus groups: its nodes elect each other as peers, by what they hold."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import anyio
+import msgspec
+
+from messages.message import Message
+from messages.peer_queries import (
+    TOKENS_MAX,
+    ChallengeBegun,
+    ChallengePeers,
+    EndedElection,
+    HoldTokens,
+    PeerHistory,
+    PeerHistoryReport,
+    Peers,
+    PeersReport,
+)
+from messages.peers import PeerElectionEnd
+from overseer.demo.network import Network
+from overseer.demo.playing import LOOK_AGAIN_S, PATIENCE_S, Unexpected
+from overseer.feeds.keyring import derive
+from overseer.feeds.tokens import development_tokens
+
+__all__ = ["SCENES", "Peered", "Peering"]
+
+# How many scenes the act has.
+SCENES = 4
+# Fewer give no proofs: each of the ten mappings of one is a token in a thousand, five of them on half of the ring.
+_TOKENS = 20_000
+
+
+class Peered(msgspec.Struct, kw_only=True):
+    """What came of it. `poor`: the node that holds half of what the others do. `asked`: elections, of which so many `elected` a peer.
+
+    `killed`: the node that was killed in mid-election. `connected`: for each node but the poor one, its connected peers among the others.
+    """
+
+    tokens: int = 0
+    poor: str = ""
+    asked: int = 0
+    elected: int = 0
+    poor_elected: int = 0
+    killed: str = ""
+    connected: Mapping[str, Sequence[str]] = {}
+
+
+class Peering:
+    """The act. `told` hears of each scene."""
+
+    def __init__(self, network: Network, seed: str, *, told: Callable[[str], None]) -> None:
+        self.peered = Peered()
+        self._network = network
+        self._told = told
+        self._universe = sorted(development_tokens(seed, _TOKENS))
+        nodes = list(network.nodes)
+        self._poor = nodes.pop(derive(seed, "peering", 0)[0] % len(nodes))
+        self._rich = nodes
+        self._victim = nodes[derive(seed, "peering", 1)[0] % len(nodes)]
+        # By node: the tokens that it challenged the others with.
+        self._asked: dict[str, list[int]] = {node: [] for node in nodes}
+
+    async def play(self) -> None:
+        """While the network is up. Raises Unexpected, Refused, BusError."""
+        peered, told = self.peered, self._told
+        peered.tokens, peered.poor, peered.killed = _TOKENS, self._poor, self._victim
+        told(f"The nodes are told what they hold: {_TOKENS} tokens each, {self._poor} only half of them. So they choose their peers.")
+        await self._hold()
+        told("Each of the three challenges the others with a token. Who holds it proves it, for this challenger alone.")
+        for node in self._rich:
+            await self._challenge(node)
+        await self._until_ended()
+        told(f"Those of the same store agree; {self._poor} agrees with nobody. {self._victim} asks again, and is killed meanwhile.")
+        await self._challenge(self._victim)
+        self._network.kill(self._victim)
+        await self._until_ended()
+        for node, outcomes in [(node, await self._outcomes(node)) for node in self._rich]:
+            mine = [outcome for outcome in outcomes if outcome.token in self._asked[node]]
+            peered.asked += len(mine)
+            peered.elected += sum(outcome.end is PeerElectionEnd.ELECTED for outcome in mine)
+            peered.poor_elected += await self._elected_poor(node, mine)
+            peered.connected = {**peered.connected, node: await self._connected(node)}
+        told(f"{self._victim} has elected the peer that it asked before. Every node is connected to whom it elected.")
+
+    def differences(self) -> Iterator[str]:
+        peered = self.peered
+        for what, found, wanted in (
+            ("elections that elected a peer", peered.elected, len(self._rich) + 1),
+            (f"times that {self._poor} was elected", peered.poor_elected, 0),
+            ("nodes without a connected peer", sum(not peers for peers in peered.connected.values()), 0),
+        ):
+            if found != wanted:
+                yield f"peers: {what}: {found}, expected {wanted}"
+
+    # -------------------------------------------------------------------------------------------- asking
+
+    async def _hold(self) -> None:
+        for node in self._network.nodes:
+            # Every second one: half of each part of the ring.
+            held = self._universe[:: 2 if node == self._poor else 1]
+            for at in range(0, len(held), TOKENS_MAX):
+                await self._network.command(node, HoldTokens(tokens=held[at : at + TOKENS_MAX]))
+
+    async def _challenge(self, node: str) -> None:
+        """With a token that the node could prove itself."""
+        begun = await self._network.command(node, ChallengePeers())
+        assert isinstance(begun, ChallengeBegun)
+        self._asked[node].append(begun.token)
+
+    async def _outcomes(self, node: str) -> list[EndedElection]:
+        report = await self._ask(node, PeerHistory(limit=500))
+        assert isinstance(report, PeerHistoryReport)
+        return report.elections
+
+    async def _until_ended(self) -> None:
+        """All that were begun."""
+        with anyio.move_on_after(PATIENCE_S):
+            for node in self._rich:
+                while not {*self._asked[node]} <= {outcome.token for outcome in await self._outcomes(node)}:
+                    await self._network.look()
+                    await anyio.sleep(LOOK_AGAIN_S)
+            return
+        raise Unexpected("an election of peers never ended")
+
+    async def _elected_poor(self, node: str, outcomes: Sequence[EndedElection]) -> int:
+        report = await self._ask(self._poor, Peers())
+        assert isinstance(report, PeersReport)
+        return sum(outcome.winner == report.self_id for outcome in outcomes)
+
+    async def _connected(self, node: str) -> list[str]:
+        """Its connected peers, once there are some."""
+        found: list[str] = []
+        with anyio.move_on_after(PATIENCE_S):
+            while not found:
+                report = await self._ask(node, Peers())
+                assert isinstance(report, PeersReport)
+                found = sorted(peer.node for peer in report.peers if peer.state == "connected")
+                await anyio.sleep(LOOK_AGAIN_S)
+        return found
+
+    async def _ask(self, node: str, query: Message) -> Message:
+        return await self._network.persistently(node, query)
