@@ -223,6 +223,19 @@ def test_tokens_are_held_mapped_anew_and_dropped() -> None:
     assert not node.report("n1").tokens
 
 
+def test_a_node_that_holds_nothing_sleeps() -> None:
+    network = Peered(["n1", "n2"])
+    network.give("n1", SessionChange(index=2, validators=[Validator(bytes(32), Scheme.ED25519)]))
+    network.give("n2", HoldTokens(tokens=[TokenMapping(5, 1)]))
+    network.give("n2", DropTokens(tokens=[5]))
+    network.run(10 * MINUTE_MS)
+    recorded = [len(node.history) for node in network.nodes.values()]
+    network.run(60 * MINUTE_MS)
+    assert [len(node.history) for node in network.nodes.values()] == recorded
+    network.give("n1", HoldTokens(tokens=[TokenMapping(5, 1)]))
+    assert network.nodes["n1"].timers
+
+
 # ------------------------------------------------------------------------------------------------ modes
 
 

@@ -23,7 +23,7 @@ from subsystems.elections.peers.measures import Measures
 from subsystems.elections.peers.participant import new_state, resumed
 from subsystems.elections.peers.roster import Peer, Roster
 from subsystems.elections.peers.rows import HISTORY, MEASURES, loaded
-from subsystems.elections.peers.tokens import TOKEN_RING
+from subsystems.elections.peers.tokens import holds_any
 
 __all__ = ["answer"]
 
@@ -45,7 +45,7 @@ def _report(view: View, self_id: int, config: PeersConfig, names: Mapping[int, s
     return PeersReport(
         self_id=self_id,
         mode=config.mode,
-        tokens=next(view.scan_packed(TOKEN_RING), None) is not None,
+        tokens=holds_any(view),
         held=state.held,
         threshold=state.adaptation.threshold,
         interval_ms=state.adaptation.interval_ms,

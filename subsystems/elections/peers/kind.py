@@ -3,7 +3,7 @@
 They concern no election of the runtime's own: a node's part in them is its own, with its own rows.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from blake3 import blake3
@@ -71,7 +71,7 @@ from subsystems.elections.peers.participant import (
 )
 from subsystems.elections.peers.roster import Roster
 from subsystems.elections.peers.rows import MEASURES, TABLES, Mirror, apply_rows, loaded, note_ended, step_of
-from subsystems.elections.peers.tokens import TableTokens, drop_token, put_token
+from subsystems.elections.peers.tokens import TableTokens, drop_token, holds_any, put_token
 from subsystems.elections.peers.traffic import SEAL_KEY_BYTES, key_authentic, key_seal, peer_id, seals_of
 
 __all__ = ["PeerElections", "Persona", "block_number"]
@@ -239,7 +239,7 @@ class PeerElections:
         return Decision(events=decision.events, timers=decision.timers, reply=reply)
 
     def _decision(
-        self, view: View, context: Context, input: Input, events: Iterable[Message] = (), reply: Message | None = None
+        self, view: View, context: Context, input: Input, events: Sequence[Message] = (), reply: Message | None = None
     ) -> Decision:
         """One step, behind `events`."""
         present = self._entered(view, context)
@@ -249,11 +249,14 @@ class PeerElections:
             effects += participant.step(each, now_ms=context.now_ms, entropy=context.entropy)
         present.step = blake3((present.step or b"") + context.entropy).digest()[:_STEP_BYTES]
         moved = PeerStateMoved(rows=present.mirror.moved(participant, present.step))
+        recorded = [*events, *map(_recorded, effects), moved]
         due_ms, timers = participant.due_ms(), list[SetTimer]()
-        if due_ms != present.due_ms or isinstance(input, Tick):
+        # Who holds nothing and has nobody sleeps until it is given something.
+        sleeps = not (events or participant.elections or participant.roster.listed or holds_any(view))
+        if not sleeps and (due_ms != present.due_ms or isinstance(input, Tick)):
             present.due_ms = due_ms
             timers.append(SetTimer(key=_TIMER, at_ms=due_ms, message=PeersDue()))
-        return Decision(events=[*events, *map(_recorded, effects), moved], timers=timers, reply=reply)
+        return Decision(events=recorded, timers=timers, reply=reply)
 
     def _entered(self, view: View, context: Context) -> _Present:
         """The participant as `view` has it: that of the step before, unless that was not recorded."""

@@ -24,6 +24,7 @@ __all__ = [
     "Tokens",
     "at_edge",
     "drop_token",
+    "holds_any",
     "low",
     "near",
     "put_token",
@@ -146,6 +147,11 @@ def drop_token(tables: Tables, token: int) -> None:
     """Hold a token no more."""
     tables.delete(TOKEN_BLOCKS, (low(token), token))
     tables.delete(TOKEN_RING, (token,))
+
+
+def holds_any(view: View) -> bool:
+    """Whether there is a token at all."""
+    return next(view.scan_packed(TOKEN_RING), None) is not None
 
 
 class TableTokens:
