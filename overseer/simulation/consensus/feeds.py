@@ -31,15 +31,20 @@ class Feed:
 
     def __init__(self, outside: Outside, node: str, author: "ChainAuthor", play: Play) -> None:
         self.node = node
-        # Whether the node was at the tip, and final up to where it can be, when last looked at.
-        self.is_done = False
         self._outside = outside
         self._author = author
         self._random = Random(f"{play.network.seed} feed {node}")
+        # The tip at which the node was, final up to where it can be, when last looked at.
+        self._done_at = b""
         self._final = 0
         self._asked = 0
         self._named: tuple[bytes, float] = (b"", 0.0)
         self._signature: tuple[bytes, bytes] = (b"", b"")
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the node is at the tip that there is now, and final up to where it can be."""
+        return self._done_at == self._author.tree.tip
 
     def signature_of(self, block: ImportBlock) -> bytes | None:
         """The group's signature, as this node has it."""
@@ -52,18 +57,18 @@ class Feed:
 
     async def _look(self) -> None:
         best = await self._outside.query(self.node, Best())
+        self._done_at = b""
         if not isinstance(best, Header):
-            self.is_done = False
             return
         tree = self._author.tree
         if best.hash != tree.tip:
-            self.is_done = False
             await self._import(best.hash, tree.path())
             return
         final = tree.final()
         if final is not None and final.number > self._final and await self._submit(FinalizeBlock(hash=final.hash)) == "accepted":
             self._final = final.number
-        self.is_done = final is None or self._final >= final.number
+        if final is None or self._final >= final.number:
+            self._done_at = best.hash
         wanted = self._author.wanted
         if wanted is not None and wanted.parent == best.hash:
             await self._sign(wanted)
