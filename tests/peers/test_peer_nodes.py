@@ -7,6 +7,7 @@ import pytest
 from peered import Peered, a_universe
 
 from messages.chain_api import GovernanceModeLeft, ResumeMode
+from messages.codec import encode_value
 from messages.elections import GovernanceSeen
 from messages.peer_queries import (
     ChallengeBegun,
@@ -27,6 +28,8 @@ from messages.peers import (
     PeerEvent,
     PeerMoved,
     PeerQuery,
+    PeerRow,
+    PeerStateMoved,
     PeerTrafficRefused,
     TokenMapping,
 )
@@ -35,8 +38,9 @@ from messages.signals import BlockRef, BlocksBlacklisted, GovernanceMode, Govern
 from overseer.testing.given import Given
 from subsystems.elections.peers.config import PeerMode, PeersConfig
 from subsystems.elections.peers.kind import block_number
+from subsystems.elections.peers.local import Remembered
 from subsystems.elections.peers.measures import Measures
-from subsystems.elections.peers.rows import HISTORY, HISTORY_MAX, loaded, note_ended
+from subsystems.elections.peers.rows import HISTORY, HISTORY_MAX, apply_rows, loaded, note_ended
 
 MINUTE_MS = 60_000
 UNIVERSE = a_universe(20_000)
@@ -170,6 +174,27 @@ def test_a_decision_that_was_not_recorded_leaves_nothing_behind() -> None:
     again = node.subsystem.decide(node.view, ChallengePeers(token=TOKEN), node._context("op_test"))
     assert lost == again
     assert network.report("n1").running == []
+
+
+def test_what_is_left_of_a_flood_is_forgotten_little_by_little() -> None:
+    network, handled = Peered(NAMES), 6
+    flood = [PeerRow(handled, ticket, encode_value(Remembered(ticket, 5))) for ticket in range(1, 2_001)]
+    network.give("n1", HoldTokens(tokens=[]))
+    tables = network.nodes["n1"].view.scratch()
+    apply_rows(tables, flood)
+    network.nodes["n1"].rows.apply(tables._overlay)  # type: ignore[arg-type]
+    network.restart("n1")
+    network.hold(UNIVERSE, "n2")
+    sizes: list[int] = []
+    for number in range(6):
+        network.give("n2", ChallengePeers(token=UNIVERSE[number].id))
+        query = next(m for name, m in reversed(network.said) if isinstance(m, PeerQuery) and m.to == network.ids["n1"])
+        then = network.give("n1", query, by="n2")
+        sizes += [len(event.rows) for event in then.events if isinstance(event, PeerStateMoved)]
+    assert max(sizes) < 600
+    stored = loaded(network.nodes["n1"].view)
+    assert stored is not None
+    assert len(stored.handled) == 6
 
 
 def test_another_key_is_another_peer() -> None:

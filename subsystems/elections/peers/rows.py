@@ -28,6 +28,8 @@ MEASURES = Table("peer_measures", key=(U8,), value=Measures)
 HISTORY = Table("peer_history", key=(U64,), value=PeerElectionEnded)
 TABLES = (PEER_STATE, MEASURES, HISTORY, TOKEN_BLOCKS, TOKEN_RING)
 HISTORY_MAX = 1_000
+# Tickets whose rows go in one step: what it leaves is one message.
+_FORGOTTEN_MAX = 500
 
 _T = TypeVar("_T")
 
@@ -145,9 +147,12 @@ class Mirror:
             self._note(rows, kind, number, value)
 
     def _note_tickets(self, rows: list[PeerRow], kind: int, now: Mapping[int, int]) -> None:
-        """Tickets come at the end, and are forgotten from the beginning on."""
+        """Tickets come at the end, and are forgotten from the beginning on. What is left of a flood goes little by little."""
         known = self._tickets[kind]
-        while known and (oldest := next(iter(known))) not in now:
+        for _ in range(_FORGOTTEN_MAX):
+            oldest = next(iter(known), None)
+            if oldest is None or oldest in now:
+                break
             del known[oldest]
             self._note(rows, kind, oldest, None)
         fresh: list[int] = []
