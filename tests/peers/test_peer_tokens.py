@@ -47,13 +47,14 @@ def test_a_token_is_held_with_its_last_block(store: Make) -> None:
 @settings(max_examples=100, deadline=None, database=None, derandomize=True)
 @given(held=st.lists(IDS), place=IDS, bits=st.integers(0, 3))
 def test_scans_go_once_around_the_ring_in_order(store: Make, held: list[int], place: int, bits: int) -> None:
-    tokens = store([TokenMapping(each, 1) for each in held])
+    tokens = store([TokenMapping(each, each % 7) for each in held])
     up = sorted(set(held), key=lambda each: (each - place) % RING)
     down = sorted(set(held), key=lambda each: (place - each - 1) % RING)
     assert list(tokens.around(place, upward=True)) == up
     assert list(tokens.around(place, upward=False)) == down
-    assert list(tokens.with_low_bits(bits, after=place, upward=True)) == [each for each in up if low(each) == bits and each != place]
-    assert list(tokens.with_low_bits(bits, after=place, upward=False)) == [each for each in down if low(each) == bits and each != place]
+    for upward, order in ((True, up), (False, down)):
+        expected = [TokenMapping(each, each % 7) for each in order if low(each) == bits and each != place]
+        assert list(tokens.with_low_bits(bits, after=place, upward=upward)) == expected
 
 
 @every_store

@@ -7,7 +7,7 @@ for the tokens near a place. Both are answered by an ordered index, in a number 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from messages.peers import TokenMapping
 from overseer.tables import U16, U64, Table, Tables, View
@@ -20,13 +20,13 @@ __all__ = [
     "TOKEN_BLOCKS",
     "TOKEN_RING",
     "MemoryTokens",
+    "Neighbourhood",
     "TableTokens",
     "Tokens",
-    "at_edge",
     "low",
     "near",
+    "neighbourhood",
     "put_token",
-    "spacing",
 ]
 
 _V = TypeVar("_V")
@@ -53,7 +53,7 @@ class Tokens(Protocol):
         """None where the token is not held."""
         ...
 
-    def with_low_bits(self, bits: int, *, after: int, upward: bool) -> Iterator[int]:
+    def with_low_bits(self, bits: int, *, after: int, upward: bool) -> Iterator[TokenMapping]:
         """Held tokens whose low bits are `bits`, from just beyond `after` on, once around the ring, `after` itself left out."""
         ...
 
@@ -62,24 +62,28 @@ class Tokens(Protocol):
         ...
 
 
-def spacing(tokens: Tokens, place: int) -> int | None:
-    """The mean distance between neighbouring tokens around `place`, out of SPACING_SAMPLE of them; None where too few are held to tell."""
-    sides = _sides(tokens, place)
-    return None if sides is None else max(1, sum(sides) // SPACING_SAMPLE)
+class Neighbourhood(NamedTuple):
+    """How far the tokens of the sample reach above a place, and below it."""
+
+    above: int
+    below: int
+
+    @property
+    def spacing(self) -> int:
+        """The mean distance between neighbouring tokens, out of SPACING_SAMPLE of them."""
+        return max(1, (self.above + self.below) // SPACING_SAMPLE)
+
+    @property
+    def at_edge(self) -> bool:
+        """Whether what is held ends here: one side is so much thinner than the other that it cannot be by chance."""
+        return max(self) > _EDGE * min(self)
 
 
-def at_edge(tokens: Tokens, place: int) -> bool:
-    """Whether what is held ends near `place`: one side of it is so much thinner than the other that it cannot be by chance."""
-    sides = _sides(tokens, place)
-    return sides is not None and max(sides) > _EDGE * min(sides)
-
-
-def _sides(tokens: Tokens, place: int) -> tuple[int, int] | None:
-    up = list(islice(tokens.around(place, upward=True), _SIDE_SAMPLE))
-    down = list(islice(tokens.around(place, upward=False), _SIDE_SAMPLE))
-    if len(up) < _SIDE_SAMPLE or len(down) < _SIDE_SAMPLE:
-        return None
-    return (up[-1] - place) % RING, (place - down[-1]) % RING
+def neighbourhood(tokens: Tokens, place: int) -> Neighbourhood | None:
+    """What is held around `place`; None where too little is held to tell."""
+    up = next(islice(tokens.around(place, upward=True), _SIDE_SAMPLE - 1, None), None)
+    down = None if up is None else next(islice(tokens.around(place, upward=False), _SIDE_SAMPLE - 1, None), None)
+    return None if up is None or down is None else Neighbourhood((up - place) % RING, (place - down) % RING)
 
 
 def near(tokens: Tokens, place: int, count: int) -> list[int]:
@@ -107,9 +111,9 @@ class MemoryTokens:
     def block_of(self, token: int) -> int | None:
         return self._blocks.get(token)
 
-    def with_low_bits(self, bits: int, *, after: int, upward: bool) -> Iterator[int]:
+    def with_low_bits(self, bits: int, *, after: int, upward: bool) -> Iterator[TokenMapping]:
         held = self._suffixes.get(bits, [])
-        return (token for token in _from(held, after, upward) if token != after)
+        return (TokenMapping(token, self._blocks[token]) for token in _from(held, after, upward) if token != after)
 
     def around(self, place: int, *, upward: bool) -> Iterator[int]:
         return _from(self._ring, place, upward)
@@ -150,10 +154,10 @@ class TableTokens:
     def block_of(self, token: int) -> int | None:
         return self._view.get(TOKEN_BLOCKS, (low(token), token))
 
-    def with_low_bits(self, bits: int, *, after: int, upward: bool) -> Iterator[int]:
-        for (_, token), _ in self._scanned(TOKEN_BLOCKS, (bits,), after, upward):
+    def with_low_bits(self, bits: int, *, after: int, upward: bool) -> Iterator[TokenMapping]:
+        for (_, token), block in self._scanned(TOKEN_BLOCKS, (bits,), after, upward):
             if token != after:
-                yield token
+                yield TokenMapping(token, block)
 
     def around(self, place: int, *, upward: bool) -> Iterator[int]:
         for (token,), _ in self._scanned(TOKEN_RING, (), place, upward):
