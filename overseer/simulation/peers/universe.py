@@ -30,6 +30,7 @@ class Universe:
         self._torn_salt = random.getrandbits(64)
         self._torn = RING * torn_percent // 100
         self._owner_salt = random.getrandbits(64)
+        self._owned: dict[int, list[list[int]]] = {}
 
     def block_of(self, token: int) -> int:
         return _mixed(token ^ self._block_salt)
@@ -37,6 +38,15 @@ class Universe:
     def owner_of(self, token: int, owners: int) -> int:
         """Which of so many peers had this token first, where no genesis is shared."""
         return _mixed(token ^ self._owner_salt) % owners
+
+    def owned(self, owner: int, owners: int) -> list[int]:
+        """The tokens that this one of so many peers had first, sorted."""
+        if owners not in self._owned:
+            lists: list[list[int]] = [[] for _ in range(owners)]
+            for token in self.ring:
+                lists[self.owner_of(token, owners)].append(token)
+            self._owned[owners] = lists
+        return self._owned[owners][owner] if owner < owners else []
 
     def camp_of(self, token: int) -> int | None:
         """The one camp that knows this token; None where both do."""
@@ -96,10 +106,16 @@ class Holding:
 
     def with_low_bits(self, bits: int, *, after: int, upward: bool) -> Iterator[TokenMapping]:
         universe, tokens = self._universe, self._universe.suffixes[bits]
+        if self._owner is not None and not self._share:
+            tokens = [token for token in universe.owned(self._owner, self._owners) if low(token) == bits]
         held = self._held(tokens, self._arc(tokens), after, upward)
         return (TokenMapping(token, universe.block_of(token)) for token in held if token != after)
 
     def around(self, place: int, *, upward: bool) -> Iterator[int]:
+        if self._owner is not None and not self._share:
+            # A few out of many: all others are not looked at.
+            own = self._universe.owned(self._owner, self._owners)
+            return self._held(own, self._arc(own), place, upward)
         return self._held(self._universe.ring, self._arc_of_ring, place, upward)
 
     def _arc(self, tokens: list[int]) -> tuple[int, int]:

@@ -4,10 +4,10 @@ A token is an id on the ring with the block that it maps to. Proofs ask for the 
 for the tokens near a place. Both are answered by an ordered index, in a number of look-ups that does not grow with the store.
 """
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 from messages.peers import TokenMapping
 from overseer.tables import U16, U64, Table, Tables, View
@@ -28,8 +28,6 @@ __all__ = [
     "neighbourhood",
     "put_token",
 ]
-
-_V = TypeVar("_V")
 
 # A proof finds ids by so many of their low bits.
 LOW_BITS = 10
@@ -123,14 +121,8 @@ def _from(held: list[int], place: int, upward: bool) -> Iterator[int]:
     """A sorted list once around the ring: upward from `place`, downward from below it."""
     at = bisect_left(held, place)
     # By index: an islice would first walk to where it begins.
-    if upward:
-        yield from (held[n] for n in range(at, len(held)))
-        yield from (held[n] for n in range(at))
-    else:
-        yield from (held[n] for n in range(at - 1, -1, -1))
-        yield from (held[n] for n in range(len(held) - 1, bisect_right(held, place) - 1, -1))
-        if at < len(held) and held[at] == place:
-            yield place
+    order = chain(range(at, len(held)), range(at)) if upward else chain(range(at - 1, -1, -1), range(len(held) - 1, at - 1, -1))
+    return map(held.__getitem__, order)
 
 
 # (low bits, token) -> block: the next token with certain low bits is one seek.
@@ -155,15 +147,21 @@ class TableTokens:
         return self._view.get(TOKEN_BLOCKS, (low(token), token))
 
     def with_low_bits(self, bits: int, *, after: int, upward: bool) -> Iterator[TokenMapping]:
-        for (_, token), block in self._scanned(TOKEN_BLOCKS, (bits,), after, upward):
+        for key, data in self._scanned(TOKEN_BLOCKS, (bits,), after, upward):
+            token = _id_in(key)
             if token != after:
-                yield TokenMapping(token, block)
+                yield TokenMapping(token, TOKEN_BLOCKS.load(data))
 
     def around(self, place: int, *, upward: bool) -> Iterator[int]:
-        for (token,), _ in self._scanned(TOKEN_RING, (), place, upward):
-            yield token
+        return (_id_in(key) for key, _ in self._scanned(TOKEN_RING, (), place, upward))
 
-    def _scanned(self, table: Table[_V], prefix: tuple[int, ...], place: int, upward: bool) -> Iterator[tuple[tuple[int, ...], _V]]:
-        above = self._view.scan(table, prefix, start=(*prefix, place), reverse=not upward)
-        below = self._view.scan(table, prefix, end=(*prefix, place), reverse=not upward)
-        return chain(above, below) if upward else chain(below, above)
+    def _scanned(self, table: Table[Any], prefix: tuple[int, ...], place: int, upward: bool) -> Iterator[tuple[bytes, bytes]]:
+        """Packed rows: of most of them the key is all that is looked at. The second half is not begun where the first one suffices."""
+        halves = ({"start": (*prefix, place)}, {"end": (*prefix, place)})
+        for half in halves if upward else reversed(halves):
+            yield from self._view.scan_packed(table, prefix, reverse=not upward, **half)
+
+
+def _id_in(key: bytes) -> int:
+    """The token that a key of either table ends with."""
+    return int.from_bytes(key[-8:], "big")
