@@ -14,6 +14,7 @@ from overseer.bench.growth import growth
 from overseer.bench.idle import idle
 from overseer.bench.measure import Measure, Report, Sizes
 from overseer.bench.network import election_testnet
+from overseer.bench.peers import peer_network, peer_proofs, peer_verify
 from overseer.bench.recovery import ballots_recovery
 from overseer.bench.signing import block_signing
 from overseer.bench.votes import votes_bundled, votes_single
@@ -39,6 +40,9 @@ BENCHES: dict[str, Bench] = {
     **DKG_BENCHES,
     "block_signing": block_signing,
     "election_testnet": election_testnet,
+    "peer_proofs": peer_proofs,
+    "peer_verify": peer_verify,
+    "peer_network": peer_network,
 }
 
 QUICK = Sizes(
@@ -62,6 +66,9 @@ QUICK = Sizes(
     queue_votes=2_000,
     signed_blocks=2,
     network_epochs=2,
+    peer_tokens=50_000,
+    peer_proofs=200,
+    peer_minutes=1,
 )
 
 

@@ -76,6 +76,11 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     # A network of nodes: how often a block is wanted, and how many groups are elected.
     network_interval_ms: int = 500
     network_epochs: int = 4
+    # Peer elections: tokens held, proofs of one round, and the simulated network.
+    peer_tokens: int = 200_000
+    peer_proofs: int = 500
+    peer_peers: int = 2_000
+    peer_minutes: int = 2
 
 
 def judged(

@@ -19,6 +19,7 @@ from overseer.cli.inspect import graph, journal, verify
 from overseer.cli.keys import keys
 from overseer.cli.making import make
 from overseer.cli.node_commands import config, run, status
+from overseer.cli.peers import peers
 from overseer.cli.repair import repair
 from overseer.cli.simulate import simulate
 from overseer.cli.talk import query, send
@@ -123,6 +124,7 @@ app.command(
 )(bench)
 app.add_typer(election, name="election", rich_help_panel=TALKING)
 app.add_typer(gateway, name="gateway", rich_help_panel=TALKING)
+app.add_typer(peers, name="peers", rich_help_panel=LOOKING)
 app.add_typer(keys, name="keys", rich_help_panel=RUNNING)
 app.command(
     rich_help_panel=LOOKING,

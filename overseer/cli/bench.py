@@ -30,6 +30,9 @@ NAMES = (
     "dkg_43",
     "block_signing",
     "election_testnet",
+    "peer_proofs",
+    "peer_verify",
+    "peer_network",
 )
 
 

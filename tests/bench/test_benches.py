@@ -44,6 +44,10 @@ SMALLEST = Sizes(
     signed_blocks=1,
     network_interval_ms=200,
     network_epochs=1,
+    peer_tokens=20_000,
+    peer_proofs=10,
+    peer_peers=10,
+    peer_minutes=1,
 )
 
 DKG_PARTS = ("deal", "receive", "confirm", "all", "node", "messages", "bytes")
@@ -70,6 +74,9 @@ MEASURES = {
     **{f"dkg_{size}": {f"dkg_{size}_{part}" for part in DKG_PARTS} for size in (4, 16, 43)},
     "block_signing": {f"block_signing_{size}{limit}" for size in (4, 16, 43) for limit in ("", "_least", "_wrong")},
     "election_testnet": {"election_testnet", "election_testnet_blocks", "election_testnet_rate"},
+    "peer_proofs": {"peer_proofs", "peer_proofs_memory"},
+    "peer_verify": {"peer_verify", "peer_verify_memory", "peer_clusters"},
+    "peer_network": {"peer_network", "peer_network_election"},
 }
 
 # Those that start several processes take their time.

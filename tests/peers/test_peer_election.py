@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from peer_world import BLOCK, TOKEN, an_election, answer, authentic, referral, resealed, voted
 
 from messages.peers import PeerReferral, TokenMapping
-from subsystems.elections.peers.clusters import NoConsensus, Response, Single, SplitBrain, agreement, judged, maximal_cliques
+from subsystems.elections.peers.clusters import NoConsensus, Response, Single, SplitBrain, agreements, judged, maximal_cliques
 from subsystems.elections.peers.election import ChannelState, PeerElection, Phase, Redirected, Refusal, Refused, Stored
 from subsystems.elections.peers.proof import Flaw
 from subsystems.elections.peers.ring import nearest
@@ -198,8 +198,8 @@ def test_P11_two_that_agree_on_eight_of_ten_elect_and_on_seven_do_not() -> None:
 def test_agreement_is_of_sets_and_not_of_places() -> None:
     mappings = tuple(TokenMapping(n, n) for n in range(10))
     one, other = Response(1, TokenMapping(0, 0), mappings), Response(2, TokenMapping(0, 0), mappings[::-1])
-    assert agreement(one, other) == 10
-    assert agreement(one, other, frozenset({3, 4})) == 8
+    assert agreements([one, other]) == [[10, 10], [10, 10]]
+    assert agreements([one, other], frozenset({3, 4})) == [[8, 8], [8, 8]]
 
 
 def test_P12_the_member_nearest_to_the_challenge_token_wins() -> None:

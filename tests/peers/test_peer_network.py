@@ -5,8 +5,9 @@ import pytest
 
 from messages.peers import PeerChannelOpened, PeerElectionEnd, PeerElectionEnded, PeerElectionStarted, PeerQueryHandled, PeerSplitSeen
 from overseer.simulation.peers.attackers import Attack
-from overseer.simulation.peers.network import NetworkPlan, PeerNetwork, simulated
-from overseer.simulation.peers.tables import agreeing, compared, markdown
+from overseer.simulation.peers.network import PeerNetwork, simulated
+from overseer.simulation.peers.plan import NetworkPlan
+from overseer.simulation.peers.tables import Row, Table, agreeing, compared, markdown, results
 from subsystems.elections.peers.config import PeerMode, PeersConfig, Strategy
 from subsystems.elections.peers.measures import Measures
 from subsystems.elections.peers.participant import Start
@@ -162,7 +163,8 @@ def test_observing_nodes_elect_and_list_nobody() -> None:
 
 def test_a_table_has_a_row_for_each_network() -> None:
     plan = NetworkPlan(seed=1, peers=4, minutes=1)
-    lines = list(markdown(iter([("small", plan), ("again", plan)])))
+    table = Table(lambda: iter([Row("small", plan), Row("again", plan)]), ("elections", "success_percent", "p99_ms"))
+    lines = list(markdown(table.columns, results(table)))
     assert len(lines) == 4
     assert len({line.count("|") for line in lines}) == 1
     assert lines[2].removeprefix("| small") == lines[3].removeprefix("| again")

@@ -9,7 +9,7 @@ from messages.peers import TokenMapping
 from subsystems.elections.peers.election import Refusal, Refused, Stored
 from subsystems.elections.peers.proof import Flaw, chunks, flaw_of, prove, sound
 from subsystems.elections.peers.ring import RING, Draw, distance, segment_of, segment_start, ticket
-from subsystems.elections.peers.tokens import MemoryTokens, low, spacing
+from subsystems.elections.peers.tokens import MemoryTokens, low, neighbourhood
 
 
 def universe(seed: int = 1, count: int = 60_000) -> list[TokenMapping]:
@@ -154,10 +154,10 @@ def test_P20_ids_that_nobody_holds_are_refused_by_who_could_have_proven_the_same
 
 
 def test_the_spacing_around_a_place_is_measured() -> None:
-    mean = spacing(STORE, TOKEN)
-    assert mean is not None
-    assert RING // len(ALL) * 2 // 3 < mean < RING // len(ALL) * 3 // 2
-    assert spacing(MemoryTokens(ALL[:20]), TOKEN) is None
+    around = neighbourhood(STORE, TOKEN)
+    assert around is not None
+    assert RING // len(ALL) * 2 // 3 < around.spacing < RING // len(ALL) * 3 // 2
+    assert neighbourhood(MemoryTokens(ALL[:20]), TOKEN) is None
 
 
 def test_segments_cover_the_ring() -> None:

@@ -47,13 +47,14 @@ def test_a_token_is_held_with_its_last_block(store: Make) -> None:
 @settings(max_examples=100, deadline=None, database=None, derandomize=True)
 @given(held=st.lists(IDS), place=IDS, bits=st.integers(0, 3))
 def test_scans_go_once_around_the_ring_in_order(store: Make, held: list[int], place: int, bits: int) -> None:
-    tokens = store([TokenMapping(each, 1) for each in held])
+    tokens = store([TokenMapping(each, each % 7) for each in held])
     up = sorted(set(held), key=lambda each: (each - place) % RING)
     down = sorted(set(held), key=lambda each: (place - each - 1) % RING)
     assert list(tokens.around(place, upward=True)) == up
     assert list(tokens.around(place, upward=False)) == down
-    assert list(tokens.with_low_bits(bits, after=place, upward=True)) == [each for each in up if low(each) == bits and each != place]
-    assert list(tokens.with_low_bits(bits, after=place, upward=False)) == [each for each in down if low(each) == bits and each != place]
+    for upward, order in ((True, up), (False, down)):
+        expected = [TokenMapping(each, each % 7) for each in order if low(each) == bits and each != place]
+        assert list(tokens.with_low_bits(bits, after=place, upward=upward)) == expected
 
 
 @every_store
@@ -87,3 +88,20 @@ def test_a_simulated_peer_holds_its_part_of_the_universe_as_a_store_would(peer: 
             one, other = (each.with_low_bits(low(held[5].id), after=place, upward=upward) for each in (holding, store))
             assert list(one) == list(other)
         assert holding.block_of(place) == store.block_of(place)
+
+
+@pytest.mark.parametrize("percent", [0, 40, 100])
+def test_without_a_shared_genesis_a_simulated_peer_holds_its_own_tokens_and_what_it_took_over(percent: int) -> None:
+    universe = Universe(1, 4_000)
+    holdings = [Holding(universe, salt=n + 5, density_percent=90, owner=n, owners=8) for n in range(8)]
+    for holding in holdings:
+        holding.fill(percent)
+    held = [[token for token in universe.ring if holding.holds(token)] for holding in holdings]
+    assert all(any(token in tokens for tokens in map(set, held)) for token in universe.ring), "each is somebody's"
+    assert (sum(map(len, held)) == len(universe.ring)) == (percent == 0), "and at first of one alone"
+    store = MemoryTokens([TokenMapping(token, universe.block_of(token)) for token in held[3]])
+    for place in (0, held[3][5], RING - 1):
+        for upward in (True, False):
+            assert list(holdings[3].around(place, upward=upward)) == list(store.around(place, upward=upward))
+            one, other = (each.with_low_bits(low(held[3][0]), after=place, upward=upward) for each in (holdings[3], store))
+            assert list(one) == list(other)

@@ -60,7 +60,7 @@ def _discovery(tokens: Tokens, roster: Roster, config: PeersConfig, draw: Draw) 
     counts = roster.coverage()
     unlisted: dict[int, list[Peer]] = {}
     for peer in roster.peers:
-        if not peer.listed:
+        if not peer.listed and peer.silent < config.silent_max:
             unlisted.setdefault(roster.segment(peer.id), []).append(peer)
     fillable = [segment for segment in sorted(unlisted) if counts[segment] == 0]
     if fillable:

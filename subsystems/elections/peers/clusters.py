@@ -1,11 +1,13 @@
 """Which answers agree: clusters, the winner of each, and what an election comes to. All exact, for ten answers at most."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from messages.peers import TokenMapping
 from subsystems.elections.peers.ring import distance
 
-__all__ = ["Cluster", "Member", "NoConsensus", "Outcome", "Response", "Single", "SplitBrain", "agreement", "judged", "maximal_cliques"]
+__all__ = ["Cluster", "Member", "NoConsensus", "Outcome", "Response", "Single", "SplitBrain", "agreements", "judged", "maximal_cliques"]
 
 
 class Response(msgspec.Struct, frozen=True, array_like=True):
@@ -58,9 +60,14 @@ class NoConsensus(msgspec.Struct, frozen=True, tag="no_consensus"):
 Outcome = Single | SplitBrain | NoConsensus
 
 
-def agreement(one: Response, other: Response, void: frozenset[int] = frozenset()) -> int:
-    """How many mappings two answers share, id and block, in any order; those to a block in `void` do not count."""
-    return sum(mapping.block not in void for mapping in {*one.mappings} & {*other.mappings})
+def agreements(responses: Sequence[Response], void: frozenset[int] = frozenset()) -> list[list[int]]:
+    """How many mappings each two answers share, id and block, in any order; those to a block in `void` do not count."""
+    counted = [{mapping for mapping in each.mappings if mapping.block not in void} for each in responses]
+    shared = [[0] * len(counted) for _ in counted]
+    for a, one in enumerate(counted):
+        for b in range(a + 1):
+            shared[a][b] = shared[b][a] = len(one & counted[b])
+    return shared
 
 
 def judged(
@@ -70,7 +77,7 @@ def judged(
 
     The order in which they are given decides nothing but ties.
     """
-    shared = [[agreement(one, other, void) for other in responses] for one in responses]
+    shared = agreements(responses, void)
     agrees = [sum((shared[a][b] >= threshold) << b for b in range(len(responses)) if b != a) for a in range(len(responses))]
     cliques = [clique for clique in maximal_cliques(agrees) if len(clique) >= size_min]
     cliques.sort(key=lambda clique: _rank(clique, shared, responses))

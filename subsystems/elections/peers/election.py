@@ -83,11 +83,12 @@ class Phase(enum.StrEnum):
 
 
 class Channel(msgspec.Struct, kw_only=True):
-    """One way to ask. `referrals`: how many led here."""
+    """One way to ask. `referrals`: how many led here. `first`: who was asked first on this way."""
 
     ticket: int
     hop: int
     referrals: int = 0
+    first: int
     state: ChannelState = ChannelState.PENDING
     # Its place in the order of arrivals, and what came; a blocked channel has neither.
     arrival: int = 0
@@ -216,9 +217,9 @@ class PeerElection:
 
     def create_channel(self, first_hop: int) -> int | Refused:
         """The ticket of a new channel to `first_hop`, or why there is none (P04)."""
-        return self._open(first_hop, 0)
+        return self._open(first_hop, 0, first_hop)
 
-    def _open(self, hop: int, referrals: int) -> int | Refused:
+    def _open(self, hop: int, referrals: int, first: int) -> int | Refused:
         state = self.state
         refusal: Refusal | None = None
         if state.result is not None:
@@ -237,7 +238,7 @@ class PeerElection:
         while number == 0 or number in self._channels:
             number = ticket(state.token, hop, state.nonce, state.secret)
             state.nonce += 1
-        channel = Channel(ticket=number, hop=hop, referrals=referrals)
+        channel = Channel(ticket=number, hop=hop, referrals=referrals, first=first)
         state.channels.append(channel)
         state.asked.append(hop)
         self._channels[number] = channel
@@ -319,7 +320,7 @@ class PeerElection:
         state.channels.remove(channel)
         if channel.referrals < self.config.referrals_max:
             for hop in referral.suggestions:
-                opened = self._open(hop, channel.referrals + 1) if 0 < hop < RING else None
+                opened = self._open(hop, channel.referrals + 1, channel.first) if 0 < hop < RING else None
                 if isinstance(opened, int):
                     return Redirected(opened, hop)
         return Refused(code=Refusal.NO_VIABLE_SUGGESTIONS, peer=referral.sender, ticket=referral.ticket)

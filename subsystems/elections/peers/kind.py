@@ -45,6 +45,7 @@ from messages.peers import (
     PeerSplitSeen,
     PeerStateMoved,
     PeerTrafficRefused,
+    TokenMapping,
     TokensDropped,
     TokensHeld,
 )
@@ -140,7 +141,7 @@ class _World:
     def block_of(self, token: int) -> int | None:
         return self._tokens.block_of(token)
 
-    def with_low_bits(self, bits: int, *, after: int, upward: bool) -> Iterator[int]:
+    def with_low_bits(self, bits: int, *, after: int, upward: bool) -> Iterator[TokenMapping]:
         return self._tokens.with_low_bits(bits, after=after, upward=upward)
 
     def around(self, place: int, *, upward: bool) -> Iterator[int]:

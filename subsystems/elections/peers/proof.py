@@ -13,7 +13,7 @@ from blake3 import blake3
 
 from messages.peers import TokenMapping
 from subsystems.elections.peers.ring import HALF, RING, le8
-from subsystems.elections.peers.tokens import LOW_BITS, SUFFIXES, Tokens, at_edge, low, spacing
+from subsystems.elections.peers.tokens import LOW_BITS, SUFFIXES, Tokens, low, neighbourhood
 
 __all__ = ["CHUNKS", "Flaw", "chunks", "flaw_of", "prove", "sound"]
 
@@ -63,16 +63,15 @@ def _scan(tokens: Tokens, token: int, wanted: Sequence[int], *, upward: bool) ->
     reached = 0
     for bits in wanted:
         after = (token + reached if upward else token - reached) % RING
-        next_id = next(tokens.with_low_bits(bits, after=after, upward=upward), None)
-        if next_id is None:
+        mapping = next(tokens.with_low_bits(bits, after=after, upward=upward), None)
+        if mapping is None:
             return None
-        gone = _gone(token, next_id, upward)
-        block = tokens.block_of(next_id)
+        gone = _gone(token, mapping.id, upward)
         # Around the ring and past the token, or nothing but the token.
-        if gone <= reached or block is None:
+        if gone <= reached:
             return None
         reached = gone
-        found.append(TokenMapping(next_id, block))
+        found.append(mapping)
     return found
 
 
@@ -100,20 +99,27 @@ def flaw_of(
         return Flaw.LOW_BITS
     if len({answer.id, *(mapping.id for mapping in mappings)}) != CHUNKS + 1:
         return Flaw.REPEATED
-    gaps = [*_gaps(answer.id, mappings[:_SIDE], upward=True), *_gaps(answer.id, mappings[_SIDE:], upward=False)]
-    if any(gap <= 0 for gap in gaps) or sum(gaps[:_SIDE]) > HALF or sum(gaps[_SIDE:]) > HALF:
-        return Flaw.SIDE
-    mean = spacing(tokens, answer.id)
-    if mean is not None:
-        if max(gaps) * 1000 > _GAP_MAX * SUFFIXES * mean:
-            return Flaw.GAP
-        if sum(gaps) * 1000 > _SPAN_MAX * SUFFIXES * mean:
-            return Flaw.SPAN
+    around = neighbourhood(tokens, answer.id)
+    flaw = _misplaced(answer.id, mappings, None if around is None else around.spacing)
+    if flaw is not None:
+        return flaw
     own = [(mapping.block, tokens.block_of(mapping.id)) for mapping in (*mappings, answer)]
     if sum(held is not None and held != block for block, held in own) > contradictions_max:
         return Flaw.CONTRADICTED
     if familiar_min and sum(held is not None for _, held in own[:-1]) < familiar_min and prove(tokens, challenger, answer.id) is not None:
         return Flaw.UNFAMILIAR
+    return None
+
+
+def _misplaced(token: int, mappings: Sequence[TokenMapping], mean: int | None) -> Flaw | None:
+    """What is wrong with the places of ten mappings, where tokens are `mean` apart (None: nobody knows)."""
+    gaps = [*_gaps(token, mappings[:_SIDE], upward=True), *_gaps(token, mappings[_SIDE:], upward=False)]
+    if any(gap <= 0 for gap in gaps) or sum(gaps[:_SIDE]) > HALF or sum(gaps[_SIDE:]) > HALF:
+        return Flaw.SIDE
+    if mean is not None and max(gaps) * 1000 > _GAP_MAX * SUFFIXES * mean:
+        return Flaw.GAP
+    if mean is not None and sum(gaps) * 1000 > _SPAN_MAX * SUFFIXES * mean:
+        return Flaw.SPAN
     return None
 
 
@@ -123,9 +129,14 @@ def sound(tokens: Tokens, challenger: int, token: int) -> tuple[TokenMapping, li
     At the edge of what is held an honest proof looks like a bad one: the scan leaps over what is not held.
     """
     proof = prove(tokens, challenger, token)
-    if proof is None or at_edge(tokens, token):
+    if proof is None:
         return None
-    return proof if flaw_of(proof[1], challenger=challenger, answer=proof[0], tokens=tokens) is None else None
+    around = neighbourhood(tokens, token)
+    if around is not None and around.at_edge:
+        return None
+    # Low bits and blocks are right: it was made of what is held.
+    flawed = len({*proof[1]}) < CHUNKS or _misplaced(token, proof[1], None if around is None else around.spacing) is not None
+    return None if flawed else proof
 
 
 def _gaps(token: int, mappings: Sequence[TokenMapping], *, upward: bool) -> list[int]:

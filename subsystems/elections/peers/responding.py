@@ -41,7 +41,9 @@ class Responding:
             local.refuse(refusal, query.sender, query.ticket)
             return
         self._handled[query.ticket] = local.now_ms + local.config.handled_ttl_ms
-        local.roster.identify(query.requester, local.now_ms)
+        requester = local.roster.identify(query.requester, local.now_ms)
+        if requester is not None:
+            requester.silent = 0
         proof = sound(local.tokens, query.requester, query.token)
         situation = Situation(
             self_id=local.self_id,

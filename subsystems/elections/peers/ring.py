@@ -25,7 +25,7 @@ def distance(a: int, b: int) -> int:
 
 def le8(*numbers: int) -> bytes:
     """Each number as 8 bytes, little-endian, one behind the other."""
-    return b"".join(number.to_bytes(8, "little") for number in numbers)
+    return b"".join([number.to_bytes(8, "little") for number in numbers])
 
 
 def nearest(place: int, ids: Iterable[int]) -> list[int]:

@@ -72,6 +72,8 @@ class Peer(msgspec.Struct, kw_only=True, array_like=True):
     answered: int = 0
     agreed: int = 0
     offences: int = 0
+    # Elections in a row in which it was asked and nothing came of it, though others answered. Over as soon as it answers, or asks.
+    silent: int = 0
 
     @property
     def listed(self) -> bool:
@@ -79,9 +81,9 @@ class Peer(msgspec.Struct, kw_only=True, array_like=True):
 
     @property
     def reputation(self) -> int:
-        """0 to 1000: participation, agreement and wins; 500 for a stranger. Each offence halves it."""
+        """0 to 1000: participation, agreement and wins; 500 for a stranger. Each offence halves it, each silence quarters it."""
         good = self.answered + self.agreed + self.wins
-        return (good + 2) * 1000 // (2 * max(self.asked, self.answered) + self.wins + 4) >> min(self.offences, 10)
+        return (good + 2) * 1000 // (2 * max(self.asked, self.answered) + self.wins + 4) >> min(self.offences + 2 * self.silent, 10)
 
 
 class Roster:

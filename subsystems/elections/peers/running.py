@@ -23,7 +23,7 @@ from subsystems.elections.peers.adapting import adapted_interval, adapted_thresh
 from subsystems.elections.peers.choosing import first_hops
 from subsystems.elections.peers.clusters import Cluster, NoConsensus, Outcome, Single, SplitBrain
 from subsystems.elections.peers.config import PeerMode
-from subsystems.elections.peers.election import ChannelState, PeerElection, Phase, Redirected, Refusal, Stored
+from subsystems.elections.peers.election import Channel, ChannelState, PeerElection, Phase, Redirected, Refusal, Stored
 from subsystems.elections.peers.introducing import Introducing
 from subsystems.elections.peers.local import Local, Running
 from subsystems.elections.peers.roster import Peer, Step
@@ -123,7 +123,8 @@ class Own:
     def _query(self, token: int, ticket: int, hop: int, *, referred: bool) -> None:
         local = self._local
         self._tickets[ticket] = token
-        peer = local.roster.identify(hop, local.now_ms)
+        # Whom a referral names is known when it answers: there may be nobody of that name.
+        peer = local.roster.get(hop) if referred else local.roster.identify(hop, local.now_ms)
         if peer is not None:
             peer.asked += 1
         seal = local.seal(query_bytes(token, local.self_id, ticket))
@@ -146,6 +147,7 @@ class Own:
             peer = local.roster.identify(answer.responder, local.now_ms)
             if peer is not None:
                 peer.answered += 1
+                peer.silent = 0
             self._credit(election, taken)
             local.report(PeerAnswerTaken(at_ms=local.now_ms, token=token, ticket=answer.ticket, peer=answer.responder))
         else:
@@ -157,11 +159,13 @@ class Own:
         return None
 
     def _credit(self, election: PeerElection, taken: Stored) -> None:
-        """Who was asked and passed the query on to whoever answered did its part."""
+        """Who was asked and passed the query on to whoever answered, or referred to it, did its part."""
         channel = election.channel(taken.ticket)
-        hop = self._local.roster.get(channel.hop) if channel is not None and channel.hop != taken.peer else None
-        if hop is not None:
-            hop.answered += 1
+        for each in sorted({channel.first, channel.hop} - {taken.peer}) if channel is not None else ():
+            hop = self._local.roster.get(each)
+            if hop is not None:
+                hop.answered += 1
+                hop.silent = 0
 
     def _offended(self, peer: int) -> None:
         offender = self._local.roster.get(peer)
@@ -180,11 +184,14 @@ class Own:
         if referral.requester != local.self_id or not local.authentic(referral.sender, referral_bytes(referral), referral.seal):
             return local.refuse("referral_forged", referral.sender, referral.ticket)
         election = self._elections[token]
+        asked = election.channel(referral.ticket)
         followed = election.handle_referral(referral)
         if election.channel(referral.ticket) is None:
             del self._tickets[referral.ticket]
         if isinstance(followed, Redirected):
             return self._query(token, followed.ticket, followed.hop, referred=True)
+        if followed.code is Refusal.NO_VIABLE_SUGGESTIONS and asked is not None:
+            self._came_to_nothing(asked)
         return local.refuse(followed.code, referral.sender, referral.ticket)
 
     # ------------------------------------------------------------------------------------------------ progress
@@ -278,7 +285,23 @@ class Own:
         )
         if cluster is not None:
             self._elected(token, cluster)
+        self._note_silence(election)
         self._adapt(elected=cluster is not None)
+
+    def _note_silence(self, election: PeerElection) -> None:
+        """Who was asked and said nothing. Where nobody answered, the fault may be one's own."""
+        for channel in election.state.channels if election.valid_response_count else ():
+            if channel.state is ChannelState.PENDING:
+                self._came_to_nothing(channel)
+
+    def _came_to_nothing(self, channel: Channel) -> None:
+        """Who was asked first is to blame: for its own silence, or for whom it referred to."""
+        local = self._local
+        hop = local.roster.get(channel.first)
+        if hop is not None:
+            hop.silent += 1
+            if hop.listed and hop.silent >= local.config.silent_max:
+                local.move(hop, Step.EXPIRED)
 
     def _elected(self, token: int, cluster: Cluster) -> None:
         local = self._local

@@ -4,10 +4,10 @@ A token is an id on the ring with the block that it maps to. Proofs ask for the 
 for the tokens near a place. Both are answered by an ordered index, in a number of look-ups that does not grow with the store.
 """
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
-from typing import Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 from messages.peers import TokenMapping
 from overseer.tables import U16, U64, Table, Tables, View
@@ -20,18 +20,16 @@ __all__ = [
     "TOKEN_BLOCKS",
     "TOKEN_RING",
     "MemoryTokens",
+    "Neighbourhood",
     "TableTokens",
     "Tokens",
-    "at_edge",
     "drop_token",
     "holds_any",
     "low",
     "near",
+    "neighbourhood",
     "put_token",
-    "spacing",
 ]
-
-_V = TypeVar("_V")
 
 # A proof finds ids by so many of their low bits.
 LOW_BITS = 10
@@ -55,7 +53,7 @@ class Tokens(Protocol):
         """None where the token is not held."""
         ...
 
-    def with_low_bits(self, bits: int, *, after: int, upward: bool) -> Iterator[int]:
+    def with_low_bits(self, bits: int, *, after: int, upward: bool) -> Iterator[TokenMapping]:
         """Held tokens whose low bits are `bits`, from just beyond `after` on, once around the ring, `after` itself left out."""
         ...
 
@@ -64,24 +62,28 @@ class Tokens(Protocol):
         ...
 
 
-def spacing(tokens: Tokens, place: int) -> int | None:
-    """The mean distance between neighbouring tokens around `place`, out of SPACING_SAMPLE of them; None where too few are held to tell."""
-    sides = _sides(tokens, place)
-    return None if sides is None else max(1, sum(sides) // SPACING_SAMPLE)
+class Neighbourhood(NamedTuple):
+    """How far the tokens of the sample reach above a place, and below it."""
+
+    above: int
+    below: int
+
+    @property
+    def spacing(self) -> int:
+        """The mean distance between neighbouring tokens, out of SPACING_SAMPLE of them."""
+        return max(1, (self.above + self.below) // SPACING_SAMPLE)
+
+    @property
+    def at_edge(self) -> bool:
+        """Whether what is held ends here: one side is so much thinner than the other that it cannot be by chance."""
+        return max(self) > _EDGE * min(self)
 
 
-def at_edge(tokens: Tokens, place: int) -> bool:
-    """Whether what is held ends near `place`: one side of it is so much thinner than the other that it cannot be by chance."""
-    sides = _sides(tokens, place)
-    return sides is not None and max(sides) > _EDGE * min(sides)
-
-
-def _sides(tokens: Tokens, place: int) -> tuple[int, int] | None:
-    up = list(islice(tokens.around(place, upward=True), _SIDE_SAMPLE))
-    down = list(islice(tokens.around(place, upward=False), _SIDE_SAMPLE))
-    if len(up) < _SIDE_SAMPLE or len(down) < _SIDE_SAMPLE:
-        return None
-    return (up[-1] - place) % RING, (place - down[-1]) % RING
+def neighbourhood(tokens: Tokens, place: int) -> Neighbourhood | None:
+    """What is held around `place`; None where too little is held to tell."""
+    up = next(islice(tokens.around(place, upward=True), _SIDE_SAMPLE - 1, None), None)
+    down = None if up is None else next(islice(tokens.around(place, upward=False), _SIDE_SAMPLE - 1, None), None)
+    return None if up is None or down is None else Neighbourhood((up - place) % RING, (place - down) % RING)
 
 
 def near(tokens: Tokens, place: int, count: int) -> list[int]:
@@ -109,9 +111,9 @@ class MemoryTokens:
     def block_of(self, token: int) -> int | None:
         return self._blocks.get(token)
 
-    def with_low_bits(self, bits: int, *, after: int, upward: bool) -> Iterator[int]:
+    def with_low_bits(self, bits: int, *, after: int, upward: bool) -> Iterator[TokenMapping]:
         held = self._suffixes.get(bits, [])
-        return (token for token in _from(held, after, upward) if token != after)
+        return (TokenMapping(token, self._blocks[token]) for token in _from(held, after, upward) if token != after)
 
     def around(self, place: int, *, upward: bool) -> Iterator[int]:
         return _from(self._ring, place, upward)
@@ -121,14 +123,8 @@ def _from(held: list[int], place: int, upward: bool) -> Iterator[int]:
     """A sorted list once around the ring: upward from `place`, downward from below it."""
     at = bisect_left(held, place)
     # By index: an islice would first walk to where it begins.
-    if upward:
-        yield from (held[n] for n in range(at, len(held)))
-        yield from (held[n] for n in range(at))
-    else:
-        yield from (held[n] for n in range(at - 1, -1, -1))
-        yield from (held[n] for n in range(len(held) - 1, bisect_right(held, place) - 1, -1))
-        if at < len(held) and held[at] == place:
-            yield place
+    order = chain(range(at, len(held)), range(at)) if upward else chain(range(at - 1, -1, -1), range(len(held) - 1, at - 1, -1))
+    return map(held.__getitem__, order)
 
 
 # (low bits, token) -> block: the next token with certain low bits is one seek.
@@ -163,16 +159,22 @@ class TableTokens:
     def block_of(self, token: int) -> int | None:
         return self._view.get(TOKEN_BLOCKS, (low(token), token))
 
-    def with_low_bits(self, bits: int, *, after: int, upward: bool) -> Iterator[int]:
-        for (_, token), _ in self._scanned(TOKEN_BLOCKS, (bits,), after, upward):
+    def with_low_bits(self, bits: int, *, after: int, upward: bool) -> Iterator[TokenMapping]:
+        for key, data in self._scanned(TOKEN_BLOCKS, (bits,), after, upward):
+            token = _id_in(key)
             if token != after:
-                yield token
+                yield TokenMapping(token, TOKEN_BLOCKS.load(data))
 
     def around(self, place: int, *, upward: bool) -> Iterator[int]:
-        for (token,), _ in self._scanned(TOKEN_RING, (), place, upward):
-            yield token
+        return (_id_in(key) for key, _ in self._scanned(TOKEN_RING, (), place, upward))
 
-    def _scanned(self, table: Table[_V], prefix: tuple[int, ...], place: int, upward: bool) -> Iterator[tuple[tuple[int, ...], _V]]:
-        above = self._view.scan(table, prefix, start=(*prefix, place), reverse=not upward)
-        below = self._view.scan(table, prefix, end=(*prefix, place), reverse=not upward)
-        return chain(above, below) if upward else chain(below, above)
+    def _scanned(self, table: Table[Any], prefix: tuple[int, ...], place: int, upward: bool) -> Iterator[tuple[bytes, bytes]]:
+        """Packed rows: of most of them the key is all that is looked at. The second half is not begun where the first one suffices."""
+        halves = ({"start": (*prefix, place)}, {"end": (*prefix, place)})
+        for half in halves if upward else reversed(halves):
+            yield from self._view.scan_packed(table, prefix, reverse=not upward, **half)
+
+
+def _id_in(key: bytes) -> int:
+    """The token that a key of either table ends with."""
+    return int.from_bytes(key[-8:], "big")
