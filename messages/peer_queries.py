@@ -5,7 +5,7 @@ from typing import Annotated
 
 import msgspec
 
-from messages.message import Message, Rejection, Row, command, query, rejection, reply
+from messages.message import Message, Rejection, command, query, rejection, reply
 from messages.peers import PeerElectionEnd, PeerPurpose, RingId, TokenMapping
 from messages.primitives import U8, U16, U32, U64, Name, TimeMs
 
@@ -95,7 +95,7 @@ class ChallengeRefused(Rejection, frozen=True, kw_only=True):
 # ------------------------------------------------------------------------------------------------ queries
 
 
-class KnownPeer(Row, frozen=True):
+class KnownPeer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A listed peer. `node`: its name in the network, if it has one. Times 0: never; `reputation` 0 to 1000."""
 
     id: RingId
@@ -109,7 +109,7 @@ class KnownPeer(Row, frozen=True):
     reputation: U16
 
 
-class RunningElection(Row, frozen=True):
+class RunningElection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One of the node's own that has not ended."""
 
     token: RingId
@@ -120,7 +120,7 @@ class RunningElection(Row, frozen=True):
     split: bool
 
 
-class PeerCount(Row, frozen=True):
+class PeerCount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How often something was refused."""
 
     code: str
@@ -174,7 +174,7 @@ class Peers(Message, frozen=True, kw_only=True):
     """The peers that this node elected, and how its elections go."""
 
 
-class EndedElection(Row, frozen=True):
+class EndedElection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One that has ended; its number counts those of this node from 1."""
 
     number: U64

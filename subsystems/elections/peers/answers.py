@@ -62,22 +62,29 @@ def _report(view: View, self_id: int, config: PeersConfig, names: Mapping[int, s
 
 def _known(peer: Peer, names: Mapping[int, str]) -> KnownPeer:
     return KnownPeer(
-        peer.id,
-        names.get(peer.id, ""),
-        peer.state,
-        peer.elected_ms,
-        peer.last_election_ms,
-        peer.verified_ms,
-        peer.wins,
-        peer.challenge_token,
-        peer.reputation,
+        id=peer.id,
+        node=names.get(peer.id, ""),
+        state=peer.state,
+        elected_ms=peer.elected_ms,
+        last_election_ms=peer.last_election_ms,
+        verified_ms=peer.verified_ms,
+        wins=peer.wins,
+        challenge_token=peer.challenge_token,
+        reputation=peer.reputation,
     )
 
 
 def _running(running: Running) -> RunningElection:
     channels = running.election.channels
     responses = sum(channel.response is not None for channel in channels)
-    return RunningElection(running.election.token, running.purpose, running.started_ms, len(channels), responses, running.split_seen)
+    return RunningElection(
+        token=running.election.token,
+        purpose=running.purpose,
+        started_ms=running.started_ms,
+        channels=len(channels),
+        responses=responses,
+        split=running.split_seen,
+    )
 
 
 def _measures(counted: Measures) -> PeerMeasures:
@@ -95,7 +102,7 @@ def _measures(counted: Measures) -> PeerMeasures:
         p50_ms=counted.time_ms(50),
         p95_ms=counted.time_ms(95),
         p99_ms=counted.time_ms(99),
-        refusals=[PeerCount(code, count) for code, count in counted.refusals.items()],
+        refusals=[PeerCount(code=code, count=count) for code, count in counted.refusals.items()],
     )
 
 
@@ -107,14 +114,14 @@ def _history(view: View, query: PeerHistory) -> PeerHistoryReport:
 
 def _ended(number: int, ended: PeerElectionEnded) -> EndedElection:
     return EndedElection(
-        number,
-        ended.at_ms,
-        ended.token,
-        ended.end,
-        ended.winner,
-        ended.took_ms,
-        ended.channels,
-        ended.responses,
-        ended.split,
-        ended.cluster,
+        number=number,
+        at_ms=ended.at_ms,
+        token=ended.token,
+        end=ended.end,
+        winner=ended.winner,
+        took_ms=ended.took_ms,
+        channels=ended.channels,
+        responses=ended.responses,
+        split=ended.split,
+        cluster=ended.cluster,
     )
