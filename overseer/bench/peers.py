@@ -50,7 +50,7 @@ _SIDE = CHUNKS // 2
 _WORDS = struct.Struct("<3Q")
 # Responders of an election: as many as there may be.
 _RESPONDERS = 10
-_TARGET_TABLES, _TARGET_MEMORY, _TARGET_CLUSTERS = 0.15, 0.15, 0.40
+_TARGET_TABLES, _TARGET_MEMORY, _TARGET_CLUSTERS = 0.15, 0.12, 0.40
 # Seconds of a network's time for a second of the processor.
 _TARGET_NETWORK = 3
 

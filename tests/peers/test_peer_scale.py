@@ -41,6 +41,8 @@ def test_peers_that_leave_lose_their_places_and_newcomers_get_some() -> None:
     assert len(network.ids) == 16 + 4
     assert report.success_percent > 75
     assert report.present_percent > 75, "half of the peers left"
+    lively = [peer for peer in network.gone if any(fact.at_ms > network.now_ms - 2 * 60_000 for fact in network.facts[peer])]
+    assert len(lively) <= 1 < len(network.gone), "who is gone does nothing; one may have left just now"
     newcomers = set(network.ids[16:]) - network.gone
     listed = {peer.id for each in network.honest if each not in network.gone for peer in network.nodes[each].peer_list}
     assert len(newcomers & listed) > len(newcomers) // 2

@@ -42,6 +42,7 @@ def _by_density(axes: Axes, reports: Reports) -> None:
     axes.plot(DENSITIES, eight, "s--", color=_THEORY, label="pairs that agree on 8 of 10")
     axes.plot([95], [83], "X", color=_REFERENCE, markersize=10, label="reference, loosened to 6 of 10 and 0.1")
     axes.set(xlabel="density: share of the tokens that each peer holds, %", ylabel="%", ylim=(0, 103), title="30 peers, ten minutes")
+    axes.set_xticks(DENSITIES)
     axes.legend(loc="lower right", frameon=False)
 
 
@@ -50,7 +51,13 @@ def _by_strategy(axes: Axes, reports: Reports) -> None:
     for n, (rows, label, color) in enumerate(((reports[:half], "100 % of the ring", _OURS), (reports[half:], "60 %", _THIRD))):
         places = [place + (n - 0.5) * 0.38 for place in range(half)]
         bars = axes.bar(places, [report.messages_per_election for _, report in rows], 0.36, color=color, label=f"each holds {label}")
-        axes.bar_label(bars, [f"{report.success_percent:.0f} %" for _, report in rows], fontsize=8, padding=2)
+        axes.bar_label(
+            bars,
+            [f"{report.success_percent:.0f} %" for _, report in rows],
+            fontsize=8,
+            padding=3,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+        )
     axes.axhline(8.3, color=_REFERENCE, linestyle="--", linewidth=1, label="most that the target allows (8.3)")
     axes.set_xticks(range(half), [row.plan.config.strategy.replace("_", "\n") for row, _ in reports[:half]])
     axes.set(ylabel="messages of an election", ylim=(0, 20), title="96 peers; above the bars: elections that elect")
@@ -83,14 +90,14 @@ def _by_latency(axes: Axes, reports: Reports) -> None:
     axes.axhline(2, color=_THEORY, linestyle=":", linewidth=1, label="least time to collect")
     axes.axhline(8, color=_THEORY, linestyle="--", linewidth=1, label="timeout")
     axes.set(xlabel="mean delay of a hop, ms", ylabel="seconds", ylim=(0, 8.6), xlim=(0, None), title="30 peers: time to completion")
-    axes.legend(loc="center right", frameon=False, fontsize=8)
+    axes.legend(loc="center left", frameon=False, fontsize=8)
 
 
 def _by_churn(axes: Axes, reports: Reports) -> None:
     shares = [row.at for row, _ in reports]
     axes.plot(shares, [report.success_percent for _, report in reports], "o-", color=_OURS, label="elections that elect, %")
     axes.plot(shares, [report.present_percent for _, report in reports], "s-", color=_THIRD, label="listed peers that are there, %")
-    axes.set(xlabel="peers that leave within an hour, %", ylim=(0, 103), title="48 peers, two hours after the first")
+    axes.set(xlabel="peers that leave within an hour, %", ylim=(0, 103), title="32 peers, the last hour of an hour and a half")
     axes.legend(loc="lower left", frameon=False)
 
 
