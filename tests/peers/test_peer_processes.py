@@ -89,7 +89,9 @@ async def test_P23_a_node_killed_in_mid_election_elects_whom_it_asked_before(her
 @pytest.mark.parametrize("rounds", [4, pytest.param(40, marks=[pytest.mark.full, pytest.mark.timeout(1_800)])])
 async def test_nodes_that_are_killed_again_and_again_end_every_election_once_and_become_peers(here: Place, rounds: int) -> None:
     random = Random(rounds)
-    async with network_up(here, *SILENT, subsystems=SUBSYSTEMS) as net:
+    # So many kills are no reason to give up.
+    patient = {"supervise__restarts_max": 1_000, "supervise__backoff_max_ms": 500}
+    async with network_up(here, *SILENT, subsystems=SUBSYSTEMS, **patient) as net:
         await hold(net, UNIVERSE)
         begun: dict[str, list[int]] = {node: [] for node in NODES}
         for number in range(rounds):
