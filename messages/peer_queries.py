@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 
 from messages.message import Message, Rejection, command, query, rejection, reply
-from messages.peers import PeerElectionEnd, PeerPurpose, RingId, TokenMapping
+from messages.peers import PeerElectionEnded, PeerPurpose, RingId, TokenMapping
 from messages.primitives import U8, U16, U32, U64, Name, TimeMs
 
 __all__ = [
@@ -178,15 +178,7 @@ class EndedElection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """One that has ended; its number counts those of this node from 1."""
 
     number: U64
-    at_ms: TimeMs
-    token: RingId
-    end: PeerElectionEnd
-    winner: RingId
-    took_ms: U64
-    channels: U16
-    responses: U16
-    split: bool
-    cluster: list[RingId]
+    outcome: PeerElectionEnded
 
 
 @reply(by="elections")

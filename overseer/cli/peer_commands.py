@@ -135,11 +135,12 @@ def history(
         print_json(plain_message(report))
         return
     table = Table("#", "at", "token", "outcome", "winner", "agreed", "asked", "seconds", box=None, pad_edge=False)
-    for each in report.elections:
+    for row in report.elections:
+        each = row.outcome
         winner = f"0x{each.winner:016x}" if each.winner else ""
         agreed = f"{len(each.cluster)} of {each.responses}"
         took = f"{each.took_ms / 1000:.1f}"
-        table.add_row(str(each.number), _time(each.at_ms), str(each.token), each.end.value, winner, agreed, str(each.channels), took)
+        table.add_row(str(row.number), _time(each.at_ms), str(each.token), each.end.value, winner, agreed, str(each.channels), took)
     common.console.print(table)
     if report.more:
         say(f"older ones: --before {report.elections[-1].number}")

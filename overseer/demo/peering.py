@@ -10,14 +10,13 @@ from messages.peer_queries import (
     TOKENS_MAX,
     ChallengeBegun,
     ChallengePeers,
-    EndedElection,
     HoldTokens,
     PeerHistory,
     PeerHistoryReport,
     Peers,
     PeersReport,
 )
-from messages.peers import PeerElectionEnd
+from messages.peers import PeerElectionEnd, PeerElectionEnded
 from overseer.demo.network import Network
 from overseer.demo.playing import LOOK_AGAIN_S, PATIENCE_S, Unexpected
 from overseer.feeds.keyring import derive
@@ -108,10 +107,10 @@ class Peering:
         assert isinstance(begun, ChallengeBegun)
         self._asked[node].append(begun.token)
 
-    async def _outcomes(self, node: str) -> list[EndedElection]:
+    async def _outcomes(self, node: str) -> list[PeerElectionEnded]:
         report = await self._ask(node, PeerHistory(limit=500))
         assert isinstance(report, PeerHistoryReport)
-        return report.elections
+        return [each.outcome for each in report.elections]
 
     async def _until_ended(self) -> None:
         """All that were begun."""
@@ -123,7 +122,7 @@ class Peering:
             return
         raise Unexpected("an election of peers never ended")
 
-    async def _elected_poor(self, node: str, outcomes: Sequence[EndedElection]) -> int:
+    async def _elected_poor(self, node: str, outcomes: Sequence[PeerElectionEnded]) -> int:
         report = await self._ask(self._poor, Peers())
         assert isinstance(report, PeersReport)
         return sum(outcome.winner == report.self_id for outcome in outcomes)

@@ -36,7 +36,7 @@ async def test_a_person_gives_tokens_challenges_and_sees_who_was_elected(here: P
         assert "has begun" in told("challenge")
 
         async def elected() -> bool:
-            return any(each["end"] == "elected" for each in json.loads(told("history", "--json"))["elections"])
+            return any(each["outcome"]["end"] == "elected" for each in json.loads(told("history", "--json"))["elections"])
 
         await net.until(elected, "a peer is elected")
         assert "elected" in told("history")

@@ -109,7 +109,7 @@ def test_outcomes_are_told_and_in_the_history() -> None:
     report = network.nodes["n1"].ask(PeerHistory(limit=5))
     assert isinstance(report, PeerHistoryReport)
     assert report.more
-    assert [each.token for each in report.elections] == [event.token for event in reversed(ended[-5:])]  # type: ignore[attr-defined]
+    assert [each.outcome.token for each in report.elections] == [event.token for event in reversed(ended[-5:])]  # type: ignore[attr-defined]
     older = network.nodes["n1"].ask(PeerHistory(limit=500, before=report.elections[-1].number))
     assert isinstance(older, PeerHistoryReport)
     assert len(older.elections) == len(ended) - 5

@@ -15,7 +15,6 @@ from messages.peer_queries import (
     PeersReport,
     RunningElection,
 )
-from messages.peers import PeerElectionEnded
 from overseer.tables import View
 from subsystems.elections.peers.config import PeerMode, PeersConfig
 from subsystems.elections.peers.local import Running
@@ -109,19 +108,5 @@ def _measures(counted: Measures) -> PeerMeasures:
 def _history(view: View, query: PeerHistory) -> PeerHistoryReport:
     end = None if query.before is None else (query.before,)
     rows = list(islice(view.scan(HISTORY, end=end, reverse=True), query.limit + 1))
-    return PeerHistoryReport(elections=[_ended(number, ended) for (number,), ended in rows[: query.limit]], more=len(rows) > query.limit)
-
-
-def _ended(number: int, ended: PeerElectionEnded) -> EndedElection:
-    return EndedElection(
-        number=number,
-        at_ms=ended.at_ms,
-        token=ended.token,
-        end=ended.end,
-        winner=ended.winner,
-        took_ms=ended.took_ms,
-        channels=ended.channels,
-        responses=ended.responses,
-        split=ended.split,
-        cluster=ended.cluster,
-    )
+    told = [EndedElection(number=number, outcome=outcome) for (number,), outcome in rows[: query.limit]]
+    return PeerHistoryReport(elections=told, more=len(rows) > query.limit)
