@@ -115,7 +115,7 @@ def play_of(network: Network) -> Play:
 
 def _rules(random: Random) -> PeersConfig:
     """Bounds so small that they are met. A query is remembered for longer than an election lasts: so nobody honest answers it twice."""
-    pending_ms = random.choice((12_000, 40_000))
+    pending_ms = random.choice((20_000, 40_000))
     return PeersConfig(
         election=ElectionConfig(contradictions_max=random.choice((0, 0, 1)), max_channels=random.choice((4, 10))),
         initial_channels=random.choice((3, 3, 4)),
@@ -133,8 +133,8 @@ def _rules(random: Random) -> PeersConfig:
         identified_max=random.choice((12, 2_048)),
         introductions_max=random.choice((2, 256)),
         pending_ttl_ms=pending_ms,
-        connected_ttl_ms=pending_ms + random.choice((20_000, 200_000)),
-        keep_alive_ms=pending_ms,
+        connected_ttl_ms=pending_ms + random.choice((50_000, 200_000)),
+        keep_alive_ms=2 * pending_ms,
         evict_after_ms=random.choice((0, 60_000)),
         segments=random.choice((4, 16)),
         recent_hops=random.choice((0, 2, 12)),

@@ -146,8 +146,10 @@ def takes_others_tickets(me: Liar, heard: Message, said: Sequence[Traffic]) -> I
 
 
 def repeats_others(me: Liar, heard: Message, said: Sequence[Traffic]) -> Iterator[Traffic]:
-    """Says again, in their name, what others say: answers, referrals, queries."""
+    """Says again, in their name, some of what others say: answers, referrals, queries."""
     yield from said
+    if not isinstance(heard, PeerAnswer | PeerReferral | PeerQuery) or heard.ticket % 3:
+        return
     match heard:
         case PeerAnswer() | PeerReferral() if heard.to != me.id:
             yield heard
@@ -198,14 +200,15 @@ def _referral(me: Liar, heard: PeerQuery, suggestions: list[int]) -> PeerReferra
 
 
 def floods(me: Liar, heard: Message, said: Sequence[Traffic]) -> Iterator[Traffic]:
-    """Queries and invitations by the handful, each with a ticket of its own."""
+    """Queries and invitations by the handful when it begins an election, each with a ticket of its own."""
     yield from said
-    if not isinstance(heard, PeersDue):
+    begun = [message.ticket for message in said if isinstance(message, PeerQuery) and message.requester == me.id]
+    if not isinstance(heard, PeersDue) or not begun:
         return
     for n, peer in enumerate(me.peers):
-        token = me.universe.ring[_number(peer, n, len(said)) % TOKENS]
-        for ticket in range(1, 4):
-            fresh = _number(peer, ticket, *(message.to for message in said)) ^ token
+        token = me.universe.ring[_number(peer, n, begun[0]) % TOKENS]
+        for number in range(4):
+            fresh = _number(peer, number, begun[0])
             query = PeerQuery(to=peer, token=token, requester=me.id, ticket=fresh, ttl=255, hop=peer, sender=me.id, seal=b"")
             yield replace(query, seal=me.seal(query_bytes(token, me.id, fresh)))
             invite = PeerInvite(sender=me.id, to=peer, token=token, ticket=fresh, seal=b"")

@@ -94,12 +94,12 @@ class Mirror:
         self._known: dict[int, dict[int, bytes]] = {kind: {} for kind in range(_KINDS)}
         for (kind, number), data in view.scan(PEER_STATE):
             self._known[kind][number] = data
-        # The tickets, the oldest first.
-        self._tickets: dict[int, dict[int, None]] = {_FINISHED: {}, _HANDLED: {}}
+        # The tickets, the oldest first, and until when.
+        self._tickets: dict[int, dict[int, int]] = {_FINISHED: {}, _HANDLED: {}}
         state = loaded(view)
         if state is not None:
-            self._tickets[_FINISHED] = {each.ticket: None for each in state.finished}
-            self._tickets[_HANDLED] = {each.ticket: None for each in state.handled}
+            self._tickets[_FINISHED] = {each.ticket: each.until_ms for each in state.finished}
+            self._tickets[_HANDLED] = {each.ticket: each.until_ms for each in state.handled}
 
     def moved(self, participant: Participant, step: bytes) -> list[PeerRow]:
         """The rows that are others than when it was asked last."""
@@ -145,18 +145,19 @@ class Mirror:
             self._note(rows, kind, number, value)
 
     def _note_tickets(self, rows: list[PeerRow], kind: int, now: Mapping[int, int]) -> None:
-        """Tickets come at the end, and are forgotten from the beginning on."""
+        """Tickets come at the end, and are forgotten from the beginning on; one may be forgotten and come again in one step."""
         known = self._tickets[kind]
-        while known and (oldest := next(iter(known))) not in now:
+        while known and now.get(oldest := next(iter(known))) != known[oldest]:
             del known[oldest]
-            self._note(rows, kind, oldest, None)
+            if oldest not in now:
+                self._note(rows, kind, oldest, None)
         fresh: list[int] = []
         for ticket in reversed(now):
             if ticket in known:
                 break
             fresh.append(ticket)
         for ticket in reversed(fresh):
-            known[ticket] = None
+            known[ticket] = now[ticket]
             self._note(rows, kind, ticket, encode_value(Remembered(ticket, now[ticket])))
 
 
