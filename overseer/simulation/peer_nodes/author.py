@@ -34,7 +34,7 @@ class Onlooker:
         self._outside, self._play = outside, play
         self._ceased = anyio.Event()
         self._first: dict[str, _Seen] = {}
-        self._left = {node: "has not been looked at" for node in play.honest} if len(play.honest) > 2 else {}
+        self._left = dict.fromkeys(play.honest, "has not been looked at") if len(play.honest) > 2 else {}
         self._honest = {play.ids[node] for node in play.honest}
 
     @property

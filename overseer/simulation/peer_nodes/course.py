@@ -58,7 +58,9 @@ class Election(msgspec.Struct, kw_only=True):
         valid = {peer: answer for peer, answer in self.responses().items() if answer.answer.block not in void}
         shared = {(a, b): agreement(valid[a], valid[b], void) for a, b in combinations(sorted(valid), 2)}
         for size in range(len(valid), 1, -1):
-            groups = [each for each in combinations(sorted(valid), size) if all(shared[pair] >= self.threshold for pair in combinations(each, 2))]
+            groups = [
+                each for each in combinations(sorted(valid), size) if all(shared[pair] >= self.threshold for pair in combinations(each, 2))
+            ]
             if groups:
                 weights = [sum(shared[pair] for pair in combinations(each, 2)) for each in groups]
                 best = [each for each, weight in zip(groups, weights, strict=True) if weight == max(weights)]

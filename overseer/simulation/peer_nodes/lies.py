@@ -20,7 +20,7 @@ from subsystems.elections.peers.config import PeersConfig
 from subsystems.elections.peers.kind import PeerElections, Persona
 from subsystems.elections.peers.proof import prove
 from subsystems.elections.peers.ring import RING, le8
-from subsystems.elections.peers.tokens import MemoryTokens, SUFFIXES, Tokens
+from subsystems.elections.peers.tokens import SUFFIXES, MemoryTokens, Tokens
 from subsystems.elections.peers.traffic import Traffic, answer_bytes, invite_bytes, query_bytes, referral_bytes
 
 __all__ = ["EMPTY_HANDED", "LIES", "MANY_NEEDED", "LyingPeers"]

@@ -36,6 +36,8 @@ class Listing:
     def __init__(self, held: Held, me: int, rules: PeersConfig) -> None:
         self._held, self._me, self._rules = held, me, rules
         self._states: dict[int, str] = {}
+        # As of the last step.
+        self._before: dict[int, str] = {}
         self._open: dict[int, _Challenge] = {}
         self._won = 0
         # Of the last election that each peer won, the block.
@@ -98,7 +100,9 @@ class Listing:
             confirms = [each for each in said if isinstance(each, PeerConfirm)]
             must("introductions", list(reacted) == expected, f"an accepted invitation: {list(reacted)}, must be {expected}")
             return must("introductions", len(confirms) == (not expected), f"an accepted invitation: says {confirms}")
-        return must("introductions", (reacted[0] if reacted else "") in verdicts and len(reacted) < 2, f"a proof: {reacted}, must be {verdicts}")
+        return must(
+            "introductions", (reacted[0] if reacted else "") in verdicts and len(reacted) < 2, f"a proof: {reacted}, must be {verdicts}"
+        )
 
     def _of_challenge(self, message: PeerInvite | PeerAccept, by: int) -> list[str]:
         if not invited(message):
@@ -116,7 +120,8 @@ class Listing:
         if verdict != "unknown_introduction" and verdict != "introduction_forged":
             del self._open[proof.ticket]
         verdicts = [verdict, "unknown_introduction"] if late else [verdict]
-        if verdict == "" and self._states.get(peer) != "connected":
+        # It may have made room again in the same step.
+        if verdict == "" and peer not in proven and self._before.get(peer) != "connected":
             # It had no place.
             must("introductions", late or self._listed() >= self._rules.list_max, f"{peer} has proven itself, and is not connected")
             verdicts = ["no_room", *(["unknown_introduction"] if late else [])]
@@ -134,6 +139,7 @@ class Listing:
     def stepped(self, now_ms: int) -> None:
         must("introductions", not self._proven, f"{self._proven} are connected, and proved nothing")
         self._won = 0
+        self._before = dict(self._states)
         self._open = {ticket: challenge for ticket, challenge in self._open.items() if challenge.until_ms > now_ms}
 
     def at_rest(self, report: PeersReport) -> None:

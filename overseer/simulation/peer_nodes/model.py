@@ -50,6 +50,7 @@ _TRAFFIC = (PeerQuery, PeerAnswer, PeerReferral, PeerInvite, PeerAccept, PeerCon
 # Refusals of what a node wants itself.
 _OWN = frozenset({"off", "governance_mode", "void_token", "too_many_elections", "no_token"})
 _VOID_MAX = 4_096
+_TIMER = "peers"
 # A block is named by the first bytes of its hash.
 _NAME_BYTES = 8
 
@@ -76,6 +77,8 @@ class PeersModel:
         self._listing = Listing(self.held, self.me, self.rules)
         self._rows, self._tally = Rows(self.rules), Tally()
         self._first_ms, self._sessions, self._timely = 0, 0, 0
+        # When it wakes by itself.
+        self._alarm_ms: int | None = None
         # Of the input at hand.
         self._now = 0
         self._message: Message | None = None
@@ -106,6 +109,7 @@ class PeersModel:
         # A decision is about what was held before.
         for event in tokens:
             self._hold(event)
+        self._alarm_ms = next((timer.at_ms for timer in reversed(given.record.timers) if timer.key == _TIMER), self._alarm_ms)
         if any(isinstance(event, PeerStateMoved) for event in given.events):
             self._stepped()
         if isinstance(given.message, BlocksBlacklisted):
@@ -246,7 +250,11 @@ class PeersModel:
                 enough = min(self.rules.min_collection_ms, self.rules.timeout_ms)
                 must("elections", age >= enough, f"elected after {age} ms")
                 must("elections", outcome.is_majority, f"{len(event.cluster)} of {outcome.responders} are no majority that agrees")
-                must("elections", tuple(sorted(event.cluster)) in outcome.groups, f"{event.cluster} is not the group that agrees: {outcome.groups}")
+                must(
+                    "elections",
+                    tuple(sorted(event.cluster)) in outcome.groups,
+                    f"{event.cluster} is not the group that agrees: {outcome.groups}",
+                )
                 nearest = election.nearest(tuple(event.cluster))
                 must("elections", event.winner == nearest, f"{event.winner} was elected, {nearest} is the nearest")
                 must("elections", self.held.block(event.token) not in self._void or election.void_moved, "elected by a blacklisted block")
@@ -271,7 +279,9 @@ class PeersModel:
                 self._proves(message)
             case PeerQuery():
                 mine = message.requester == self.me
-                must("queries", query_sealed(message) and message.sender == self.me != message.to, "a query that is not sealed, or to itself")
+                must(
+                    "queries", query_sealed(message) and message.sender == self.me != message.to, "a query that is not sealed, or to itself"
+                )
                 passed = isinstance(self._heard, PeerQuery) and message.ttl < self._heard.ttl
                 must("queries", mine or passed, "passes on what nobody asked, or without an end")
             case PeerInvite():
@@ -361,7 +371,7 @@ class PeersModel:
         return election.refer(referral) if referral_sealed(referral) else ("referral_forged", 0)
 
     def _expected_of_query(self, query: PeerQuery, found: str) -> str:
-        """"" where something else than an answer is right."""
+        """ "" where something else than an answer is right."""
         if query.sender != self._sender:
             return "not_its_own"
         if query.requester == self.me:
@@ -401,6 +411,8 @@ class PeersModel:
         for election in self.running.values():
             age = self._now - election.started_ms
             must("elections", age < self.rules.timeout_ms, f"the election about {election.token} still runs after {age} ms")
+            due_ms = election.started_ms + (collected if age < collected else self.rules.timeout_ms)
+            must("elections", self._alarm_ms is not None and self._alarm_ms <= due_ms, f"wakes at {self._alarm_ms}, is due at {due_ms}")
             if age >= collected and not election.void_moved:
                 outcome = election.outcome(void)
                 must("elections", not outcome.is_majority, f"{outcome.groups} agree about {election.token}, and nobody is elected")
@@ -419,4 +431,3 @@ class PeersModel:
             figures = (told.started_ms, told.channels, told.responses)
             must("at rest", figures == (election.started_ms, len(election.channels), responded), f"tells {told}")
         self._listing.at_rest(report)
-

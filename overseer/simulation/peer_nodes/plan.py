@@ -51,7 +51,9 @@ class PeersPlan:
         for _ in range(self._random.choice((0, 0, 1, 2))):
             at, index = self._moment(), self._random.randint(2, 9)
             for node in self._play.network.nodes:
-                self._signal(at + self._random.randrange(500), node, SessionChange(index=index, validators=[Validator(bytes(32), Scheme.ED25519)]))
+                self._signal(
+                    at + self._random.randrange(500), node, SessionChange(index=index, validators=[Validator(bytes(32), Scheme.ED25519)])
+                )
         return sorted(self._found, key=lambda submission: submission.at_ms)
 
     def _moment(self) -> int:
@@ -60,9 +62,7 @@ class PeersPlan:
     def _command(self, at_ms: int, node: str, message: Message) -> None:
         number = len(self._found)
         self._found.append(
-            Submission(
-                at_ms=at_ms, node=node, message=message, command_id=f"peers {number}", sender="op_peers", patience_ms=_PATIENCE_MS
-            )
+            Submission(at_ms=at_ms, node=node, message=message, command_id=f"peers {number}", sender="op_peers", patience_ms=_PATIENCE_MS)
         )
 
     def _signal(self, at_ms: int, node: str, message: Message) -> None:
@@ -95,12 +95,15 @@ class PeersPlan:
         for cascade in range(self._random.choice((0, 1, 1, 2))):
             at, hashes = self._moment(), [blocks.pop() for _ in range(self._random.randint(1, 3))]
             told = BlocksBlacklisted(
-                cascade=bytes([cascade] * 32), roots=hashes[:1], hashes=hashes, cause=DisputeRef(session=1, candidate=bytes(32)), page=0, last=True
+                cascade=bytes([cascade] * 32),
+                roots=hashes[:1],
+                hashes=hashes,
+                cause=DisputeRef(session=1, candidate=bytes(32)),
+                page=0,
+                last=True,
             )
             is_pardoned = self._random.random() < 0.3
-            pardon = GovernanceModeLeft(
-                entry=1, mode=ResumeMode.PARDON, roots=hashes, author=bytes(32), finalized=BlockRef(bytes(32), 1)
-            )
+            pardon = GovernanceModeLeft(entry=1, mode=ResumeMode.PARDON, roots=hashes, author=bytes(32), finalized=BlockRef(bytes(32), 1))
             for node in self._play.network.nodes:
                 late = self._random.choice((0, 200, 200, 5_000))
                 self._signal(at + late, node, told)

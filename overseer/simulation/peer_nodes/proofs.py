@@ -13,7 +13,7 @@ from nacl.exceptions import BadSignatureError
 from messages.peers import PeerAccept, PeerAnswer, PeerInvite, PeerQuery, PeerReferral, TokenMapping
 from overseer.simulation.peers.universe import Holding
 
-__all__ = ["Held", "agreement", "apart", "answer_sealed", "flaw", "invited", "query_sealed", "referral_sealed"]
+__all__ = ["Held", "agreement", "answer_sealed", "apart", "flaw", "invited", "query_sealed", "referral_sealed"]
 
 _RING = 2**64
 _CHANCE = 10.0**-6
@@ -99,7 +99,9 @@ def _digits(challenger: int, token: int, block: int) -> list[int]:
     return [number // 1024**n % 1024 for n in range(10)]
 
 
-def flaw(held: Held, challenger: int, answer: TokenMapping, proof: Sequence[TokenMapping], *, contradictions: int = 0, familiar: int = 0) -> str:
+def flaw(
+    held: Held, challenger: int, answer: TokenMapping, proof: Sequence[TokenMapping], *, contradictions: int = 0, familiar: int = 0
+) -> str:
     """What is wrong with a proof, for the node that holds this; "" where nothing is."""
     if len(proof) != 10:
         return "length"
@@ -164,5 +166,3 @@ def invited(message: PeerInvite | PeerAccept) -> bool:
     """Whether a challenge of an introduction is sealed by whoever gives it."""
     by, to = (message.sender, message.to) if isinstance(message, PeerInvite) else (message.proof.responder, message.proof.requester)
     return _is_sealed(by, b"overseer peers invite v1" + _le(by, to, message.token, message.ticket), message.seal)
-
-
