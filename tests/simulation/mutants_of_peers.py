@@ -11,7 +11,7 @@ from messages.message import Rejection
 from messages.peers import PeerChannelOpened, PeerEvent, PeerReferral, PeerRow
 from subsystems.elections.peers import clusters, election, introducing, kind, participant, responding
 from subsystems.elections.peers.clusters import Cluster, Member, Response
-from subsystems.elections.peers.election import ChannelState, PeerElection, Refusal, Refused
+from subsystems.elections.peers.election import PeerElection, Refusal, Refused
 from subsystems.elections.peers.introducing import Introducing
 from subsystems.elections.peers.kind import PeerElections
 from subsystems.elections.peers.measures import Measures
@@ -86,33 +86,33 @@ def whoever_answers_twice_still_counts() -> AbstractContextManager[None]:
 
 
 @mutant
-def the_first_answerer_of_a_channel_is_blocked_too() -> AbstractContextManager[None]:
-    """A bystander is punished for another's second answer."""
+def a_second_answer_blocks_bystanders_too() -> AbstractContextManager[None]:
+    """Whoever else has answered is punished for it (P08)."""
     handle = PeerElection.handle_answer
 
     def harsh(self: PeerElection, answer: Any) -> Any:
-        channel = self.channel(answer.ticket)
-        first = channel.response.peer if channel is not None and channel.response is not None else 0
         taken = handle(self, answer)
         if isinstance(taken, Refused) and taken.code is Refusal.DUPLICATE_RESPONSE:
-            self._block(first)
+            for channel in self.state.channels:
+                if channel.response is not None:
+                    self._block(channel.response.peer)
         return taken
 
     return patched(PeerElection, "handle_answer", harsh)
 
 
 @mutant
-def a_blocked_channel_takes_answers_again() -> AbstractContextManager[None]:
-    """After a second answer the channel is open once more."""
+def a_bad_seal_blocks_whom_it_names() -> AbstractContextManager[None]:
+    """Anybody could have anybody blocked."""
     handle = PeerElection.handle_answer
 
-    def lenient(self: PeerElection, answer: Any) -> Any:
-        taken, channel = handle(self, answer), self.channel(answer.ticket)
-        if channel is not None and channel.state is ChannelState.BLOCKED:
-            channel.state = ChannelState.PENDING
+    def credulous(self: PeerElection, answer: Any) -> Any:
+        taken = handle(self, answer)
+        if isinstance(taken, Refused) and taken.code is Refusal.SIGNATURE_VERIFICATION_FAILED and taken.flaw is None:
+            self._block(answer.responder)
         return taken
 
-    return patched(PeerElection, "handle_answer", lenient)
+    return patched(PeerElection, "handle_answer", credulous)
 
 
 @mutant

@@ -104,7 +104,7 @@ def play_of(network: Network) -> Play:
     liars = sorted(random.sample(nodes, count))
     able = [lie for lie in sorted(LIES) if lie not in MANY_NEEDED or (len(nodes) >= _MANY and count == 1)]
     # In turns: some seeds in a row have them all.
-    first = 2 * network.seed
+    first = 5 * network.seed
     lies = {
         node: tuple(able[(first + 2 * n + more) % len(able)] for more in range(random.choice((1, 2, 2)))) for n, node in enumerate(liars)
     }
@@ -112,7 +112,7 @@ def play_of(network: Network) -> Play:
     honest = [node for node in nodes if node not in liars]
     if random.random() < _STAGED_SHARE:
         modes[random.choice(honest)] = random.choice((PeerMode.OFF, PeerMode.OBSERVE))
-    shares = random.choice(((100,), (99, 100), (97, 99)))
+    shares = random.choice(((100,), (99, 100), (97, 99), (94, 98)))
     density = {node: random.choice(shares) for node in nodes}
     density |= {node: 0 for node, told in lies.items() if EMPTY_HANDED & set(told)}
     return Play(network=network, rules=_rules(random), modes=modes, density=density, liars=lies, beside_others=random.random() < 0.2)
@@ -123,13 +123,13 @@ def _rules(random: Random) -> PeersConfig:
     pending_ms = random.choice((20_000, 40_000))
     return PeersConfig(
         election=ElectionConfig(contradictions_max=random.choice((0, 0, 1)), max_channels=random.choice((4, 10))),
-        initial_channels=random.choice((3, 3, 4)),
+        initial_channels=random.choice((3, 4, 5)),
         split_patience_ms=random.choice((300, 1_000)),
         min_collection_ms=random.choice((500, 2_000)),
         timeout_ms=random.choice((4_000, 8_000)),
         interval_ms=random.choice((20_000, 30_000)),
         interval_min_ms=10_000,
-        elections_max=random.choice((2, 16)),
+        elections_max=random.choice((1, 2, 16)),
         finished_ttl_ms=random.choice((6_000, 60_000)),
         finished_max=random.choice((6, 4_096)),
         handled_ttl_ms=random.choice((20_000, 60_000)),

@@ -20,7 +20,7 @@ __all__ = ["TOKENS", "ChainUniverse", "LayeredTokens", "chain_blocks", "universe
 TOKENS = 24_000
 _BLOCKS = 12
 # One in so many tokens maps to a block of the chain, any other one to a block of its own.
-_OF_THE_CHAIN = 32
+_OF_THE_CHAIN = 6
 
 
 @lru_cache(maxsize=2)
@@ -38,7 +38,7 @@ class ChainUniverse(Universe):
 
     def block_of(self, token: int) -> int:
         own = super().block_of(token)
-        return self._numbers[own % _BLOCKS] if own % _OF_THE_CHAIN == 0 else own
+        return self._numbers[own // _OF_THE_CHAIN % _BLOCKS] if own % _OF_THE_CHAIN == 0 else own
 
     def drawn(self, random: Random, count: int) -> list[int]:
         return random.sample(self.ring, count)

@@ -167,13 +167,12 @@ def steals_proofs(me: Liar, heard: Message, said: Sequence[Traffic]) -> Iterator
 
 
 def bad_seals(me: Liar, heard: Message, said: Sequence[Traffic]) -> Iterator[Traffic]:
-    """Seals that are none, of another's key, or over something else."""
+    """Seals that are none, or over something else, before what is right."""
     for message in said:
         if isinstance(message, PeerAnswer | PeerInvite | PeerReferral):
             yield replace(message, seal=message.seal[:-1] + bytes([message.seal[-1] ^ 1]))
             yield replace(message, seal=message.seal[:32] + me.seal(b"something else")[32:])
-        else:
-            yield message
+        yield message
 
 
 def refers_nowhere(me: Liar, heard: Message, said: Sequence[Traffic]) -> Iterator[Traffic]:
@@ -208,7 +207,8 @@ def floods(me: Liar, heard: Message, said: Sequence[Traffic]) -> Iterator[Traffi
     for n, peer in enumerate(me.peers):
         token = me.universe.ring[_number(peer, n, begun[0]) % TOKENS]
         for number in range(4):
-            fresh = _number(peer, number, begun[0])
+            # But for one, which comes again and again.
+            fresh = _number(peer, number, begun[0] if number else 0)
             query = PeerQuery(to=peer, token=token, requester=me.id, ticket=fresh, ttl=255, hop=peer, sender=me.id, seal=b"")
             yield replace(query, seal=me.seal(query_bytes(token, me.id, fresh)))
             invite = PeerInvite(sender=me.id, to=peer, token=token, ticket=fresh, seal=b"")

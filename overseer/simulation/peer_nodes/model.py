@@ -114,6 +114,8 @@ class PeersModel:
             self._stepped()
         if isinstance(given.message, BlocksBlacklisted):
             self._listing.voided(self._void)
+            left = [token for token in self.running if self.held.block(token) in self._void]
+            must("elections", not left, f"elections about {left}, of a blacklisted block, go on")
         return None
 
     def _hear(self, given: Input) -> None:

@@ -39,7 +39,7 @@ class PeersPlan:
             self._command(self._random.randrange(2_000), node, HoldTokens(tokens=most))
         for _ in range(self._random.randint(6, 14)):
             self._command(self._moment(), self._random.choice(self._play.network.nodes), self._challenge())
-        if self._random.random() < 0.4:
+        for _ in range(self._random.choice((0, 1, 2))):
             # So many at once that some are refused.
             at, node = self._moment(), self._random.choice(able)
             for _ in range(5):
@@ -78,6 +78,9 @@ class PeersPlan:
     def _of_the_chain(self) -> list[int]:
         """Tokens whose blocks may be blacklisted."""
         numbers = {int.from_bytes(block[:8], "little") for block in chain_blocks(self._play.network.seed)}
+        return self._mapping_to(numbers)
+
+    def _mapping_to(self, numbers: set[int]) -> list[int]:
         return [token for token in self._universe.ring[:2_000] if self._universe.block_of(token) in numbers]
 
     def _holding(self) -> Message:
@@ -104,6 +107,10 @@ class PeersPlan:
             )
             is_pardoned = self._random.random() < 0.3
             pardon = GovernanceModeLeft(entry=1, mode=ResumeMode.PARDON, roots=hashes, author=bytes(32), finalized=BlockRef(bytes(32), 1))
+            # An election that comes to nothing by it.
+            of_it = self._mapping_to({int.from_bytes(block[:8], "little") for block in hashes})
+            for node in self._random.sample(self._play.network.nodes, 2):
+                self._command(at - self._random.randrange(1_500), node, ChallengePeers(token=self._random.choice(of_it)))
             for node in self._play.network.nodes:
                 late = self._random.choice((0, 200, 200, 5_000))
                 self._signal(at + late, node, told)
