@@ -63,6 +63,7 @@ COMPOSITION_ROOT = (
     "overseer.simulation.elections",
     "overseer.simulation.consensus",
     "overseer.simulation.peers",
+    "overseer.simulation.peer_nodes",
 )
 
 # The shells of the elections' runtime, which knows no kind of election, and of the consensus groups: they drive those machines.

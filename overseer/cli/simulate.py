@@ -23,7 +23,9 @@ def simulate(
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds to play.")] = 100,
     from_: Annotated[int | None, typer.Option("--from", help="The first seed (default: drawn at random, new ones each time).")] = None,
     seed: Annotated[int | None, typer.Option(help="Play this one alone, and show the end of what happened.", show_default=False)] = None,
-    scenario: Annotated[str, typer.Option(help="What is played: disputes, gateways, elections, consensus, or `module:name`.")] = "disputes",
+    scenario: Annotated[
+        str, typer.Option(help="What is played: disputes, gateways, elections, consensus, peers, or `module:name`.")
+    ] = "disputes",
     nodes: Annotated[int | None, typer.Option(min=1, max=16, help="Nodes of every network (default: 1 to 4, by the seed).")] = None,
     hours: Annotated[
         float | None, typer.Option(min=0.001, help="Virtual hours of each seed in which things go wrong (default: the scenario's).")

@@ -17,6 +17,7 @@ SCENARIOS: dict[str, str] = {
     "gateways": "overseer.simulation.gateways:scenario",
     "elections": "overseer.simulation.elections.scenario:scenario",
     "consensus": "overseer.simulation.consensus.scenario:scenario",
+    "peers": "overseer.simulation.peer_nodes.scenario:scenario",
 }
 
 

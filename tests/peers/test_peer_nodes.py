@@ -165,6 +165,21 @@ def test_after_every_step_the_rows_are_the_participant() -> None:
     assert checked > 100
 
 
+def test_a_query_that_comes_again_when_it_was_just_forgotten_is_remembered_after_a_restart() -> None:
+    network = Peered(NAMES, PeersConfig(handled_ttl_ms=20_000, interval_ms=100 * MINUTE_MS))
+    network.hold(UNIVERSE)
+    network.give("n1", ChallengePeers(token=TOKEN))
+    query = next(message for _, message in network.said if isinstance(message, PeerQuery))
+    (to,) = [name for name, peer in network.ids.items() if peer == query.to]
+    network.run(300)
+    for forgotten_ms in (21_000, 15_000):
+        # Nobody ticks there meanwhile: it is forgotten when it comes.
+        network.now_ms += forgotten_ms
+        then = network.give(to, query, by="n1")
+        network.restart(to)
+    assert [event.code for event in then.events if isinstance(event, PeerTrafficRefused)] == ["query_repeated"]
+
+
 def test_a_decision_that_was_not_recorded_leaves_nothing_behind() -> None:
     network = Peered(NAMES)
     network.hold(UNIVERSE)

@@ -22,7 +22,7 @@ from subsystems.elections.peers.measures import Measures
 from subsystems.elections.peers.participant import new_state, resumed
 from subsystems.elections.peers.roster import Peer, Roster
 from subsystems.elections.peers.rows import HISTORY, MEASURES, loaded
-from subsystems.elections.peers.tokens import holds_any
+from subsystems.elections.peers.tokens import TableTokens, holds_any
 
 __all__ = ["answer"]
 
@@ -44,7 +44,7 @@ def _report(view: View, self_id: int, config: PeersConfig, names: Mapping[int, s
     return PeersReport(
         self_id=self_id,
         mode=config.mode,
-        tokens=holds_any(view),
+        tokens=holds_any(TableTokens(view)),
         held=state.held,
         threshold=state.adaptation.threshold,
         interval_ms=state.adaptation.interval_ms,

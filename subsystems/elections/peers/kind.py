@@ -3,7 +3,7 @@
 They concern no election of the runtime's own: a node's part in them is its own, with its own rows.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from blake3 import blake3
@@ -72,7 +72,7 @@ from subsystems.elections.peers.participant import (
 )
 from subsystems.elections.peers.roster import Roster
 from subsystems.elections.peers.rows import MEASURES, TABLES, Mirror, apply_rows, loaded, note_ended, step_of
-from subsystems.elections.peers.tokens import TableTokens, drop_token, holds_any, put_token
+from subsystems.elections.peers.tokens import TableTokens, Tokens, drop_token, holds_any, put_token
 from subsystems.elections.peers.traffic import SEAL_KEY_BYTES, key_authentic, key_seal, peer_id, seals_of
 
 __all__ = ["PeerElections", "Persona", "block_number"]
@@ -131,11 +131,12 @@ def block_number(block: bytes) -> int:
 class _World:
     """What the participant sees of the world, as of the message that is decided: the node's tokens, and whose seals are good."""
 
-    def __init__(self, view: View, context: Context) -> None:
+    def __init__(self, held: Callable[[View], Tokens], view: View, context: Context) -> None:
+        self._held = held
         self.enter(view, context)
 
     def enter(self, view: View, context: Context) -> None:
-        self._tokens = TableTokens(view)
+        self._tokens = self._held(view)
         self._context = context
 
     def block_of(self, token: int) -> int | None:
@@ -166,8 +167,12 @@ class _Present:
 class PeerElections:
     """A node's part in peer elections (P01 to P27). `nodes`: the ids of the network's nodes as peers, by name."""
 
-    def __init__(self, config: PeersConfig, persona: Persona, nodes: Mapping[str, int]) -> None:
+    def __init__(
+        self, config: PeersConfig, persona: Persona, nodes: Mapping[str, int], tokens: Callable[[View], Tokens] = TableTokens
+    ) -> None:
+        """`tokens`: what the node holds, where that is more than what it was told to hold."""
         self.config = config
+        self._tokens = tokens
         self._persona = persona
         self._nodes = dict(nodes)
         # Not a part of the state: only ever used with the rows that it left itself.
@@ -253,7 +258,7 @@ class PeerElections:
         recorded = [*events, *map(_recorded, effects), moved]
         due_ms, timers = participant.due_ms(), list[SetTimer]()
         # Who holds nothing and has nobody sleeps until it is given something.
-        sleeps = not (events or participant.elections or participant.roster.listed or holds_any(view))
+        sleeps = not (events or participant.elections or participant.roster.listed or holds_any(present.world))
         if not sleeps and (due_ms != present.due_ms or isinstance(input, Tick)):
             present.due_ms = due_ms
             timers.append(SetTimer(key=_TIMER, at_ms=due_ms, message=PeersDue()))
@@ -263,7 +268,7 @@ class PeerElections:
         """The participant as `view` has it: that of the step before, unless that was not recorded."""
         present = self._present
         if present is None or present.step != step_of(view):
-            world = _World(view, context)
+            world = _World(self._tokens, view, context)
             ports = Ports(tokens=world, seal=key_seal(self._persona.public, self._persona.sign), authentic=key_authentic(world.verified))
             stored = loaded(view) or new_state(self.self_id, self.config)
             # Another key is another peer: it knows nobody.

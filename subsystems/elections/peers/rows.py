@@ -96,12 +96,12 @@ class Mirror:
         self._known: dict[int, dict[int, bytes]] = {kind: {} for kind in range(_KINDS)}
         for (kind, number), data in view.scan(PEER_STATE):
             self._known[kind][number] = data
-        # The tickets, the oldest first.
-        self._tickets: dict[int, dict[int, None]] = {_FINISHED: {}, _HANDLED: {}}
+        # The tickets, the oldest first, and until when.
+        self._tickets: dict[int, dict[int, int]] = {_FINISHED: {}, _HANDLED: {}}
         state = loaded(view)
         if state is not None:
-            self._tickets[_FINISHED] = {each.ticket: None for each in state.finished}
-            self._tickets[_HANDLED] = {each.ticket: None for each in state.handled}
+            self._tickets[_FINISHED] = {each.ticket: each.until_ms for each in state.finished}
+            self._tickets[_HANDLED] = {each.ticket: each.until_ms for each in state.handled}
 
     def moved(self, participant: Participant, step: bytes) -> list[PeerRow]:
         """The rows that are others than when it was asked last."""
@@ -147,21 +147,27 @@ class Mirror:
             self._note(rows, kind, number, value)
 
     def _note_tickets(self, rows: list[PeerRow], kind: int, now: Mapping[int, int]) -> None:
-        """Tickets come at the end, and are forgotten from the beginning on. What is left of a flood goes little by little."""
+        """Tickets come at the end, and are forgotten from the beginning on; one may be forgotten and come again in one step.
+
+        What is left of a flood goes little by little.
+        """
         known = self._tickets[kind]
         for _ in range(_FORGOTTEN_MAX):
             oldest = next(iter(known), None)
-            if oldest is None or oldest in now:
+            if oldest is None or now.get(oldest) == known[oldest]:
                 break
             del known[oldest]
-            self._note(rows, kind, oldest, None)
+            if oldest not in now:
+                self._note(rows, kind, oldest, None)
         fresh: list[int] = []
         for ticket in reversed(now):
-            if ticket in known:
+            if known.get(ticket) == now[ticket]:
                 break
             fresh.append(ticket)
         for ticket in reversed(fresh):
-            known[ticket] = None
+            # At the end, also where it was not forgotten yet.
+            known.pop(ticket, None)
+            known[ticket] = now[ticket]
             self._note(rows, kind, ticket, encode_value(Remembered(ticket, now[ticket])))
 
 

@@ -145,9 +145,9 @@ def drop_token(tables: Tables, token: int) -> None:
     tables.delete(TOKEN_RING, (token,))
 
 
-def holds_any(view: View) -> bool:
+def holds_any(tokens: Tokens) -> bool:
     """Whether there is a token at all."""
-    return next(view.scan_packed(TOKEN_RING), None) is not None
+    return next(tokens.around(0, upward=True), None) is not None
 
 
 class TableTokens:
