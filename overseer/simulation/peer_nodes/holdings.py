@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from random import Random
 
+from messages.peers import TokenMapping
 from overseer.feeds.keyring import derive
 from overseer.simulation.peers.universe import Holding, Universe
 from overseer.tables import View
@@ -65,22 +66,24 @@ class LayeredTokens:
         own = self._own.block_of(token)
         return own if own is not None else next((share.block_of(token) for share in self._shares), None)
 
-    def with_low_bits(self, bits: int, *, after: int, upward: bool) -> Iterator[int]:
+    def with_low_bits(self, bits: int, *, after: int, upward: bool) -> Iterator[TokenMapping]:
         layers = [each.with_low_bits(bits, after=after, upward=upward) for each in (self._own, *self._shares)]
         return _merged(layers, after, upward)
 
     def around(self, place: int, *, upward: bool) -> Iterator[int]:
-        return _merged([each.around(place, upward=upward) for each in (self._own, *self._shares)], place, upward)
+        # Only the ids are looked at.
+        layers = [(TokenMapping(token, 0) for token in each.around(place, upward=upward)) for each in (self._own, *self._shares)]
+        return (mapping.id for mapping in _merged(layers, place, upward))
 
 
-def _merged(layers: Iterable[Iterator[int]], place: int, upward: bool) -> Iterator[int]:
-    """Once around the ring, each token once; downward `place` itself comes last."""
+def _merged(layers: Iterable[Iterator[TokenMapping]], place: int, upward: bool) -> Iterator[TokenMapping]:
+    """Once around the ring, each token once, as the first layer that has it says; downward `place` itself comes last."""
 
-    def gone(token: int) -> int:
-        return ((token - place) if upward else (place - token - 1)) % RING
+    def gone(mapping: TokenMapping) -> int:
+        return ((mapping.id - place) if upward else (place - mapping.id - 1)) % RING
 
     last = None
-    for token in heapq.merge(*layers, key=gone):
-        if token != last:
-            yield token
-        last = token
+    for mapping in heapq.merge(*layers, key=gone):
+        if mapping.id != last:
+            yield mapping
+        last = mapping.id

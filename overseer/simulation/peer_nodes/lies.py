@@ -94,9 +94,10 @@ class _Renamed(MemoryTokens):
     def block_of(self, token: int) -> int | None:
         return super().block_of(token) or self._universe.block_of(token)
 
-    def with_low_bits(self, bits: int, *, after: int, upward: bool) -> Iterator[int]:
-        tokens = self._universe.suffixes[bits]
-        return iter(sorted((each for each in tokens if each != after), key=lambda each: (each - after if upward else after - each) % RING))
+    def with_low_bits(self, bits: int, *, after: int, upward: bool) -> Iterator[TokenMapping]:
+        tokens = (each for each in self._universe.suffixes[bits] if each != after)
+        ordered = sorted(tokens, key=lambda each: (each - after if upward else after - each) % RING)
+        return (TokenMapping(each, self._universe.block_of(each)) for each in ordered)
 
 
 def breaks_proofs(me: Liar, heard: Message, said: Sequence[Traffic]) -> Iterator[Traffic]:
