@@ -9,6 +9,7 @@ from messages.chain_api import (
     BlacklistStatus,
     BlockImported,
     Finalized,
+    GovernanceModeLeft,
     GovernanceReport,
     GovernanceStatus,
     Hashes,
@@ -116,6 +117,9 @@ class Heard:
                     self.entries += 1
                 must(TOLD, message.entry == self.entries, f"governance entry {message.entry} after {self.entries}")
                 self.governance = (message.entry, message.frozen_at) if entered else None
+            case GovernanceModeLeft():
+                # A chain that is abandoned takes its finality along.
+                self.finalized = message.finalized.hash
             case BlockImported():
                 self.imported.append(message.hash)
                 if message.blacklisted:
