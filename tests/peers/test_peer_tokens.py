@@ -1,4 +1,4 @@
-"""The contract of token stores, for both of them."""
+"""The contract of token stores, for all of them."""
 
 from collections.abc import Callable
 from random import Random
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from messages.peers import TokenMapping
 from overseer.memory.rows import MemoryRows
+from overseer.simulation.peer_nodes.holdings import LayeredTokens
 from overseer.simulation.peers.universe import Holding, Universe
 from overseer.tables import Overlay, Tables
 from subsystems.elections.peers.proof import prove
@@ -30,7 +31,15 @@ def in_memory_one_by_one(mappings: list[TokenMapping]) -> Tokens:
     return tokens
 
 
-every_store = pytest.mark.parametrize("store", [MemoryTokens, in_memory_one_by_one, in_tables])
+def in_layers(mappings: list[TokenMapping]) -> Tokens:
+    """Half of them below, some of those twice: what is above counts."""
+    tables = Tables(Overlay(MemoryRows([TOKEN_BLOCKS.name, TOKEN_RING.name])))
+    for mapping in mappings[len(mappings) // 3 :]:
+        put_token(tables, mapping)
+    return LayeredTokens([MemoryTokens(mappings[: len(mappings) // 2])], tables)
+
+
+every_store = pytest.mark.parametrize("store", [MemoryTokens, in_memory_one_by_one, in_tables, in_layers])
 Make = Callable[[list[TokenMapping]], Tokens]
 # Few low bits, and the ends of the ring.
 IDS = st.builds(lambda high, bits: (high << 10 | bits) % RING, st.sampled_from([0, 1, 2, 1 << 53, (1 << 54) - 1]), st.integers(0, 3))

@@ -41,7 +41,8 @@ _MET = (
 )
 
 
-MEETING = (1, 2, 3)
+# Of many seeds two that meet it all between them.
+MEETING = (3, 10)
 
 
 def case(seed: int) -> Case:
@@ -50,7 +51,7 @@ def case(seed: int) -> Case:
 
 def test_the_same_seed_is_played_alike_every_time() -> None:
     assert find_scenario("peers") is scenario
-    first, again = play(case(10)), play(case(10))
+    first, again = play(case(13)), play(case(13))
     assert first.violation is None, f"{first.violation}\n{command(first.case)}"
     assert first.trace_hash == again.trace_hash
     assert sum(first.faults.values()) >= 30
@@ -70,7 +71,6 @@ def test_networks_of_many_sizes_in_every_mode_honest_and_with_every_lie_are_draw
 @pytest.mark.timeout(600)
 def test_every_promise_of_peer_elections_is_kept_while_everything_goes_wrong_and_the_seeds_meet_it_all() -> None:
     met = Counter[str]()
-    # Of many seeds some that meet it all between them.
     for seed in MEETING:
         outcome = play(case(seed), keep_lines=None)
         assert outcome.violation is None, f"{outcome.violation}\n{command(outcome.case)}"

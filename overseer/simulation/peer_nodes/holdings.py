@@ -10,11 +10,11 @@ from random import Random
 
 from messages.peers import TokenMapping
 from overseer.feeds.keyring import derive
-from overseer.simulation.peers.universe import Holding, Universe
+from overseer.simulation.peers.universe import Universe
 from overseer.tables import View
 from subsystems.elections.peers.kind import block_number
 from subsystems.elections.peers.ring import RING
-from subsystems.elections.peers.tokens import TableTokens
+from subsystems.elections.peers.tokens import TableTokens, Tokens
 
 __all__ = ["TOKENS", "ChainUniverse", "LayeredTokens", "chain_blocks", "universe_of"]
 
@@ -57,7 +57,7 @@ class LayeredTokens:
     What the tables say of a token goes before what the universe says.
     """
 
-    def __init__(self, shares: Sequence[Holding], view: View) -> None:
+    def __init__(self, shares: Sequence[Tokens], view: View) -> None:
         """`shares`: one, or none for a node that holds nothing but what it is told to."""
         self._shares = shares
         self._own = TableTokens(view)
