@@ -1,7 +1,5 @@
 """Who looks, from outside, whether nodes elect each other again once faults have ceased."""
 
-from collections.abc import Sequence
-
 import anyio
 import msgspec
 
@@ -36,6 +34,8 @@ class Onlooker:
         self._first: dict[str, _Seen] = {}
         self._left = dict.fromkeys(play.honest, "has not been looked at") if len(play.honest) > 2 else {}
         self._honest = {play.ids[node] for node in play.honest}
+        keeping = {play.ids[node] for node in play.honest if play.modes[node] not in (PeerMode.OFF, PeerMode.OBSERVE)}
+        self._in_vain = {*play.ids.values()} - keeping
 
     @property
     def outstanding(self) -> str:
@@ -76,5 +76,7 @@ class Onlooker:
         return "" if self._is_joined(report) else "has nobody connected"
 
     def _is_joined(self, report: PeersReport) -> bool:
-        connected: Sequence[int] = [peer.id for peer in report.peers if peer.state == "connected"]
-        return bool(self._honest & {*connected}) or (len(connected) >= report.list_max and bool(self._play.liars))
+        """Somebody honest is connected; or there is no place, for liars and those who are elected and keep no list themselves."""
+        listed = {peer.id for peer in report.peers}
+        connected = {peer.id for peer in report.peers if peer.state == "connected"}
+        return bool(self._honest & connected) or (len(listed) >= report.list_max and listed <= self._in_vain)
