@@ -303,6 +303,16 @@ def test_a_node_that_observes_elects_and_keeps_no_list() -> None:
     assert not facts(network.nodes["n1"], PeerMoved)
 
 
+def test_a_node_that_observes_does_not_keep_the_others_from_each_other() -> None:
+    network = Peered(NAMES, PeersConfig(interval_ms=20_000))
+    network.restart("n4", PeersConfig(mode=PeerMode.OBSERVE))
+    network.hold(UNIVERSE)
+    network.run(20 * MINUTE_MS)
+    for name in ("n1", "n2", "n3"):
+        connected = {peer.node for peer in network.report(name).peers if peer.state == "connected"}
+        assert connected == {"n1", "n2", "n3"} - {name}
+
+
 # ------------------------------------------------------------------------------------------------ who speaks
 
 

@@ -120,6 +120,21 @@ def test_discovery_does_not_wait_for_a_silent_peer_in_an_empty_segment() -> None
     assert {_hop(tokens, roster, n) for n in range(20)} == {gone.id}
 
 
+def test_discovery_does_not_wait_for_a_peer_that_lets_invitations_go_by() -> None:
+    """It answers and is elected, but keeps no list: it is off, or observes."""
+    driven, winner = with_a_listed_peer()
+    peer = driven.node.roster.get(winner)
+    assert peer is not None
+    assert peer.state is PeerState.PENDING
+    driven.wait(QUIET.pending_ttl_ms)
+    assert (peer.state, peer.invited_in_vain) == (PeerState.IDENTIFIED, 1)
+    lonely, there = Peer(id=9 << 60, invited_in_vain=1), Peer(id=5, state=PeerState.CONNECTED)
+    roster = Roster([lonely, there], 1, QUIET)
+    assert {_hop(MemoryTokens(ALL), roster, n) for n in range(20)} == {lonely.id}
+    lonely.invited_in_vain = 2
+    assert {_hop(MemoryTokens(ALL), roster, n) for n in range(20)} == {0}
+
+
 def _hop(tokens: MemoryTokens, roster: Roster, number: int) -> int:
     challenge = next_challenge(tokens, roster, QUIET, Draw(bytes([number]), "peers"), verify=False)
     assert challenge is not None

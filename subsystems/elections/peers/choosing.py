@@ -46,7 +46,7 @@ def next_challenge(tokens: Tokens, roster: Roster, config: PeersConfig, draw: Dr
     """The next election's token, out of those that one could prove oneself; None where there is none.
 
     To verify: near the listed peer that was verified longest ago, which is asked too. To discover: somewhere in a segment; one that is
-    empty while a peer in it is known comes first, then under-covered ones with three times the chance of others.
+    empty while a peer in it is known that may take part comes first, then under-covered ones with three times the chance of others.
     """
     listed = roster.listed
     if verify and listed:
@@ -60,7 +60,7 @@ def _discovery(tokens: Tokens, roster: Roster, config: PeersConfig, draw: Draw) 
     counts = roster.coverage()
     unlisted: dict[int, list[Peer]] = {}
     for peer in roster.peers:
-        if not peer.listed and peer.silent < config.silent_max:
+        if not peer.listed and peer.silent < config.silent_max and peer.invited_in_vain < config.invited_in_vain_max:
             unlisted.setdefault(roster.segment(peer.id), []).append(peer)
     fillable = [segment for segment in sorted(unlisted) if counts[segment] == 0]
     if fillable:

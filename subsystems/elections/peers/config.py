@@ -92,6 +92,8 @@ class PeersConfig(msgspec.Struct, frozen=True, kw_only=True):
     keep_alive_ms: Positive = 3 * _HOUR_MS
     # Who was asked so many times in a row and said nothing, while others answered, loses its place: verification would ask it for ever.
     silent_max: Positive = 3
+    # Who let so many invitations in a row go by is no reason any more to look at its part of the ring first.
+    invited_in_vain_max: Positive = 2
     # A full list gives up a peer for a newcomer only if it went unverified so long, or covers less: otherwise it would churn.
     evict_after_ms: Natural = 2 * _HOUR_MS
     segments: Annotated[int, msgspec.Meta(ge=1, le=256)] = 16

@@ -131,6 +131,7 @@ class Introducing:
             if leaves is not None:
                 local.move(leaves, Step.EVICTED)
         peer.verified_ms = local.now_ms
+        peer.invited_in_vain = 0
         local.move(peer, Step.PROVEN)
         return True
 
@@ -143,6 +144,7 @@ class Introducing:
             if introduction.until_ms <= local.now_ms:
                 del self._open[introduction.ticket]
         for peer in local.roster.expired(local.now_ms):
+            peer.invited_in_vain += peer.state is PeerState.PENDING
             local.move(peer, Step.EXPIRED)
         for peer in local.roster.listed:
             if self._invite_ms(peer) <= local.now_ms:

@@ -74,6 +74,8 @@ class Peer(msgspec.Struct, kw_only=True, array_like=True):
     offences: int = 0
     # Elections in a row in which it was asked and nothing came of it, though others answered. Over as soon as it answers, or asks.
     silent: int = 0
+    # How often in a row its invitation came to nothing: it answers, and keeps no list (it is off, or observes).
+    invited_in_vain: int = 0
 
     @property
     def listed(self) -> bool:
