@@ -234,3 +234,10 @@ def test_the_metrics_that_are_told_exist() -> None:
     exist = {f"{name}_total" if kind == "counter" else name for name, kind in families.items()}
     told = set(re.findall(r"`(overseer_\w+)", (ROOT / "docs" / "operating.md").read_text()))
     assert told == exist
+
+
+def test_the_example_of_a_peer_election_runs() -> None:
+    (example,) = blocks(ROOT / "docs" / "peers.md", "python")
+    there: dict[str, object] = {}
+    exec(compile(example, "docs/peers.md", "exec"), there)
+    assert there["ticket"]
