@@ -8,6 +8,7 @@ a stream that was made anew has another id and takes no subject with the old one
 import msgspec
 
 from messages.contract import load as load_contract
+from messages.elections import ListElections, OfElection
 from messages.message import Kind
 
 __all__ = [
@@ -62,8 +63,9 @@ def mail_filter(node: str, site: str) -> str:
 
 
 def mail_queries(node: str, site: str) -> list[str]:
-    """Of the mail, what only asks: open to those who may not command."""
-    names = sorted(spec.name for spec in load_contract() if spec.owner == "elections" and spec.kind is Kind.QUERY)
+    """Of the mail, what only asks: open to those who may not command. What is no election's (as peers are a node's) is not asked there."""
+    asked = [spec for spec in load_contract() if spec.owner == "elections" and spec.kind is Kind.QUERY]
+    names = sorted(spec.name for spec in asked if issubclass(spec.body, OfElection | ListElections))
     return [f"overseer.{node}.{site_user(site)}.mail.*.{name}" for name in names]
 
 

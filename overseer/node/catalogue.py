@@ -91,16 +91,16 @@ def _consensus_manager(config: Config, section: msgspec.Struct | None) -> Subsys
 
 
 def _elections(config: Config, section: msgspec.Struct | None) -> Elections:
-    """With the projections of third parties: entry points of the group `overseer.projections`, each a class.
-
-    With several sites there is no one node to be a peer. Raises BadNetwork.
-    """
+    """On the node itself, which is then a peer of the network's nodes. Raises BadNetwork."""
     assert isinstance(section, ElectionsConfig)
+    nodes = {name: peer_id(node.signing_key) for name, node in read_network(config.network.nodes).items()}
+    return _elections_with(section, PeerElections(section.peers, IdentityOnDisk(config.identity_dir), nodes))
+
+
+def _elections_with(section: ElectionsConfig, *more: Kind) -> Elections:
+    """With the projections of third parties: entry points of the group `overseer.projections`, each a class."""
     found = sorted(entry_points(group=PROJECTIONS_GROUP), key=lambda point: point.name)
-    kinds: list[Kind] = [Ballots(section), Gateways(section.gateways)]
-    if section.sites == 1:
-        nodes = {name: peer_id(node.signing_key) for name, node in read_network(config.network.nodes).items()}
-        kinds.append(PeerElections(section.peers, IdentityOnDisk(config.identity_dir), nodes))
+    kinds = (Ballots(section), Gateways(section.gateways), *more)
     return Elections(section, kinds=kinds, projections=[point.load()() for point in found])
 
 
@@ -129,8 +129,10 @@ def chore_of(subsystem: Subsystem) -> Callable[[View], object] | None:
 
 
 def build_elections(loaded: Loaded) -> Elections:
-    """The rules of the elections, for one of their sites."""
-    return _elections(loaded.config, loaded.sections.get("elections"))
+    """The rules of the elections, for one of their sites: several of them are no peer."""
+    section = loaded.sections.get("elections")
+    assert isinstance(section, ElectionsConfig)
+    return _elections_with(section)
 
 
 def build_sites(loaded: Loaded) -> Sites:

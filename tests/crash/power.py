@@ -352,10 +352,18 @@ class Life:
 
 
 async def _cast(electors: Client | SitesClient) -> dict[int, bytes]:
-    """All ballots that are shown: who voted, by the numbers of the events. The first event is the opening."""
+    """All ballots that are shown: who voted, by the numbers of the events. The first event is the opening.
+
+    A site that was behind when the power failed does not know the election before it has read the log.
+    """
     found, start, more = dict[int, bytes](), 2, True
     while more:
-        page = await electors.query(QueryHistory(election=ELECTION, start=start))
+        try:
+            page = await electors.query(QueryHistory(election=ELECTION, start=start))
+        except Refused as refused:
+            if refused.code != "unknown_election":
+                raise
+            return {}
         assert isinstance(page, ElectionHistory)
         for row in page.events:
             event = decode(BallotCast.spec, row.body, version=row.version)

@@ -104,8 +104,9 @@ async def test_for_people_it_tells_scene_by_scene(here: Place) -> None:
         "story",
         *(
             pytest.param(text, marks=pytest.mark.slow)
-            for text in ("assigned", "revoked", "opens", "killed", "judged", "network", "dealing", "peers")
+            for text in ("assigned", "revoked", "opens", "killed", "judged", "network", "dealing")
         ),
+        pytest.param("peers", marks=pytest.mark.full),
     ],
 )
 async def test_it_can_be_ended_in_every_phase(here: Place, number: signal.Signals, phase: str) -> None:

@@ -7,7 +7,6 @@ import anyio
 import pytest
 
 from messages.votes_db import RegisterVote
-from overseer.nats.connection import NobodyListens
 from overseer.node.client import Client, Refused
 from overseer.ports.bus import BusError, StreamFull
 from tests.node.nodes import Node, Place, ballots, eventually, told, verified, votes_of
@@ -65,7 +64,7 @@ async def test_a_stream_filled_while_a_subsystem_stands_still_drains_by_itself(h
         finally:
             os.kill(node.pid("votes_db"), signal.SIGCONT)
         assert refusals, "the stream took everything"
-        assert all(isinstance(error, StreamFull | NobodyListens) for error in refusals), refusals
+        assert all(isinstance(error, StreamFull) or "nearly full" in str(error) for error in refusals), refusals
         await all_there(client, stored)
         # Back to normal: an awaited command goes through.
         await told(client, made.bundles[-1], "afterwards")
