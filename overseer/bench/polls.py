@@ -23,10 +23,11 @@ from overseer.nats.provision import call
 from overseer.nats.server import EmbeddedServer, ServerSettings
 from overseer.nats.sites import log_stream, site_user
 from overseer.node.bus import FEED, connected_as, own_users, provisioned
+from overseer.node.catalogue import CATALOGUE
 from overseer.sites.layout import Sites, sites_of
 from overseer.subsystem import Subsystem
 from subsystems.dispute_conclusion import DisputeConclusion
-from subsystems.elections import Elections, ElectionsConfig
+from subsystems.elections import ElectionsConfig
 from subsystems.votes_db import VotesDb
 
 __all__ = [
@@ -108,7 +109,7 @@ async def open_server(folder: Path, sites: int) -> AsyncGenerator[Polls, None]:
     config = Config(node=NODE, data_dir=folder / "node")
     bare = Config(node=BARE, data_dir=folder / "bare")
     layout = sites_of(ElectionsConfig(sites=sites))
-    declarations = [] if layout.names else [subsystem.declaration for subsystem in _subsystems()]
+    declarations = [] if layout.names else [subsystem.declaration for subsystem in _subsystems(config)]
 
     def accounts() -> str:
         return accounts_config([own_users(config, declarations, layout), own_users(bare, [], _BARE_SITES)])
@@ -121,9 +122,9 @@ async def open_server(folder: Path, sites: int) -> AsyncGenerator[Polls, None]:
         yield Polls(config, bare, server.url, server.pid, layout)
 
 
-def _subsystems() -> list[Subsystem]:
+def _subsystems(config: Config) -> list[Subsystem]:
     """On one site the elections are a subsystem, which needs the others."""
-    return [chain_of_bench(), VotesDb(), DisputeConclusion(), Elections()]
+    return [chain_of_bench(), VotesDb(), DisputeConclusion(), CATALOGUE["elections"].build(config, ElectionsConfig())]
 
 
 @asynccontextmanager
@@ -132,7 +133,7 @@ async def running_polls(polls: Polls, settings: Mapping[str, str] | None = None)
     env = {
         "OVERSEER_NODE": NODE,
         "OVERSEER_NATS_URL": polls.url,
-        "OVERSEER_SUBSYSTEMS": "elections" if polls.sites.names else ",".join(each.declaration.name for each in _subsystems()),
+        "OVERSEER_SUBSYSTEMS": "elections" if polls.sites.names else ",".join(each.declaration.name for each in _subsystems(polls.config)),
         "OVERSEER_ELECTIONS_SITES": str(len(polls.sites.names) or 1),
         "OVERSEER_VERIFICATION_WORKERS": "0",
         # The bench kills its processes more often than they would fail.
