@@ -107,12 +107,16 @@ class CastBallot(OfElection, frozen=True, kw_only=True):
 
 @command(to="elections", reply=Recorded)
 class ValidateBallot(OfElection, frozen=True, kw_only=True):
+    """The verdict for one ballot of a closed election: it counts."""
+
     voter: VoterSignature
     reason: Reason = ""
 
 
 @command(to="elections", reply=Recorded)
 class InvalidateBallot(OfElection, frozen=True, kw_only=True):
+    """The verdict against one ballot of a closed election: it does not count."""
+
     voter: VoterSignature
     reason: Reason = ""
 
@@ -158,12 +162,16 @@ class ElectionValidated(ElectionFact, frozen=True, kw_only=True):
 
 @fact(by="elections")
 class ElectionInvalidated(ElectionFact, frozen=True, kw_only=True):
+    """The whole round does not count; the election may be opened again."""
+
     round: U32
     reason: Reason
 
 
 @event(by="elections")
 class BallotCast(ElectionEvent, frozen=True, kw_only=True):
+    """A voter's one ballot of this round."""
+
     round: U32
     voter: VoterSignature
     choice: Choice
@@ -182,6 +190,8 @@ class BallotValidated(ElectionEvent, frozen=True, kw_only=True):
 
 @event(by="elections")
 class BallotInvalidated(ElectionEvent, frozen=True, kw_only=True):
+    """A ballot was judged not to count; its choice, so that projections can take it off."""
+
     round: U32
     voter: VoterSignature
     choice: Choice
@@ -225,6 +235,8 @@ class GetBallotElection(OfElection, frozen=True, kw_only=True):
 
 @rejection(by="elections")
 class MalformedElection(Rejection, frozen=True, kw_only=True):
+    """The definition contradicts itself; `detail` says in what."""
+
     detail: str
 
 
@@ -237,6 +249,8 @@ class AlreadyCast(Rejection, frozen=True, kw_only=True):
 
 @rejection(by="elections")
 class UnknownChoice(Rejection, frozen=True, kw_only=True):
+    """The ballot names none of the election's choices, which are given."""
+
     choices: list[Choice]
 
 

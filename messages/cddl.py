@@ -18,7 +18,7 @@ from msgspec import inspect
 from messages.contract import load
 from messages.message import Kind, Spec
 
-__all__ = ["document", "rule"]
+__all__ = ["Names", "classes", "document", "first_words", "one_line", "ranked"]
 
 _HEAD = """\
 ; The messages of overseer, generated from messages/*.py. Do not edit: python -m messages.cddl > tests/golden/messages.cddl
@@ -58,22 +58,24 @@ def document() -> str:
     """The CDDL of every message in the catalog, grouped by owner, shared types first."""
     # The contract is what this package defines, whatever else was registered in this process.
     specs = [spec for spec in load() if spec.body.__module__.startswith("messages.")]
-    names = _Names(specs)
+    names = Names(specs)
     parts = [_HEAD, _PRELUDE, _section("shared types"), *(_shared(kind, names) for kind in names.shared())]
     for owner in sorted({spec.owner for spec in specs}):
         parts.append(_section(owner))
-        parts += [_message(spec, names) for spec in sorted((s for s in specs if s.owner == owner), key=_rank)]
+        parts += [_message(spec, names) for spec in sorted((s for s in specs if s.owner == owner), key=ranked)]
     return "\n".join(parts)
 
 
-def rule(spec: Spec) -> str:
-    """The CDDL of one message with the types it is made of: what an endpoint shows of its schema."""
-    names = _Names([spec, *([spec.reply.spec] if spec.reply is not None else [])])
-    used = set(_classes(spec.body))
-    return "\n".join([*(_shared(kind, names) for kind in names.shared() if kind in used), _message(spec, names)])
+def one_line(spec: Spec) -> str:
+    """The CDDL of one message, and then of the types it is made of, on one line: what an endpoint shows of its schema."""
+    names = Names([spec])
+    lines = "\n".join([_message(spec, names), *(_shared(kind, names) for kind in names.shared())]).splitlines()
+    text = " ".join(line.strip() for line in lines if line and not line.startswith(";"))
+    return text.replace(", }", " }").replace(", ]", " ]")
 
 
-def _rank(spec: Spec) -> tuple[int, str]:
+def ranked(spec: Spec) -> tuple[int, str]:
+    """Its place among its owner's messages: by kind, then by name."""
     return _ORDER.index(spec.kind), spec.name
 
 
@@ -81,14 +83,14 @@ def _section(title: str) -> str:
     return f"; {'-' * 100} {title}\n"
 
 
-class _Names:
+class Names:
     """The rule names of all types that messages are made of: a class's snake_case, with its module where that is not unique."""
 
     def __init__(self, specs: Iterable[Spec]) -> None:
         self._rules: dict[type, str] = {spec.body: spec.key for spec in specs}
         found: dict[type, None] = {}
         for spec in specs:
-            for kind in _classes(spec.body):
+            for kind in classes(spec.body):
                 if kind not in self._rules:
                     found[kind] = None
         self._shared = sorted(found, key=lambda kind: (_snake(kind), kind.__module__))
@@ -108,7 +110,7 @@ def _snake(kind: type) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", kind.__name__).lower()
 
 
-def _classes(body: type) -> Iterator[type]:
+def classes(body: type) -> Iterator[type]:
     """Every struct and enum that `body` is made of."""
     seen: set[type] = set()
     stack: list[inspect.Type] = [inspect.type_info(body)]
@@ -133,30 +135,33 @@ def _classes(body: type) -> Iterator[type]:
                 pass
 
 
-def _comment(kind: type) -> str:
-    """The first paragraph of the docstring, if it has one of its own."""
+def first_words(kind: type) -> str:
+    """The first paragraph of the docstring, if it has one of its own; its lines as they are."""
     if issubclass(kind, enum.Enum) and kind.__doc__ == enum.StrEnum.__doc__:
         return ""
-    text = python_inspect.cleandoc(kind.__doc__ or "").split("\n\n")[0]
-    return "".join(f"; {line}\n" for line in text.splitlines())
+    return python_inspect.cleandoc(kind.__doc__ or "").split("\n\n")[0]
 
 
-def _shared(kind: type[object], names: _Names) -> str:
+def _comment(kind: type) -> str:
+    return "".join(f"; {line}\n" for line in first_words(kind).splitlines())
+
+
+def _shared(kind: type[object], names: Names) -> str:
     if issubclass(kind, enum.Enum):
         choices = " / ".join(f'"{member.value}"' for member in kind)
         return f"{_comment(kind)}{names.of(kind)} = {choices}\n"
     return f"{_comment(kind)}{names.of(kind)} = {_struct(kind, names)}\n"
 
 
-def _message(spec: Spec, names: _Names) -> str:
+def _message(spec: Spec, names: Names) -> str:
     notes = [f"version {spec.version}"] if spec.version > 1 else []
     if spec.reply is not None:
-        notes.append(f"replied by {names.of(spec.reply)}")
+        notes.append(f"replied by {spec.reply.spec.key}")
     noted = f"; {'; '.join(notes)}\n" if notes else ""
     return f"{_comment(spec.body)}{noted}{spec.key} = {_struct(spec.body, names)}\n"
 
 
-def _struct(kind: type, names: _Names) -> str:
+def _struct(kind: type, names: Names) -> str:
     info = inspect.type_info(kind)
     assert isinstance(info, inspect.StructType)
     opening, closing = ("[", "]") if info.array_like else ("{", "}")
@@ -166,13 +171,13 @@ def _struct(kind: type, names: _Names) -> str:
     return "\n".join([opening, *(f"  {line}," for line in lines), closing])
 
 
-def _field(field: inspect.Field, in_row: bool, names: _Names) -> str:
+def _field(field: inspect.Field, in_row: bool, names: Names) -> str:
     optional = "" if field.required else "? "
     name = field.encode_name if in_row else f'"{field.encode_name}"'
     return f"{optional}{name}: {_type(field.type, names)}"
 
 
-def _type(kind: inspect.Type, names: _Names) -> str:
+def _type(kind: inspect.Type, names: Names) -> str:
     match kind:
         case inspect.Metadata(type=inner):
             return _type(inner, names)

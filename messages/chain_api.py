@@ -123,6 +123,8 @@ class ImportResult(enum.StrEnum):
 
 @reply(by="chain_api")
 class BlockImportOutcome(Message, frozen=True, kw_only=True):
+    """What became of an imported block, and whether it descends from a convicted one."""
+
     result: ImportResult
     blacklisted: bool = False
 
@@ -153,6 +155,8 @@ class ImportBlock(Message, frozen=True, kw_only=True):
 
 @command(to="chain_api")
 class FinalizeBlock(Message, frozen=True, kw_only=True):
+    """Move finality to this block, and so to its ancestors. Refused when it is unknown, on another chain, or in governance mode."""
+
     hash: Hash32
 
 
@@ -166,6 +170,8 @@ class Revert(Message, frozen=True, kw_only=True):
 
 @command(to="chain_api")
 class LiftRevert(Message, frozen=True, kw_only=True):
+    """Take an early revert back: the dispute was decided for the candidate. Reverts for other disputes stay."""
+
     blocks: _Roots
     cause: DisputeRef
 
@@ -279,6 +285,8 @@ class FinalizedBlocksBlacklisted(Message, frozen=True, kw_only=True):
 
 @fact(by="chain_api")
 class SessionStarted(Message, frozen=True, kw_only=True):
+    """A session began with this block; its validators in the order of their indices."""
+
     index: SessionIndex
     block: Hash32
     validators: list[Validator]
@@ -286,12 +294,16 @@ class SessionStarted(Message, frozen=True, kw_only=True):
 
 @fact(by="chain_api")
 class BlocksReverted(Message, frozen=True, kw_only=True):
+    """Nothing builds on these blocks for the time being, because of this dispute."""
+
     blocks: list[Hash32]
     cause: DisputeRef
 
 
 @fact(by="chain_api")
 class RevertLifted(Message, frozen=True, kw_only=True):
+    """The revert of these blocks for this dispute is taken back."""
+
     blocks: list[Hash32]
     cause: DisputeRef
 
@@ -327,6 +339,8 @@ class TransactionQueued(Message, frozen=True, kw_only=True):
 
 @fact(by="chain_api")
 class TransactionIncluded(Message, frozen=True, kw_only=True):
+    """A block on the best chain executed the pooled transaction of this identity."""
+
     id: Hash32
     block: Hash32
 
@@ -344,6 +358,8 @@ class TransactionReturned(Message, frozen=True, kw_only=True):
 
 @rejection(by="chain_api")
 class UnknownBlock(Rejection, frozen=True, kw_only=True):
+    """No block of that hash is in the tree (one that waits for its parent is not)."""
+
     hash: Hash32
 
 
@@ -394,6 +410,8 @@ class ResumeRefused(Rejection, frozen=True, kw_only=True):
 
 @rejection(by="chain_api")
 class UnknownSession(Rejection, frozen=True, kw_only=True):
+    """No block has started that session."""
+
     index: SessionIndex
 
 

@@ -50,6 +50,8 @@ class Header(Message, frozen=True, kw_only=True):
 
 @query(to="chain_api", reply=Header)
 class GetHeader(Message, frozen=True, kw_only=True):
+    """The block of that hash, on whichever fork."""
+
     hash: Hash32
 
 
@@ -84,11 +86,13 @@ class DescendantsOf(Message, frozen=True, kw_only=True):
 
 @query(to="chain_api", reply=Header)
 class Finalized(Message, frozen=True, kw_only=True):
-    pass
+    """The highest final block."""
 
 
 @query(to="chain_api", reply=Header)
 class FinalizedHash(Message, frozen=True, kw_only=True):
+    """The final block of that number; `unknown_block` when none is final there."""
+
     number: BlockNumber
 
 
@@ -101,7 +105,7 @@ class Leaves(Message, frozen=True, kw_only=True):
 
 @query(to="chain_api", reply=Header)
 class Best(Message, frozen=True, kw_only=True):
-    pass
+    """The head of the best chain."""
 
 
 @query(to="chain_api", reply=Hashes)
@@ -129,22 +133,30 @@ class BlacklistStatus(Message, frozen=True, kw_only=True):
 
 @query(to="chain_api", reply=BlacklistStatus)
 class IsBlacklisted(Message, frozen=True, kw_only=True):
+    """Whether a block is convicted, itself or by an ancestor, and by which dispute."""
+
     hash: Hash32
 
 
 @reply(by="chain_api")
 class SessionValidators(Message, frozen=True, kw_only=True):
+    """A session's validators in the order of their indices."""
+
     index: SessionIndex
     validators: list[Validator]
 
 
 @query(to="chain_api", reply=SessionValidators)
 class Session(Message, frozen=True, kw_only=True):
+    """The validators of a session."""
+
     index: SessionIndex
 
 
 @reply(by="chain_api")
 class EpochStatus(Message, frozen=True, kw_only=True):
+    """The epoch that the best block is in, as its header tells: number, the block it began with, round."""
+
     epoch: U32
     epoch_start: BlockNumber
     round: U32
@@ -152,7 +164,7 @@ class EpochStatus(Message, frozen=True, kw_only=True):
 
 @query(to="chain_api", reply=EpochStatus)
 class Epoch(Message, frozen=True, kw_only=True):
-    pass
+    """The epoch that the best block is in, as its header tells."""
 
 
 class PooledTransaction(Row, frozen=True):
@@ -162,6 +174,8 @@ class PooledTransaction(Row, frozen=True):
 
 @reply(by="chain_api")
 class TransactionPool(Message, frozen=True, kw_only=True):
+    """A page of the pool; `total` counts all, `next` continues (pass as `after`), null at the end."""
+
     transactions: list[PooledTransaction]
     total: U32
     next: Hash32 | None = None
@@ -169,6 +183,8 @@ class TransactionPool(Message, frozen=True, kw_only=True):
 
 @query(to="chain_api", reply=TransactionPool)
 class PendingTransactions(Message, frozen=True, kw_only=True):
+    """Transactions that wait for a block, by identity; `after` continues."""
+
     after: Hash32 | None = None
     limit: Annotated[int, msgspec.Meta(ge=0, le=500)] = 500
 
@@ -188,4 +204,4 @@ class GovernanceReport(Message, frozen=True, kw_only=True):
 
 @query(to="chain_api", reply=GovernanceReport)
 class GovernanceStatus(Message, frozen=True, kw_only=True):
-    pass
+    """Whether governance mode is on, since when, and what must be signed to end it."""

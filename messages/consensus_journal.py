@@ -102,6 +102,8 @@ class ShareChecked(AttemptEvent, frozen=True, kw_only=True):
 
 @event(by="consensus_manager")
 class ComplaintTaken(AttemptEvent, frozen=True, kw_only=True):
+    """A member's complaint about a deal counts; both by their places among the members."""
+
     dealer: U32
     complainer: U32
 
@@ -152,6 +154,8 @@ class AttemptFailed(AttemptEvent, frozen=True, kw_only=True):
 
 @event(by="consensus_manager")
 class ConfirmTaken(AttemptEvent, frozen=True, kw_only=True):
+    """A member's confirmation counts: its identity signature and its part of the group's signature."""
+
     sender: U32
     approval: Signature64
     partial: G2Bytes
@@ -205,6 +209,8 @@ class BlockSeen(Message, frozen=True, kw_only=True):
 
 @event(by="consensus_manager")
 class ValidatorsSeen(Message, frozen=True, kw_only=True):
+    """The validators of a session, from whom members are drawn."""
+
     session: SessionIndex
     validators: list[Validator]
 
@@ -219,6 +225,8 @@ class HeadMoved(Message, frozen=True, kw_only=True):
 
 @event(by="consensus_manager")
 class GovernanceHeard(Message, frozen=True, kw_only=True):
+    """Governance mode was entered, or left."""
+
     entered: bool
 
 

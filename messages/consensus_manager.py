@@ -377,6 +377,8 @@ class AttemptReport(Row, frozen=True):
 
 @reply(by="consensus_manager")
 class AttemptsReport(Message, frozen=True, kw_only=True):
+    """The attempts at the group that is due now, by delay and round, as this node sees them."""
+
     attempts: list[AttemptReport]
 
 
@@ -409,4 +411,6 @@ class EpochUnknown(Rejection, frozen=True, kw_only=True):
 
 @rejection(by="consensus_manager")
 class UnknownGroup(Rejection, frozen=True, kw_only=True):
+    """No group is known to have served that epoch."""
+
     epoch: U32

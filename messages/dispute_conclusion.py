@@ -355,6 +355,8 @@ class Conclusions(Message, frozen=True, kw_only=True):
 
 @query(to="dispute_conclusion", reply=Conclusion)
 class GetConclusion(Message, frozen=True, kw_only=True):
+    """What followed from one dispute, step by step."""
+
     session: SessionIndex
     candidate: Hash32
 
@@ -371,5 +373,7 @@ class ListConclusions(Message, frozen=True, kw_only=True):
 
 @rejection(by="dispute_conclusion")
 class UnknownConclusion(Rejection, frozen=True, kw_only=True):
+    """Nothing is known of a dispute about that candidate in that session: not detected here, or forgotten with its session."""
+
     session: SessionIndex
     candidate: Hash32

@@ -203,6 +203,8 @@ class HistoryRow(Row, frozen=True):
 
 @reply(by="elections")
 class ElectionHistory(OfElection, frozen=True, kw_only=True):
+    """A page of an election's events in their order; `more`: whether others follow."""
+
     events: list[HistoryRow]
     more: bool
 
@@ -243,11 +245,15 @@ class QueryProjection(OfElection, frozen=True, kw_only=True):
 
 @rejection(by="elections")
 class UnknownElection(Rejection, frozen=True, kw_only=True):
+    """No election has that key here."""
+
     election: ElectionKey
 
 
 @rejection(by="elections")
 class UnknownProjection(Rejection, frozen=True, kw_only=True):
+    """No projection has that name; those that there are."""
+
     projection: Name
     known: list[Name]
 

@@ -128,6 +128,8 @@ class Execution(Row, frozen=True):
 
 @reply(by="elections")
 class ExecutionPage(OfElection, frozen=True, kw_only=True):
+    """A page of what was executed in a round; `next` continues (pass as `after`), null at the end."""
+
     round: U32
     ballot: U64
     executions: list[Execution]

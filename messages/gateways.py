@@ -209,6 +209,8 @@ class RequestSubmitted(ElectionEvent, frozen=True, kw_only=True):
 
 @event(by="elections")
 class StakeBonded(ElectionEvent, frozen=True, kw_only=True):
+    """A gateway has this much more at stake in the queue."""
+
     gateway: PublicKey
     amount: Stake
 
@@ -233,6 +235,8 @@ class GatewayDeclared(ElectionEvent, frozen=True, kw_only=True):
 
 @event(by="elections")
 class StakeRedistributed(ElectionEvent, frozen=True, kw_only=True):
+    """A gateway's weight for one request of the ballot is this now, whatever it was."""
+
     round: U32
     ballot: U64
     gateway: PublicKey
@@ -446,6 +450,8 @@ class BadProof(Rejection, frozen=True, kw_only=True):
 
 @rejection(by="elections")
 class AlreadyExecuted(Rejection, frozen=True, kw_only=True):
+    """The request was proven before, by this gateway."""
+
     executor: PublicKey
 
 

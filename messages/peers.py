@@ -14,6 +14,7 @@ from messages.primitives import U8, U16, U32, U64, Name, TimeMs
 
 __all__ = [
     "PROOF_MAPPINGS",
+    "RING",
     "PeerAccept",
     "PeerAdapted",
     "PeerAnswer",
@@ -49,6 +50,8 @@ __all__ = [
 # Mappings of one proof.
 PROOF_MAPPINGS = 10
 
+# Ids are below this, and go around there.
+RING = 1 << 64
 RingId = U64
 # A public key (32 bytes) and a signature (64).
 SealBytes = Annotated[bytes, msgspec.Meta(max_length=96)]
@@ -185,6 +188,8 @@ class PeerEvent(Message, frozen=True, kw_only=True):
 
 @event(by="elections")
 class PeerElectionStarted(PeerEvent, frozen=True, kw_only=True):
+    """This node began an election about `token`, and what for."""
+
     token: RingId
     purpose: PeerPurpose
 
@@ -201,6 +206,8 @@ class PeerChannelOpened(PeerEvent, frozen=True, kw_only=True):
 
 @event(by="elections")
 class PeerAnswerTaken(PeerEvent, frozen=True, kw_only=True):
+    """An answer counts in the election about `token`: from which peer, to which ticket."""
+
     token: RingId
     ticket: U64
     peer: RingId

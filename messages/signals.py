@@ -61,6 +61,8 @@ class BlockFinalized(FinalityAdvance, frozen=True, kw_only=True):
 
 @signal(by="chain_api")
 class SessionChange(Message, frozen=True, kw_only=True):
+    """A new session began; its validators in the order of their indices."""
+
     index: SessionIndex
     validators: list[Validator]
 

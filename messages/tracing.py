@@ -8,7 +8,7 @@ import re
 import msgspec
 from blake3 import blake3
 
-__all__ = ["TraceParent", "parse_traceparent", "trace_of", "traceparent"]
+__all__ = ["TraceParent", "parse_traceparent", "processing", "trace_of", "traceparent"]
 
 _FORM = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
@@ -41,6 +41,11 @@ def trace_of(parent: str | None, correlation: str) -> str:
 def traceparent(trace: str, message_id: str) -> str:
     """The header of the message with that `Overseer-Id`, in that trace."""
     return f"00-{trace}-{_digest(message_id, 16)}-01"
+
+
+def processing(node: str, subsystem: str, cause: str, correlation: str) -> str:
+    """The span id of a subsystem's handling of an input, from what its record and all that it sent say of their cause."""
+    return _digest(f"{node} {subsystem} {cause} {correlation}", 16)
 
 
 def _digest(text: str, digits: int) -> str:

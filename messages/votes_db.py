@@ -178,12 +178,16 @@ class Candidates(Message, frozen=True, kw_only=True):
 
 @reply(by="votes_db")
 class CandidateHashes(Message, frozen=True, kw_only=True):
+    """A page of hashes, ascending; `next` continues (pass as `after`), null at the end."""
+
     hashes: list[Hash32]
     next: Hash32 | None = None
 
 
 @query(to="votes_db", reply=CandidateHashes)
 class QueryByValidatorAndSessionIndex(Message, frozen=True, kw_only=True):
+    """The candidates that a validator of a session voted on, by hash; `after` continues."""
+
     session: SessionIndex
     validator: ValidatorIndex
     after: Hash32 | None = None
@@ -199,6 +203,8 @@ class QueryByValidatorId(Message, frozen=True, kw_only=True):
 
 @query(to="votes_db", reply=CandidateHashes)
 class QueryBySession(Message, frozen=True, kw_only=True):
+    """The candidates voted on in a session, by hash; `after` continues."""
+
     session: SessionIndex
     after: Hash32 | None = None
 
@@ -235,6 +241,8 @@ class VotesSnapshot(Message, frozen=True, kw_only=True):
 
 @query(to="votes_db", reply=VotesSnapshot)
 class QueryVotes(Message, frozen=True, kw_only=True):
+    """Who voted how about one candidate; `after` continues with the votes behind that validator."""
+
     session: SessionIndex
     candidate: Hash32
     after: ValidatorIndex | None = None
@@ -312,5 +320,7 @@ class SpamRefused(Rejection, frozen=True, kw_only=True):
 
 @rejection(by="votes_db", name="unknown_dispute")
 class UnknownDispute(Rejection, frozen=True, kw_only=True):
+    """No vote about that candidate is stored for that session: none came, or the session is pruned."""
+
     session: SessionIndex
     candidate: Hash32

@@ -74,6 +74,8 @@ class CandidateOpened(Message, frozen=True, kw_only=True):
 
 @event(by="votes_db")
 class PovRecorded(Message, frozen=True, kw_only=True):
+    """Where a candidate's proof of validity is: its hash in the object bucket."""
+
     session: SessionIndex
     candidate: Hash32
     pov: Hash32

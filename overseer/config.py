@@ -14,6 +14,7 @@ from overseer.limits import Limits
 from overseer.supervise.policy import SupervisePolicy
 
 __all__ = [
+    "FEEDS",
     "SUBSYSTEMS",
     "Config",
     "FeedConfig",
@@ -23,6 +24,7 @@ __all__ = [
     "NatsConfig",
     "NetworkConfig",
     "TlsConfig",
+    "TraceConfig",
     "VerificationConfig",
     "servers_of",
 ]
@@ -31,8 +33,9 @@ SUBSYSTEMS = ("votes_db", "dispute_conclusion", "chain_api", "elections", "conse
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-# `none`, `dev`, `net` or a path, which is taken relative to the file that names it.
-FeedSource = Annotated[str, msgspec.Meta(extra={"path_unless": ("none", "dev", "net")})]
+# What a feed may be; anything else is a path, which is taken relative to the file that names it.
+FEEDS = ("none", "dev", "net", "substrate")
+FeedSource = Annotated[str, msgspec.Meta(extra={"path_unless": FEEDS})]
 
 
 class TlsConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,9 +74,13 @@ class NatsConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FeedConfig(msgspec.Struct, frozen=True, kw_only=True):
-    # Where blocks come from: none, dev (the development chain), net (the chain that the nodes of network.nodes make together), or the path
-    # of a file of blocks.
+    # Where blocks come from: none, dev (the development chain), net (the chain that the nodes of network.nodes make together), substrate
+    # (a Substrate node, feed.url), or the path of a file of blocks.
     source: FeedSource = "dev"
+    # JSON-RPC of the Substrate node that is followed: ws://host:port or wss://host:port, several separated by commas, tried in turn.
+    url: str = ""
+    # Follow a node in clear beyond this machine (ws://). Only where the network itself is closed: whoever is in between can make up blocks.
+    insecure: bool = False
     # Milliseconds between two blocks.
     interval_ms: Positive = 6_000
     # Seed of the development chain: the same seed makes the same blocks and validators.
@@ -100,6 +107,19 @@ class GovernanceConfig(msgspec.Struct, frozen=True, kw_only=True):
     authority: Hash32 | None = None
 
 
+class TraceConfig(msgspec.Struct, frozen=True, kw_only=True):
+    # OTLP/HTTP collector that spans go to, as http://127.0.0.1:4318. Empty: none are made. Needs `pip install 'overseer-node[trace]'`.
+    endpoint: str = ""
+    # Of a hundred traces so many are kept, in all processes the same.
+    sample_percent: Annotated[int, msgspec.Meta(ge=0, le=100)] = 100
+    # Milliseconds the collector may take for one request.
+    timeout_ms: Positive = 5_000
+    # Spans that wait for it in a process; more are dropped.
+    queue_spans_max: Positive = 8_192
+    # Milliseconds a process waits at its end for the last spans to go.
+    flush_ms: Positive = 2_000
+
+
 class VerificationConfig(msgspec.Struct, frozen=True, kw_only=True):
     # Worker processes that check signatures ahead; 0 checks them in the subsystem's own process.
     workers: Annotated[int, msgspec.Meta(ge=0, le=64)] = 1
@@ -123,12 +143,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     in_process: bool = False
     # Start no subsystem: containers or a service manager do, each with `overseer subsystem NAME`; only watch them over the bus.
     external_subsystems: bool = False
-    # Hash (hex) of the genesis block. Empty: that of the development chain.
+    # Hash (hex) of the genesis block. Empty: that of the development chain. With feed.source = substrate: of the block of that chain where
+    # this node begins, and counts from.
     genesis: Hash32 | None = None
     nats: NatsConfig = NatsConfig()
     feed: FeedConfig = FeedConfig()
     http: HttpConfig = HttpConfig()
     log: LogConfig = LogConfig()
+    trace: TraceConfig = TraceConfig()
     supervise: SupervisePolicy = SupervisePolicy()
     governance: GovernanceConfig = GovernanceConfig()
     verification: VerificationConfig = VerificationConfig()
@@ -148,5 +170,5 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def servers_of(url: str) -> list[str]:
-    """The servers that `nats.url` names; none when it is empty."""
+    """The servers that `nats.url` or `feed.url` names; none when it is empty."""
     return [each.strip() for each in url.split(",") if each.strip()]

@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 import msgspec
 
 from messages.subjects import SubjectError, check_token
-from overseer.config import Config, NatsConfig
+from overseer.config import Config, NatsConfig, servers_of
 from overseer.nats.tls import is_loopback, plain_and_far
 
-__all__ = ["CONFIG_FILE", "RESERVED_ENVIRONMENT", "ConfigError", "Loaded", "Setting", "example_toml", "load_config"]
+__all__ = ["CONFIG_FILE", "RESERVED_ENVIRONMENT", "ConfigError", "Loaded", "Setting", "example_toml", "load_config", "settings_toml"]
 
 CONFIG_FILE = "overseer.toml"
 PREFIX = "OVERSEER_"
@@ -136,6 +136,25 @@ def example_toml(sections: Sections | None = None) -> str:
             lines += ["", f"[{section}]"]
         lines += ["", *([f"# {leaf.description}"] if leaf.description else []), f"#{name} = {_toml(leaf.default)}"]
     return "\n".join(lines) + "\n"
+
+
+def settings_toml(loaded: Loaded, *, without: Sequence[str] = (), instead: Mapping[str, object] | None = None) -> str:
+    """What is in force and no default, as a file that gives the same settings again. `instead`: other values for some keys."""
+    values = {s.key: _in_force(loaded, s.key) for s in loaded.settings if s.source != "default"} | dict(instead or {})
+    lines = [f"{key} = {_toml(value)}" for key, value in values.items() if key not in without and value is not None]
+    return "\n".join(["# Settings of a run, as they were in force.", *lines]) + "\n"
+
+
+def _in_force(loaded: Loaded, key: str) -> Any:
+    value: Any = loaded.sections.get(key.partition(".")[0])
+    names = key.split(".")
+    if value is None:
+        value = loaded.config
+    else:
+        names = names[1:]
+    for name in names:
+        value = getattr(value, name)
+    return value
 
 
 def _find(file: Path | None, environ: Mapping[str, str], here: Path) -> Path | None:
@@ -367,15 +386,27 @@ def _check(config: Config, given: Mapping[str, _Given]) -> None:
         wrong("external_subsystems", "needs nats.url, and no in_process: whoever starts the subsystems must reach the same server")
     if config.feed.source == "net" and (config.network.nodes is None or not {"chain_api", "consensus_manager"} <= set(config.subsystems)):
         wrong("feed.source", "net needs network.nodes, and the subsystems chain_api and consensus_manager")
+    if config.feed.source == "substrate":
+        _check_substrate(config, wrong)
     if not config.subsystems or len(set(config.subsystems)) < len(config.subsystems):
         wrong("subsystems", "must name at least one subsystem, and none twice")
     urls = [url.strip() for url in config.nats.url.split(",")] if config.nats.url else []
     usable = [_check_url(url, wrong) for url in urls]
     _check_tls(config.nats, urls if all(usable) else [], wrong)
+    if config.trace.endpoint and not _is_http(config.trace.endpoint):
+        wrong("trace.endpoint", "must be http://host:port or https://host:port, without a user or password")
     if config.supervise.backoff_first_ms > config.supervise.backoff_max_ms:
         wrong("supervise.backoff_first_ms", "must not exceed supervise.backoff_max_ms")
     if problems:
         raise ConfigError(problems)
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and parts.username is None
+    except ValueError:
+        return False
 
 
 def _check_tls(nats: NatsConfig, urls: Sequence[str], wrong: Any) -> None:
@@ -394,6 +425,22 @@ def _check_tls(nats: NatsConfig, urls: Sequence[str], wrong: Any) -> None:
         wrong("nats.host", f"refusing to listen on {nats.host} without TLS: {remedy}")
     for url in plain_and_far(urls):
         wrong("nats.url", f"refusing to speak to {url} in clear: use tls://, {remedy}")
+
+
+def _check_substrate(config: Config, wrong: Any) -> None:
+    urls = servers_of(config.feed.url)
+    if not urls:
+        wrong("feed.url", "substrate needs the address of a node's JSON-RPC, as ws://127.0.0.1:9944")
+    for url in urls:
+        parts = urlsplit(url)
+        if parts.scheme not in ("ws", "wss") or not parts.hostname:
+            wrong("feed.url", f"{url} is no ws://host:port or wss://host:port")
+        elif parts.scheme == "ws" and not is_loopback(parts.hostname) and not config.feed.insecure:
+            wrong("feed.url", f"{url} would be followed in clear beyond this machine: use wss://, or set feed.insecure")
+    if config.genesis is None:
+        wrong("genesis", "substrate needs the hash of the block to begin with; `overseer feed check` names one")
+    if "chain_api" not in config.subsystems:
+        wrong("subsystems", "feed.source = substrate needs chain_api")
 
 
 def _check_url(url: str, wrong: Any) -> bool:

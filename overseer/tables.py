@@ -13,7 +13,7 @@ message wrote, what the batch before it wrote, what is committed.
 
 import struct
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from itertools import chain, islice
 from typing import Any, Generic, Protocol, TypeVar, cast
@@ -83,15 +83,16 @@ Key = tuple[int | bytes | str, ...]
 class Table(Generic[V]):
     """The declaration of a table: name (its column family), key shape and value type.
 
-    `value=bytes` stores the value as it is, without CBOR.
+    `value=bytes` stores the value as it is, without CBOR. `reads` tells what such a packed value says, for people (`overseer diff`).
     """
 
-    def __init__(self, name: str, *, key: tuple[KeyPart, ...], value: type[V]) -> None:
+    def __init__(self, name: str, *, key: tuple[KeyPart, ...], value: type[V], reads: Callable[[bytes], object] | None = None) -> None:
         if any(part.size is None for part in key[:-1]):
             raise ValueError(f"table {name}: an unbounded key part must be the last")
         self.name = name
         self.key = key
         self.value = value
+        self.reads = reads
         fixed = [part for part in key if part.size is not None]
         # One packer for each length of a prefix; the tail, if any, is appended.
         self._packers = [struct.Struct(">" + "".join(part.code for part in fixed[:n])) for n in range(len(fixed) + 1)]

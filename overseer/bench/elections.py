@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import anyio
 
-from overseer.bench import processes
 from overseer.bench.bare_append import bare_append
 from overseer.bench.measure import Measure, Report, Sizes, judged
 from overseer.bench.polls import OPERATOR, Load, Polls, Voters, open_polls, voters_of
 from overseer.node.bus import connected_as
+from overseer.observe import processes
 
 __all__ = ["ballots_five_sites", "ballots_one_site"]
 

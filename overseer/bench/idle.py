@@ -5,9 +5,9 @@ from pathlib import Path
 
 import anyio
 
-from overseer.bench import processes
 from overseer.bench.measure import Measure, Report, Sizes, judged
 from overseer.bench.running import running_node
+from overseer.observe import processes
 
 __all__ = ["idle"]
 

@@ -8,17 +8,26 @@ from typing import Annotated
 import typer
 
 from overseer.cli import common
+from overseer.cli.backup import backup, restore
 from overseer.cli.bench import bench
 from overseer.cli.bus_commands import nats_context, provision
 from overseer.cli.common import examples
+from overseer.cli.contract import contract
 from overseer.cli.demo import demo
+from overseer.cli.doctor import doctor
 from overseer.cli.domain import dispute, governance
 from overseer.cli.election import election
+from overseer.cli.explain import explain
+from overseer.cli.feed import feed
 from overseer.cli.gateway import gateway
-from overseer.cli.inspect import graph, journal, verify
+from overseer.cli.inspect import graph, verify
+from overseer.cli.journal import journal
 from overseer.cli.keys import keys
+from overseer.cli.looking import status, top
 from overseer.cli.making import make
-from overseer.cli.node_commands import config, run, status
+from overseer.cli.migrate import migrate
+from overseer.cli.node_commands import config, run
+from overseer.cli.past import diff, replay
 from overseer.cli.peers import peers
 from overseer.cli.repair import repair
 from overseer.cli.simulate import simulate
@@ -58,6 +67,7 @@ app.command(
     epilog=examples(
         "overseer run                                    (a development chain, in ./overseer-data)",
         "overseer run --feed blocks.jsonl --data-dir /var/lib/overseer",
+        "overseer run --feed substrate --config overseer.toml    (feed.url, genesis: see overseer feed check)",
         "overseer run --nats tls://10.0.0.1:4222 --node alpha",
         "OVERSEER_FEED_INTERVAL_MS=500 overseer run      (any setting of `overseer config`)",
     ),
@@ -102,27 +112,78 @@ app.command(
     ),
 )(repair)
 app.command(
+    rich_help_panel=RUNNING,
+    epilog=examples(
+        "overseer backup /backup/2026-11-22              (of a running node too; a new folder)",
+        "overseer backup --check /backup/2026-11-22",
+        "overseer restore /backup/2026-11-22 --data-dir /var/lib/overseer",
+    ),
+)(backup)
+app.command(
+    rich_help_panel=RUNNING,
+    epilog=examples(
+        "overseer restore /backup/2026-11-22 --data-dir /var/lib/overseer",
+        "overseer run --data-dir /var/lib/overseer --config /var/lib/overseer/settings.toml",
+    ),
+)(restore)
+app.command(
+    rich_help_panel=RUNNING,
+    epilog=examples("overseer migrate --dry-run", "overseer migrate", "overseer migrate elections --dry-run --json"),
+)(migrate)
+app.command(
     rich_help_panel=LOOKING, epilog=examples("overseer status", "overseer status --json", "overseer status --data-dir /var/lib/overseer")
 )(status)
+app.command(rich_help_panel=LOOKING, epilog=examples("overseer top", "overseer top --interval 0.5", "overseer top --once"))(top)
+app.command(
+    rich_help_panel=LOOKING, epilog=examples("overseer doctor", "overseer doctor --data-dir /var/lib/overseer", "overseer doctor --json")
+)(doctor)
 app.command(
     rich_help_panel=LOOKING,
     epilog=examples(
         "overseer journal votes_db --limit 10",
-        "overseer journal chain_api --event blocks_blacklisted",
+        "overseer journal chain_api --event blacklist_recorded",
         "overseer journal votes_db --cause 25            (what the message at 25 of the stream led to)",
+        "overseer journal --follow                       (all subsystems, as they record)",
         "overseer journal dispute_conclusion --follow --json",
     ),
 )(journal)
 app.command(rich_help_panel=LOOKING, epilog=examples("overseer verify", "overseer verify votes_db --json"))(verify)
+app.add_typer(explain, name="explain", rich_help_panel=LOOKING)
+app.command(
+    rich_help_panel=LOOKING,
+    epilog=examples(
+        "overseer replay --until 25                      (all subsystems, as of message 25 of the stream)",
+        'overseer replay --until "5m ago" --into then    (kept; ask it: overseer query best --past then)',
+        "overseer replay --until votes_db:120 --json",
+    ),
+)(replay)
+app.command(
+    rich_help_panel=LOOKING,
+    context_settings={"ignore_unknown_options": True},
+    epilog=examples(
+        "overseer diff 25 40                             (between two positions of the stream)",
+        "overseer diff 5m chain_api                      (in the last five minutes)",
+        "overseer diff votes_db:120 votes_db:121 --json",
+    ),
+)(diff)
 app.command(
     rich_help_panel=LOOKING,
     epilog=examples("overseer graph > graph.mmd", "overseer graph --dot | dot -Tsvg > graph.svg", "overseer graph --check"),
 )(graph)
 app.command(
     rich_help_panel=LOOKING,
+    epilog=examples(
+        "overseer contract --asyncapi > asyncapi.json",
+        "overseer contract --cddl > messages.cddl",
+        "overseer contract --json-schema register_vote",
+    ),
+)(contract)
+app.command(
+    rich_help_panel=LOOKING,
     epilog=examples("overseer bench --quick", "overseer bench votes_bundled cascade --json"),
 )(bench)
 app.add_typer(election, name="election", rich_help_panel=TALKING)
+app.add_typer(feed, name="feed", rich_help_panel=LOOKING)
 app.add_typer(gateway, name="gateway", rich_help_panel=TALKING)
 app.add_typer(peers, name="peers", rich_help_panel=LOOKING)
 app.add_typer(keys, name="keys", rich_help_panel=RUNNING)
@@ -152,6 +213,7 @@ app.command(
         "overseer query best",
         'overseer query query_votes \'{"session": 1, "candidate": "0x..."}\'',
         'overseer query is_blacklisted \'{"hash": "0x..."}\' --json',
+        'overseer query best --until "5m ago"            (as it was; see `overseer replay`)',
     ),
 )(query)
 
@@ -197,7 +259,10 @@ def decode() -> None:
 
 @app.command(
     rich_help_panel=TALKING,
-    epilog=examples('overseer encode finalize_block \'{"hash": "0x..."}\' | nats pub --force-stdin --no-templates SUBJECT'),
+    epilog=examples(
+        'overseer encode finalize_block \'{"hash": "0x..."}\' | nats --context overseer-node pub --force-stdin --no-templates '
+        "overseer.node.op_operator.cmd.chain_api.finalize_block"
+    ),
 )
 def encode(message: str, body: str = "-") -> None:
     """Filter: JSON to the canonical CBOR body of MESSAGE on stdout, to be piped into `nats pub`."""

@@ -6,7 +6,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar, cast, get_args, get_origin
 
@@ -20,17 +21,22 @@ from messages.codec import BODY_BYTES_MAX, CodecError, decode
 from messages.contract import load as load_contract
 from messages.message import Kind, Message, Spec
 from messages.text import JSON_BYTES_MAX, from_json, to_json
+from overseer.backup.manifest import BackupRefused
 from overseer.consensus.roster import BadNetwork
 from overseer.feeds.files import FeedFileError
+from overseer.nats.holding import HeldNoLonger
 from overseer.nats.keys import UnusableKey
 from overseer.nats.provision import ApiError, DangerousSettings
 from overseer.nats.server import ServerError
+from overseer.nats.snapshot import BrokenSnapshot
 from overseer.nats.tls import UnusableCertificate
 from overseer.node.catalogue import SECTIONS, BrokenGraph
 from overseer.node.client import Client, Refused
-from overseer.node.folder import FolderInUse, NodeFolder, NotRunning, RunInfo
+from overseer.node.folder import FolderInUse, HalfRestored, NodeFolder, NotRunning, PastFolder, RunInfo
+from overseer.observe.export import TracingNotInstalled, exported
 from overseer.ports.bus import BusDenied, BusError
-from overseer.ports.store import StoreError
+from overseer.ports.store import StoreError, StoreMissing
+from overseer.runner.errors import JournalBroken
 from overseer.settings import ConfigError, Loaded, load_config
 from overseer.sites.layout import ElectionsElsewhere, UnknownLayout
 from overseer.supervise.status import GaveUp
@@ -108,6 +114,12 @@ _MENDABLE = (
     BrokenGraph,
     NotRunning,
     FolderInUse,
+    PastFolder,
+    HalfRestored,
+    BackupRefused,
+    BrokenSnapshot,
+    HeldNoLonger,
+    JournalBroken,
     UnusableKey,
     UnusableCertificate,
     ServerError,
@@ -120,6 +132,7 @@ _MENDABLE = (
     UnknownLayout,
     BadNetwork,
     ElectionsElsewhere,
+    TracingNotInstalled,
     OSError,
 )
 
@@ -216,10 +229,16 @@ def _words(error: BaseException) -> tuple[str, str]:
     match error:
         case UserError():
             return error.problem, error.remedy
+        case BackupRefused():
+            return error.problem, error.remedy
         case BrokenGraph():
             return f"the enabled subsystems do not fit together: {error}", "Enable the one that is missing as well: see `subsystems`."
         case UnusableKey(problem="there is none"):
             return str(error), "The keys lie in the node's folder: name it with --data-dir, and start the node once (`overseer run`)."
+        case StoreMissing():
+            return str(error), "Name the node's folder with --data-dir; a store is made when the node first runs (`overseer run`)."
+        case JournalBroken():
+            return f"A journal is damaged: {error}", "See `overseer verify`, and `overseer repair --help`."
         case BusDenied():
             return str(error), "The server runs with other accounts or keys: see `overseer provision --accounts`."
         case BusError():
@@ -337,4 +356,19 @@ def server_url(loaded: Loaded) -> str:
 
 def running_client(loaded: Loaded, user: str = "operator", *, wait_ms: int = 10_000) -> Any:
     """An async context of a `Client` of the running node, which is waited for at most so long."""
-    return Client.connected(loaded.config, server_url(loaded), user, wait_ms=wait_ms)
+    return _traced_client(loaded, user, wait_ms)
+
+
+def _traces_not_taken(endpoint: str, _: int) -> None:
+    """Beside the result, which does not depend on it."""
+    _errors.print(f"warning: {escape(endpoint)} does not take traces (trace.endpoint)", soft_wrap=True)
+
+
+@asynccontextmanager
+async def _traced_client(loaded: Loaded, user: str, wait_ms: int) -> AsyncGenerator[Client]:
+    url = server_url(loaded)
+    async with (
+        exported(loaded.config, service=user, warn=_traces_not_taken) as spans,
+        Client.connected(loaded.config, url, user, wait_ms=wait_ms, spans=spans) as client,
+    ):
+        yield client

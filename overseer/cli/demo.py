@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import anyio
+import anyio.to_thread
 import msgspec
 import typer
 from rich.console import Group, RenderableType
@@ -19,12 +20,14 @@ from rich.padding import Padding
 
 from overseer.cli.common import Json, console, load_settings, print_json, run_async, say, stopped
 from overseer.cli.election_view import copies_of, copies_table, picture, results_of
+from overseer.demo.answering import Answered, answer, fallen_block
 from overseer.demo.groups import Grouped
 from overseer.demo.network import Network
 from overseer.demo.peering import Peered
 from overseer.demo.playing import Outcome, Played, Sited, Unexpected, find_out, play
 from overseer.demo.polls import EVENTS, KEY, Polled, Polls
 from overseer.demo.queues import QUEUE, Queued, find_queue, tell_queue
+from overseer.demo.revoking import Revoked
 from overseer.demo.together import SCENES, Together, play_network
 from overseer.demo.view import LiveView
 from overseer.feeds.devchain import DevChain, Shape
@@ -73,7 +76,9 @@ class Told(msgspec.Struct, kw_only=True):
     gateways: Queued
     elections: Polled
     groups: Grouped
+    revoked: Revoked
     peers: Peered
+    explained: Answered
     differences: list[str]
 
 
@@ -82,17 +87,18 @@ def demo(
     seed: Annotated[str, typer.Option(help="The same seed tells the same story.")] = "demo",
     stay: Annotated[bool, typer.Option("--stay", help="Stay up afterwards, to be looked at with `nats` and `overseer`.")] = False,
     data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", help="Keep the node here (default: a temporary folder).", show_default=False)
+        Path | None,
+        typer.Option("--data-dir", help="Keep the nodes here, to be explained (default: a temporary folder).", show_default=False),
     ] = None,
     json: Json = False,
 ) -> None:
     """A story on a real node: sessions, forks, disputes both ways, a cascade, governance mode entered and left.
 
     Then gateways elected for a queue, a round of which one more lie revokes; an election on five sites, the one that writes it
-    killed while ballots are cast; and a network of four nodes that elect who signs its chain, one killed while they make a key, and
-    that elect each other as peers, by what they hold.
-    Checks its own outcome against what the development chain knows, counts the ballots, and goes through the signed chain from genesis;
-    the exit code is 1 on any difference.
+    killed while ballots are cast; and a network of four nodes that elect who signs its chain, one killed while they make a key, a group
+    revoked with the fork that accepted it, and that elect each other as peers, by what they hold.
+    Checks its own outcome against what the development chain knows, counts the ballots, goes through the signed chain from genesis, and
+    explains a block, an item and a group by the journals, down to the signed votes; the exit code is 1 on any difference.
     """
     story = DevChain(seed, Shape(validators=validators)).story(tell_queue)
     with _scratch() as scratch:
@@ -103,7 +109,7 @@ def demo(
             governance__authority=story.authority.public.hex(), elections__sites=SITES,
         )  # fmt: skip
         configure_logs(loaded.config.log, run_id="", node="demo")
-        told = run_async(lambda: _Demo(loaded, story, seed, json, stay).run())
+        told = run_async(lambda: _Demo(loaded, story, seed, json, stay, kept=data_dir is not None).run())
         if told is None:
             stopped("stopped before the story was told")
         if json:
@@ -128,12 +134,13 @@ def _scratch() -> Generator[Path, None, None]:
 class _Demo:
     """One showing."""
 
-    def __init__(self, loaded: Loaded, story: Story, seed: str, as_json: bool, stay: bool) -> None:
+    def __init__(self, loaded: Loaded, story: Story, seed: str, as_json: bool, stay: bool, *, kept: bool) -> None:
         self._loaded = loaded
         self._story = story
         self._seed = seed
         self._json = as_json
         self._stay = stay
+        self._kept = kept
         self._view = LiveView(len(story.steps))
         self._up = anyio.Event()
         self._info: RunInfo | None = None
@@ -156,7 +163,7 @@ class _Demo:
                     told = await self._tell(node, stack, stop)
             if told is not None and not self._json:
                 _summary(told, self._tally)
-                _next(self._loaded, self._shown_info(), self._stay)
+                _next(self._loaded, self._shown_info(), told, stay=self._stay, kept=self._kept)
             if told is not None and self._stay:
                 await stop.wait()
             stop.request("the story is told")
@@ -199,7 +206,9 @@ class _Demo:
         names = [child.name for child in self._children(node)]
         report = await node_report(self._loaded.config, info, client.connection, names)
         together = await self._network(node, stop, show)
-        return self._judge(played, outcome, report, queued, polled, together, [*uneven, *miscounted, *together.differences])
+        answered = await self._answer(together, show)
+        uneven += [*miscounted, *together.differences, *answered.differences()]
+        return self._judge(played, outcome, report, queued, polled, together, answered, uneven)
 
     async def _elect(self, node: Node, client: Client, show: bool) -> tuple[Polled, list[str]]:
         """The act of the sites: what came of it, and every difference."""
@@ -245,6 +254,12 @@ class _Demo:
         together = await play_network(network, self._seed, stop, told=told)
         self._view.children = self._children(node)
         return together
+
+    async def _answer(self, together: Together, show: bool) -> Answered:
+        """The last questions, to the journals alone."""
+        self._scene(show)("Why is a block blacklisted, why was an item back in its queue, why was a group revoked? The journals are asked.")
+        folder, block = self._loaded.config.data_dir, fallen_block(self._story)
+        return await anyio.to_thread.run_sync(answer, folder, folder / NETWORK, block, together.revoked.group)
 
     async def _show_election(self, node: Node, person: SitesClient) -> None:
         while True:
@@ -292,6 +307,7 @@ class _Demo:
         queued: Queued,
         polled: Polled,
         together: Together,
+        answered: Answered,
         uneven: Sequence[str],
     ) -> Told:
         expected = self._story.expected
@@ -321,7 +337,9 @@ class _Demo:
             gateways=queued,
             elections=polled,
             groups=together.groups,
+            revoked=together.revoked,
             peers=together.peers,
+            explained=answered,
             differences=differences,
         )
 
@@ -353,17 +371,30 @@ def _summary(told: Told, tally: RenderableType) -> None:
     grouped = told.groups
     say(f"  a network of {grouped.nodes} nodes, {grouped.killed or 'none'} killed in the midst of a DKG: {grouped.epochs} groups elected,")
     say(f"  {grouped.signed} of {grouped.blocks} blocks signed by theirs, {grouped.chains} chains accepted by a light client")
+    revoked = told.revoked
+    votes = len(revoked.against)
+    say(
+        f"  group {revoked.group} revoked, as {votes} votes blacklisted the block that had accepted it; group {revoked.serves} served again"
+    )
     peered = told.peers
     say(f"  {peered.elected} of {peered.asked} elections of peers elected one, never the one with half of the tokens")
+    answers = ", ".join(f"{each.kind} {each.verified}" for each in told.explained.questions)
+    say(f"  explained by the journals, down to so many signed votes, each checked again: {answers}")
     for difference in told.differences:
         say(f"  [red]differs:[/] {escape(difference)}")
     if tally:
         console.print(Padding(tally, (1, 0, 0, 2), expand=False))
 
 
-def _next(loaded: Loaded, info: RunInfo, stay: bool) -> None:
+def _next(loaded: Loaded, info: RunInfo, told: Told, *, stay: bool, kept: bool) -> None:
+    if stay or kept:
+        say("\nWhy is this block blacklisted, why was this item back in its queue, why was this group revoked?")
+        for question in told.explained.questions:
+            say(f"  {question.command}")
     if not stay:
-        say("\nTry next: [bold]overseer demo --stay[/], and in another terminal what it then proposes; or [bold]overseer run[/].")
+        say("\nTry next: [bold]overseer demo --stay[/], and in another terminal what it then proposes; or [bold]overseer run[/]")
+        if not kept:
+            say("          [bold]overseer demo --data-dir FOLDER[/], and [bold]overseer explain[/] on what it leaves")
         return
     environment = f"OVERSEER_NODE={info.node} OVERSEER_DATA_DIR={loaded.config.data_dir}"
     say(f"\nStaying up on {info.url} until Ctrl-C. In another terminal: [bold]export {environment}[/], then")

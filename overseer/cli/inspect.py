@@ -1,77 +1,26 @@
-"""Commands that look into a node's stores: `journal`, `verify`; and at the declarations: `graph`."""
+"""Commands that hold a node to what it recorded: `verify`; and that look at the declarations: `graph`."""
 
-import json as json_module
-import time
-from collections import deque
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
 from rich.markup import escape
 
-from messages.text import to_json
 from overseer.cli import common
 from overseer.cli.common import ConfigFile, DataDir, Json, load_settings, print_json, run_async, say
 from overseer.graph import Graph
+from overseer.history.stored import StoredNode
 from overseer.node.catalogue import CATALOGUE, build_elections, build_subsystem, build_subsystems
 from overseer.node.folder import NodeFolder
-from overseer.ports.store import StoreCorrupted, StoreMissing
-from overseer.rocks.reader import RocksReader
-from overseer.runner import journal as journal_module
-from overseer.runner.schema import Record
+from overseer.ports.store import StoreCorrupted
 from overseer.runner.verify import Verdict, base_of
 from overseer.runner.verify import verify as verify_store
 from overseer.settings import Loaded
 from overseer.sites.layout import site_stores
 from overseer.sites.verifying import verify_site
 
-__all__ = ["graph", "journal", "verify"]
-
-# A follower looks for new records this often; each look opens the store beside its owner.
-FOLLOW_S = 0.5
-BODY_CHARACTERS = 160
-
-
-def journal(
-    subsystem: Annotated[str, typer.Argument(help="Whose journal: " + ", ".join(CATALOGUE))],
-    config: ConfigFile = None,
-    data_dir: DataDir = None,
-    after: Annotated[int, typer.Option(help="Only records behind this index.")] = 0,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many (the newest, unless --after is given).")] = 50,
-    event: Annotated[str, typer.Option(help="Only records with an event or input of this name.")] = "",
-    cause: Annotated[int, typer.Option(min=0, help="Only what this sequence of the stream caused (0: any).")] = 0,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
-    json: Json = False,
-) -> None:
-    """Show what a subsystem recorded, and why: input, cause, sender, events, outcome. Works while the node runs, and after."""
-    loaded = load_settings(config, data_dir)
-    _known(subsystem)
-    shown = after
-    if not after and not follow:
-        # The newest alone: without a filter their number is known.
-        shown = 0 if event or cause else max(0, _last_index(loaded, subsystem) - limit)
-    newest = deque[tuple[Record, list[Any]]](maxlen=limit)
-    left = limit
-    while True:
-        for record, events in _records(loaded, subsystem, shown):
-            shown = record.index
-            if not _wanted(record, event, cause):
-                continue
-            if not after and not follow:
-                newest.append((record, events))
-                continue
-            _show_record(record, events, json)
-            left -= 1
-            if left == 0 and not follow:
-                return
-        for record, events in newest:
-            _show_record(record, events, json)
-        if not follow:
-            return
-        time.sleep(FOLLOW_S)
+__all__ = ["graph", "verify"]
 
 
 def _known(subsystem: str) -> None:
@@ -79,72 +28,8 @@ def _known(subsystem: str) -> None:
         common.fail(f"There is no subsystem {subsystem!r}.", common.near(subsystem, CATALOGUE))
 
 
-def _open(loaded: Loaded, subsystem: str) -> RocksReader:
-    try:
-        return RocksReader.open_read_only(NodeFolder(loaded.config.data_dir).path / "stores" / subsystem)
-    except StoreMissing as error:
-        common.fail(str(error), "Name the node's folder with --data-dir; a store is made when the node first runs (`overseer run`).")
-
-
-def _last_index(loaded: Loaded, subsystem: str) -> int:
-    reader = _open(loaded, subsystem)
-    try:
-        head = journal_module.read_head(reader)
-        return 0 if head is None else head.index
-    finally:
-        reader.close()
-
-
-def _records(loaded: Loaded, subsystem: str, after: int) -> Iterator[tuple[Record, list[Any]]]:
-    """Records behind `after` with their events as plain data, as far as the journal still reaches back."""
-    reader = _open(loaded, subsystem)
-    try:
-        first = journal_module.first_index(reader)
-        for record, _ in journal_module.records(reader, after=max(after, first - 1)):
-            events = [(row.key, journal_module.event_of(reader, row, record.index)) for row in record.events]
-            yield record, [{"event": key, **json_module.loads(to_json(event))} for key, event in events]
-    finally:
-        reader.close()
-
-
-def _wanted(record: Record, event: str, cause: int) -> bool:
-    if cause and record.cause.sequence != cause:
-        return False
-    names = [record.input, *(row.key for row in record.events)]
-    return not event or any(event in (name, name.rpartition(".")[2]) for name in names)
-
-
-def _show_record(record: Record, events: list[Any], as_json: bool) -> None:
-    cause = record.cause
-    if as_json:
-        typer.echo(
-            json_module.dumps(
-                {
-                    "index": record.index,
-                    "time_ms": record.time_ms,
-                    "input": record.input,
-                    "cause": {"stream": cause.stream, "sequence": cause.sequence, "sender": cause.sender, "id": cause.id},
-                    "correlation": cause.correlation,
-                    "result": record.result.status,
-                    "code": record.result.code,
-                    "events": events,
-                    "timers": [{"key": t.key, "at_ms": t.at_ms, "message": t.message} for t in record.timers],
-                }
-            )
-        )
-        return
-    at = datetime.fromtimestamp(record.time_ms / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
-    where = f"{cause.stream} {cause.sequence} from {cause.sender}" if cause.stream else (cause.id or "own")
-    style = {"accepted": "green", "rejected": "yellow", "parked": "red"}.get(record.result.status, "dim")
-    code = f" {record.result.code}" if record.result.code else ""
-    say(
-        f"[bold]{record.index:>6}[/] {at}  {escape(record.input or '-')}  [dim]{escape(where)}[/]  [{style}]{record.result.status}{code}[/]"
-    )
-    for event in events:
-        name = event.pop("event")
-        body = json_module.dumps(event)
-        shown = body if len(body) <= BODY_CHARACTERS else body[:BODY_CHARACTERS] + "…"
-        say(f"         [cyan]{name}[/] {escape(shown)}")
+def _stored(loaded: Loaded) -> StoredNode:
+    return StoredNode(loaded.config.data_dir)
 
 
 def verify(
@@ -188,23 +73,16 @@ def _verify_one(loaded: Loaded, name: str, *, site: bool) -> Verdict:
 
 
 def _verified(loaded: Loaded, name: str) -> Verdict:
-    reader = _open(loaded, name)
-    try:
-        with base_of(reader) as base:
-            subsystem = build_subsystem(name, loaded)
-            kept_ms = loaded.config.limits.command_outcomes_kept_ms
-            return run_async(lambda: verify_store(subsystem, loaded.config.node, reader, base, outcomes_kept_ms=kept_ms))
-    finally:
-        reader.close()
+    with _stored(loaded).reader(name) as reader, base_of(reader) as base:
+        subsystem = build_subsystem(name, loaded)
+        kept_ms = loaded.config.limits.command_outcomes_kept_ms
+        return run_async(lambda: verify_store(subsystem, loaded.config.node, reader, base, outcomes_kept_ms=kept_ms))
 
 
 def _verified_site(loaded: Loaded, name: str) -> Verdict:
     """A site has no journal: its elections are compared with their own events."""
-    reader = _open(loaded, name)
-    try:
+    with _stored(loaded).reader(name) as reader:
         return run_async(lambda: verify_site(name, reader, build_elections(loaded)))
-    finally:
-        reader.close()
 
 
 def _show_verdict(verdict: Verdict) -> None:

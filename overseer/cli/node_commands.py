@@ -1,4 +1,4 @@
-"""Commands around a running node: `run`, `status`, `config`."""
+"""Commands around a node: `run`, `config`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,18 +6,16 @@ from typing import Annotated
 import anyio
 import msgspec
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from overseer.cli import common
 from overseer.cli.common import ConfigFile, DataDir, Insecure, Json, NatsUrl, NodeName, load_settings, print_json, run_async, say
+from overseer.cli.feed import needs_substrate
+from overseer.config import FEEDS
 from overseer.feeds.files import read
-from overseer.nats.connection import Connection
-from overseer.nats.sites import site_user
 from overseer.node.catalogue import SECTIONS
 from overseer.node.folder import RunInfo
 from overseer.node.overseer import Node
-from overseer.node.report import NodeReport, node_report
 from overseer.observe.logs import configure_logs
 from overseer.settings import example_toml
 from overseer.supervise.parent import die_with_parent
@@ -25,7 +23,7 @@ from overseer.supervise.pulse import keep_beating, own_pulse
 from overseer.supervise.status import Beat
 from overseer.supervise.stopping import StopRequest, watch_signals
 
-__all__ = ["config", "run", "status"]
+__all__ = ["config", "run"]
 
 
 def run(
@@ -33,7 +31,9 @@ def run(
     data_dir: DataDir = None,
     node: NodeName = None,
     nats: NatsUrl = None,
-    feed: Annotated[str | None, typer.Option(help="Where blocks come from: dev, net, none, or a file.", show_default=False)] = None,
+    feed: Annotated[
+        str | None, typer.Option(help="Where blocks come from: dev, net, substrate, none, or a file.", show_default=False)
+    ] = None,
     in_process: Annotated[bool, typer.Option("--in-process", help="All subsystems in this one process (small machines).")] = False,
     external_subsystems: Annotated[
         bool, typer.Option("--external-subsystems", help="Start no subsystem, only watch them: containers run them (needs --nats).")
@@ -88,12 +88,14 @@ def run(
 
 def _check_feed(source: str) -> None:
     """A feed's file must be there, and begin as one: before anything is started. Raises UserError, FeedFileError."""
-    if source in ("none", "dev", "net"):
+    if source == "substrate":
+        needs_substrate()
+    if source in FEEDS:
         return
     try:
         next(read(Path(source)), None)
     except OSError as error:
-        common.fail(f"The feed {source} cannot be read: {error.strerror}.", "Name a file of commands, or use dev, net or none.")
+        common.fail(f"The feed {source} cannot be read: {error.strerror}.", "Name a file of commands, or use dev, net, substrate or none.")
 
 
 def config(
@@ -117,54 +119,3 @@ def config(
         style = "" if setting.source == "default" else "bold"
         table.add_row(setting.key, setting.value, setting.source, setting.description, style=style)
     common.console.print(table)
-
-
-def status(config: ConfigFile = None, data_dir: DataDir = None, json: Json = False) -> None:
-    """What runs, how far each subsystem is, dead letters; the first thing that is wrong on top. Exit code 1 if something is."""
-    loaded = load_settings(config, data_dir)
-    info = common.running_node(loaded)
-
-    async def main() -> NodeReport:
-        async with common.running_client(loaded) as client:
-            connection: Connection = client.connection
-            names = [name for name in loaded.config.subsystems if name != "elections" or not info.sites]
-            return await node_report(loaded.config, info, connection, [*names, *map(site_user, info.sites)])
-
-    report = run_async(main)
-    if json:
-        print_json(msgspec.to_builtins(report))
-    else:
-        _show(report, loaded.config.data_dir)
-    if report.wrong:
-        raise typer.Exit(1)
-
-
-def _age(ms: int) -> str:
-    """How long a message has been waiting; "" for less than a second, which is ordinary."""
-    return f"{ms / 1000:.0f} s" if ms >= 1_000 else ""
-
-
-def _show(report: NodeReport, folder: Path) -> None:
-    for wrong in report.wrong:
-        say(f"[bold red]wrong:[/] {escape(wrong)}")
-    say(f"node [bold]{report.node}[/] on {folder}: {report.url}, http://127.0.0.1:{report.http_port}, up {report.up_s} s")
-    stream = report.stream
-    say(f"stream {stream.name}: messages {stream.first} to {stream.last}, {stream.bytes / 1e6:.1f} MB of {stream.bytes_max / 1e6:.0f} MB")
-    table = Table("subsystem", "state", "restarts", "processed to", "waiting", "oldest", "dead letters", "note", box=None, pad_edge=False)
-    for row in report.subsystems:
-        table.add_row(
-            row.name,
-            row.state,
-            str(row.restarts),
-            str(row.position),
-            str(row.pending),
-            _age(row.oldest_ms),
-            str(row.dead_letters),
-            row.note,
-        )
-    common.console.print(table)
-    for row in report.subsystems:
-        if row.last_failure:
-            say(f"{row.name} was last restarted because: {escape(row.last_failure)}")
-        if row.dead_letters:
-            say(f"what {row.name} could not take, and why:  overseer journal {row.name} --event rejected")

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from messages.message import Message
 from messages.peer_queries import TOKENS_MAX, ChallengePeers, HoldTokens, PeerHistory, PeerHistoryReport, Peers, PeersReport
-from messages.peers import TokenMapping
+from messages.peers import RING, TokenMapping
 from overseer.cli import common
 from overseer.cli.common import ConfigFile, DataDir, Json, load_settings, plain_message, print_json, run_async, say
 from overseer.cli.ring_view import ring_view
@@ -21,8 +21,6 @@ from overseer.runner.endpoints import outcome_plain
 from overseer.settings import Loaded
 
 __all__ = ["challenge", "history", "hold", "status"]
-
-_RING = 1 << 64
 
 
 def hold(
@@ -111,7 +109,7 @@ def status(config: ConfigFile = None, data_dir: DataDir = None, json: Json = Fal
     )
     common.console.print(ring_view(report.self_id, [(peer.id, peer.state) for peer in report.peers], report.coverage))
     table = Table("peer", "node", "state", "wins", "verified", "reputation", box=None, pad_edge=False)
-    for peer in sorted(report.peers, key=lambda peer: (peer.id - report.self_id) % _RING):
+    for peer in sorted(report.peers, key=lambda peer: (peer.id - report.self_id) % RING):
         table.add_row(f"0x{peer.id:016x}", peer.node, peer.state, str(peer.wins), _time(peer.verified_ms), f"{peer.reputation / 10:.0f} %")
     if report.peers:
         common.console.print(table)
@@ -159,7 +157,7 @@ def _id(text: str) -> int:
         number = int(text, 0)
     except ValueError:
         number = -1
-    if not 0 <= number < _RING:
+    if not 0 <= number < RING:
         common.fail(f"{text!r} is no token.", "A whole number below 2^64, decimal or 0x-hexadecimal.")
     return number
 

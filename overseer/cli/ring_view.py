@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from messages.peers import RING
+
 __all__ = ["ring_view"]
 
-_RING = 1 << 64
 # A terminal's cell is about twice as high as wide.
 _ROWS, _COLUMNS = 17, 45
 _INNER, _OUTER = 0.72, 0.97
@@ -38,7 +39,7 @@ def ring_view(self_id: int, peers: Sequence[tuple[int, str]], coverage: Sequence
 
 
 def _cell(place: int, radius: float) -> tuple[int, int]:
-    angle = 2 * math.pi * (place % _RING) / _RING
+    angle = 2 * math.pi * (place % RING) / RING
     row = round((_ROWS - 1) / 2 * (1 - radius * math.cos(angle)))
     return row, round((_COLUMNS - 1) / 2 * (1 + radius * math.sin(angle)))
 
@@ -50,7 +51,7 @@ def _segments(coverage: Sequence[int]) -> dict[tuple[int, int], tuple[str, str]]
     for step in range(steps if coverage else 0):
         count = coverage[step * len(coverage) // steps]
         drawn = _UNCOVERED if count == 0 else _THIN if count * len(coverage) < sum(coverage) else _COVERED
-        cells.setdefault(_cell(step * _RING // steps, _INNER), drawn)
+        cells.setdefault(_cell(step * RING // steps, _INNER), drawn)
     return cells
 
 
@@ -93,7 +94,7 @@ def _legend() -> Text:
 
 def _nearest(self_id: int, peers: Sequence[tuple[int, str]]) -> Text:
     """The listed peers in their order around the ring, from this node on, as far as they fit."""
-    listed = sorted((peer for peer, state in peers if state in ("pending", "connected")), key=lambda peer: (peer - self_id) % _RING)
+    listed = sorted((peer for peer, state in peers if state in ("pending", "connected")), key=lambda peer: (peer - self_id) % RING)
     shown = Text(f"{self_id:016x}", _SELF[1])
     for peer in listed[:_IDS_MAX]:
         shown.append(f" → {peer:016x}", "")

@@ -1,5 +1,6 @@
 """Commands that talk to the subsystems: `send`, `query`."""
 
+from pathlib import Path
 from secrets import token_hex
 from typing import Annotated
 
@@ -60,9 +61,21 @@ def query(
     data_dir: DataDir = None,
     node: NodeName = None,
     nats: NatsUrl = None,
+    until: Annotated[
+        str, typer.Option("--until", help="Ask the state of a past moment, rebuilt from the journal: 25, votes_db:120, 14:05, 5m ago.")
+    ] = "",
+    past: Annotated[
+        Path | None, typer.Option("--past", help="Ask a past that was kept by `replay --into`, in this folder.", show_default=False)
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Ask a subsystem, e.g. `overseer query is_blacklisted '{"hash": "0x..."}'`."""
+    """Ask a subsystem, e.g. `overseer query is_blacklisted '{"hash": "0x..."}'`; with --until or --past, as it was."""
+    if until or past is not None:
+        from overseer.cli.past import answer_of_the_past
+
+        asked = parse_body(find_message(message, Kind.QUERY), body)
+        _show(common.plain_message(answer_of_the_past(config, data_dir, asked, until=until, kept_in=past)), json)
+        return
     loaded = load_settings(config, data_dir, node, nats)
     asked = parse_body(find_message(message, Kind.QUERY), body)
 

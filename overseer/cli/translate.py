@@ -5,6 +5,7 @@ What it shows is therefore untyped: every byte string as "0x..." text.
 """
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -20,7 +21,11 @@ DEPTH_MAX = 16
 UNCHECKED_BYTES_MAX = 64 * 1024
 # Bodies up to this many characters are shown on one line.
 LINE_CHARACTERS = 120
+# The major type that a CBOR body begins with.
+MAP = 5
 USER_ERROR = 2
+# As shells have it: 128 + SIGPIPE.
+READER_GONE = 141
 
 _DECODE_USAGE = """usage: overseer decode < body
 Reads one CBOR body on standard input and prints it as JSON; byte strings as "0x...". A JSON body is passed on as it is.
@@ -43,8 +48,7 @@ def decode_main(argv: list[str]) -> int:
         text = _readable(data)
     except _BodyError as error:
         return _fail("decode", str(error))
-    sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace") + b"\n")
-    return 0
+    return _write(text.encode("utf-8", "backslashreplace") + b"\n")
 
 
 def encode_main(argv: list[str]) -> int:
@@ -62,9 +66,21 @@ def encode_main(argv: list[str]) -> int:
     source = argv[1] if len(argv) == 2 else "-"
     data = sys.stdin.buffer.read(JSON_BYTES_MAX + 1) if source == "-" else source.encode("utf-8", "surrogateescape")
     try:
-        sys.stdout.buffer.write(encode(from_json(found[0], data)))
+        body = encode(from_json(found[0], data))
     except CodecError as error:
         return _fail("encode", str(error))
+    return _write(body)
+
+
+def _write(data: bytes) -> int:
+    """To standard output, at once. Its reader may be gone: `nats pub` with a wrong option, say; it has said why."""
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        # So that the interpreter does not complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
     return 0
 
 
@@ -107,6 +123,9 @@ def _readable(data: bytes) -> str:
             return data.decode()
         except (ValueError, RecursionError) as error:
             raise _BodyError(f"neither CBOR nor JSON: {error}") from None
+    # Much of what is no CBOR at all begins with something that is: a body is a map.
+    if data[0] >> 5 != MAP:
+        raise _BodyError("neither CBOR as messages use it, a map, nor JSON")
     return _as_json(_loads(data))
 
 

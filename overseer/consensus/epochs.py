@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 
 from messages.chain_api import ImportBlock
-from messages.chain_events import BlockRecorded
+from messages.chain_events import BestChainMoved, BlockRecorded
 from overseer.consensus.chain import hash_of, light_client_of, signed_block, validators_of
 from overseer.consensus.roster import read_network
 from overseer.rocks.reader import RocksReader
@@ -42,7 +42,7 @@ def verified_epochs(store: Path, nodes: Path, *, genesis: bytes, parameters: Par
     """By the blocks that a `chain_api` has recorded. Raises BrokenChain, BadNetwork, StoreError."""
     described = list(read_network(nodes).values())
     client = light_client_of(genesis, described, parameters)
-    blocks = _chain(_recorded(store), genesis)
+    blocks = _chain(*_recorded(store), genesis)
     found: list[EpochReport] = []
     broken = ""
     checked = 0
@@ -65,31 +65,36 @@ def verified_epochs(store: Path, nodes: Path, *, genesis: bytes, parameters: Par
     return EpochsReport(blocks=checked, signed=client.signed, epochs=found, broken=broken)
 
 
-def _recorded(store: Path) -> dict[bytes, ImportBlock]:
-    """All blocks in the journal, by hash."""
+def _recorded(store: Path) -> tuple[dict[bytes, ImportBlock], bytes]:
+    """All blocks in the journal, by hash; and which of them is the best."""
     reader = RocksReader.open_read_only(store)
     found: dict[bytes, ImportBlock] = {}
+    best = b""
     try:
         if journal.first_index(reader) > 1:
             raise BrokenChain(f"the journal in {store} does not begin with genesis: it was shortened behind a checkpoint")
         for record, _ in journal.records(reader):
             for row in record.events:
-                if row.key == BlockRecorded.spec.key:
-                    event = journal.event_of(reader, row, record.index)
-                    assert isinstance(event, BlockRecorded)
-                    found[event.block.hash] = event.block
+                if row.key not in (BlockRecorded.spec.key, BestChainMoved.spec.key):
+                    continue
+                match journal.event_of(reader, row, record.index):
+                    case BlockRecorded(block=block):
+                        found[block.hash] = block
+                    case BestChainMoved(best=ref):
+                        best = ref.hash
+                    case _:
+                        pass
     finally:
         reader.close()
-    return found
+    return found, best
 
 
-def _chain(blocks: dict[bytes, ImportBlock], genesis: bytes) -> list[ImportBlock]:
-    """From the child of genesis to the highest block."""
-    best = max(blocks.values(), key=lambda block: block.number, default=None)
-    if best is None:
+def _chain(blocks: dict[bytes, ImportBlock], best: bytes, genesis: bytes) -> list[ImportBlock]:
+    """From the child of genesis to the best block: a fork may be higher, and blacklisted."""
+    at = blocks.get(best)
+    if at is None:
         raise BrokenChain("the journal has no blocks yet")
     line: list[ImportBlock] = []
-    at: ImportBlock | None = best
     while at is not None:
         line.append(at)
         at = blocks.get(at.parent)

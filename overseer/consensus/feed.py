@@ -11,7 +11,7 @@ from collections.abc import Callable
 import anyio
 import msgspec
 
-from messages.chain_api import Best, FinalizeBlock, Header, ImportBlock
+from messages.chain_api import Best, FinalizeBlock, GetHeader, Header, ImportBlock
 from messages.codec import CodecError, decode, encode
 from messages.consensus_blocks import (
     BlockProposed,
@@ -128,15 +128,31 @@ class NetworkFeed:
         best = await self._client.query(Best())
         known = best.number if isinstance(best, Header) else 0
         target = self._sealed[-1][0].number
+        await self._drop_known(known)
         while self._sealed:
             block, final = self._sealed[0]
-            if block.number > known:
-                behind = block.number < target
-                told = msgspec.structs.replace(block, sync=behind, target_height=target if behind else 0)
-                await self._client.request(told)
+            behind = block.number < target
+            told = msgspec.structs.replace(block, sync=behind, target_height=target if behind else 0)
+            await self._client.request(told)
             if block.number > max(known, _FINALITY_LAG) and final is not None:
                 await self._client.request(FinalizeBlock(hash=final))
             self._sealed.pop(0)
+
+    async def _drop_known(self, best: int) -> None:
+        """Leave out what the node has, up to the last such block. How high its best one is does not tell: that may be a fork's."""
+        for at in range(len(self._sealed) - 1, -1, -1):
+            block, _ = self._sealed[at]
+            if block.number <= best and await self._has(block.hash):
+                del self._sealed[: at + 1]
+                return
+
+    async def _has(self, block: bytes) -> bool:
+        try:
+            return isinstance(await self._client.query(GetHeader(hash=block)), Header)
+        except Refused as refused:
+            if refused.retriable:
+                raise
+            return False
 
     async def _act(self) -> None:
         """Propose, name, or seal: what is this node's to do now."""

@@ -16,10 +16,13 @@ from messages.chain_api import Best, Header
 from messages.codec import decode
 from messages.consensus_manager import Attempts, AttemptsReport, AttemptState, Epoch, EpochReport, GroupsOnDisk, GroupsReport
 from messages.message import Message
+from messages.polkadot import Scheme
 from messages.subjects import net_stream, parse
 from overseer.consensus.epochs import BrokenChain, EpochsReport
+from overseer.consensus.identity import IdentityFolder
 from overseer.consensus.roster import BadNetwork
 from overseer.demo.playing import Unexpected
+from overseer.feeds.keyring import Key, Keyring
 from overseer.nats.connection import Connection
 from overseer.nats.keys import UnusableKey
 from overseer.nats.provision import ApiError
@@ -32,7 +35,7 @@ from overseer.ports.store import StoreError
 from overseer.supervise.status import ChildStatus, GaveUp
 from overseer.supervise.stopping import StopRequest
 
-__all__ = ["NODES", "Network", "Standing"]
+__all__ = ["LOOK_S", "NODES", "Network", "Standing"]
 
 NODES = 4
 # Epochs of six blocks and what an election takes, up to five blocks a second. N - f members are enough for a group: nobody waits for
@@ -53,7 +56,7 @@ SETTINGS: dict[str, object] = {
 _PATIENCE_S = 60.0
 # Who is killed answers nobody.
 _ANSWER_MS = 1_000
-_LOOK_S = 0.1
+LOOK_S = 0.1
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,7 +158,7 @@ class Network:
                 await self.look()
                 if holds():
                     return
-                await anyio.sleep(_LOOK_S)
+                await anyio.sleep(LOOK_S)
         raise Unexpected(self._failure or f"never came true: {what}; the nodes: {self.standing}")
 
     # -------------------------------------------------------------------------------------------- asking
@@ -196,7 +199,7 @@ class Network:
             except (Refused, BusError):
                 if anyio.current_time() >= until:
                     raise
-            await anyio.sleep(_LOOK_S)
+            await anyio.sleep(LOOK_S)
 
     async def command(self, node: str, command: Message) -> Message:
         """It is accepted, once: its reply. Raises Refused, BusError."""
@@ -204,6 +207,11 @@ class Network:
         assert command.spec.reply is not None
         assert outcome.reply is not None
         return decode(command.spec.reply.spec, outcome.reply)
+
+    def keyring(self) -> Keyring:
+        """The validators' keys, by index: the nodes', in the order of their names. Raises UnusableKey."""
+        folders = [self._testnet.nodes[node].config.identity_dir for node in sorted(self.nodes)]
+        return Keyring([Key(Scheme.ED25519, IdentityFolder(folder).load().signing.reveal()) for folder in folders])
 
     async def said(self, name: str) -> list[tuple[str, bytes]]:
         """(node, body) of all that the nodes' `consensus_manager` have said to each other under that name. Raises ApiError, BusError."""

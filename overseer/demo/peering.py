@@ -1,11 +1,10 @@
 """The demo's very last act, on the network of the consensus groups: its nodes elect each other as peers, by what they hold."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 
 import anyio
 import msgspec
 
-from messages.message import Message
 from messages.peer_queries import (
     TOKENS_MAX,
     ChallengeBegun,
@@ -17,8 +16,8 @@ from messages.peer_queries import (
     PeersReport,
 )
 from messages.peers import PeerElectionEnd, PeerElectionEnded
-from overseer.demo.network import Network
-from overseer.demo.playing import LOOK_AGAIN_S, PATIENCE_S, Unexpected
+from overseer.demo.network import LOOK_S, Network
+from overseer.demo.playing import PATIENCE_S, Unexpected
 from overseer.feeds.keyring import derive
 from overseer.feeds.tokens import development_tokens
 
@@ -42,7 +41,7 @@ class Peered(msgspec.Struct, kw_only=True):
     elected: int = 0
     poor_elected: int = 0
     killed: str = ""
-    connected: Mapping[str, Sequence[str]] = {}
+    connected: dict[str, list[str]] = msgspec.field(default_factory=dict[str, list[str]])
 
 
 class Peering:
@@ -74,12 +73,13 @@ class Peering:
         await self._challenge(self._victim)
         self._network.kill(self._victim)
         await self._until_ended()
-        for node, outcomes in [(node, await self._outcomes(node)) for node in self._rich]:
-            mine = [outcome for outcome in outcomes if outcome.token in self._asked[node]]
+        poor = (await self._report(self._poor)).self_id
+        for node in self._rich:
+            mine = [outcome for outcome in await self._outcomes(node) if outcome.token in self._asked[node]]
             peered.asked += len(mine)
             peered.elected += sum(outcome.end is PeerElectionEnd.ELECTED for outcome in mine)
-            peered.poor_elected += await self._elected_poor(node, mine)
-            peered.connected = {**peered.connected, node: await self._connected(node)}
+            peered.poor_elected += sum(outcome.winner == poor for outcome in mine)
+            peered.connected[node] = await self._connected(node)
         told(f"{self._victim} has elected the peer that it asked before. Every node is connected to whom it elected.")
 
     def differences(self) -> Iterator[str]:
@@ -108,7 +108,7 @@ class Peering:
         self._asked[node].append(begun.token)
 
     async def _outcomes(self, node: str) -> list[PeerElectionEnded]:
-        report = await self._ask(node, PeerHistory(limit=500))
+        report = await self._network.persistently(node, PeerHistory(limit=500))
         assert isinstance(report, PeerHistoryReport)
         return [each.outcome for each in report.elections]
 
@@ -118,25 +118,20 @@ class Peering:
             for node in self._rich:
                 while not {*self._asked[node]} <= {outcome.token for outcome in await self._outcomes(node)}:
                     await self._network.look()
-                    await anyio.sleep(LOOK_AGAIN_S)
+                    await anyio.sleep(LOOK_S)
             return
         raise Unexpected("an election of peers never ended")
-
-    async def _elected_poor(self, node: str, outcomes: Sequence[PeerElectionEnded]) -> int:
-        report = await self._ask(self._poor, Peers())
-        assert isinstance(report, PeersReport)
-        return sum(outcome.winner == report.self_id for outcome in outcomes)
 
     async def _connected(self, node: str) -> list[str]:
         """Its connected peers, once there are some."""
         found: list[str] = []
         with anyio.move_on_after(PATIENCE_S):
             while not found:
-                report = await self._ask(node, Peers())
-                assert isinstance(report, PeersReport)
-                found = sorted(peer.node for peer in report.peers if peer.state == "connected")
-                await anyio.sleep(LOOK_AGAIN_S)
+                found = sorted(peer.node for peer in (await self._report(node)).peers if peer.state == "connected")
+                await anyio.sleep(LOOK_S)
         return found
 
-    async def _ask(self, node: str, query: Message) -> Message:
-        return await self._network.persistently(node, query)
+    async def _report(self, node: str) -> PeersReport:
+        report = await self._network.persistently(node, Peers())
+        assert isinstance(report, PeersReport)
+        return report

@@ -4,13 +4,12 @@ import csv
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from messages.peers import TokenMapping
+from messages.peers import RING, TokenMapping
 from overseer.feeds.keyring import derive
 
 __all__ = ["TokenFileError", "development_tokens", "read_tokens"]
 
 _U64_BYTES = 8
-_RING = 1 << 64
 
 
 class TokenFileError(ValueError):
@@ -22,7 +21,7 @@ def development_tokens(seed: str, count: int, *, holder: str = "", density_perce
     for number in range(count):
         drawn = derive(seed, "token", number)
         mapping = TokenMapping(_number(drawn[:_U64_BYTES]), _number(drawn[_U64_BYTES : 2 * _U64_BYTES]))
-        if density_percent >= 100 or _number(derive(seed, "holds", holder, number)[:_U64_BYTES]) * 100 < density_percent * _RING:
+        if density_percent >= 100 or _number(derive(seed, "holds", holder, number)[:_U64_BYTES]) * 100 < density_percent * RING:
             yield mapping
 
 
@@ -40,7 +39,7 @@ def _parsed(rows: Iterable[list[str]]) -> Iterator[TokenMapping]:
             token, block = (int(cell, 0) for cell in row)
         except ValueError:
             raise TokenFileError(f"line {line} is no `token,block`: {','.join(row)[:80]!r}") from None
-        if not (0 <= token < _RING and 0 <= block < _RING):
+        if not (0 <= token < RING and 0 <= block < RING):
             raise TokenFileError(f"line {line}: a number is not below 2^64")
         yield TokenMapping(token, block)
 

@@ -9,9 +9,13 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-__all__ = ["BUS", "CONNECTIONS_MAX", "Account", "Service", "Use", "account_text", "bus_text", "inbox_prefix"]
+__all__ = ["BUS", "CONNECTIONS_MAX", "SYSTEM", "Account", "Service", "Use", "account_text", "bus_text", "inbox_prefix", "system_text"]
 
 BUS = "BUS"
+# The server's own account. Nobody sits in it: there a reply subject would be a command.
+SYSTEM = "SYS"
+# Tells the one who asks what it may do; the server answers it in every account.
+WHO_AM_I = "$SYS.REQ.USER.INFO"
 
 # An entry for a pull that nobody answers any more is dropped after this long. Each answer (heartbeats too) renews it, so it
 # must exceed the heartbeat of a pull; without it every pull leaves an entry for good (27 000 pulls: 70 MB).
@@ -54,6 +58,8 @@ class Account(msgspec.Struct, kw_only=True):
     # Streams of BUS: (subject there, subject here).
     views: list[tuple[str, str]] = []
     refused: list[str] = []
+    # Whether it is people's: they try the way to the server and back, and ask who they are to it.
+    people: bool = False
 
 
 def inbox_prefix(user: str, node: str) -> str:
@@ -100,7 +106,10 @@ def account_text(account: Account) -> str:
     publish += ["_R_.>"] if account.serves else []
     own = [service.subject for service in account.serves]
     inbox = f"{inbox_prefix(account.user, account.node)}.>"
-    subscribe = [inbox, *own, *(["overseer.>"] if account.views else [])]
+    # What is said to its own inbox goes to its own account alone.
+    publish += [inbox, WHO_AM_I] if account.people else []
+    seen = dict.fromkeys("overseer.>" if here.startswith("overseer.") else here for _, here in account.views)
+    subscribe = list(dict.fromkeys([inbox, *own, *seen]))
     users = [_user(key, publish, subscribe, account.refused) for key in account.keys]
     return (
         f"{_quoted(account.name)} {{\n"
@@ -110,6 +119,16 @@ def account_text(account: Account) -> str:
         f"  exports: {_list(exports)}\n"
         f"}}"
     )
+
+
+def system_text(accounts: Sequence[Account]) -> str:
+    """The system account, which answers what accounts ask of the server. Every server of a cluster answers by itself."""
+    asked: dict[str, list[str]] = {}
+    for account in accounts:
+        for name, subject in account.asks:
+            if name == SYSTEM:
+                asked.setdefault(subject, []).append(account.name)
+    return f"{SYSTEM} {{\n  exports: {_list(_export(subject, 'stream', names) for subject, names in asked.items())}\n}}"
 
 
 def bus_text(accounts: Sequence[Account]) -> str:

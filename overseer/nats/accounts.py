@@ -25,7 +25,18 @@ from messages.overseer import IncarnationStarted, Parked
 from messages.signals import Conclude
 from messages.subjects import build, check_token, live_prefix, net_stream, node_stream
 from overseer.graph import net_filters, networked
-from overseer.nats.account_text import BUS, CONNECTIONS_MAX, Account, Service, Use, account_text, bus_text, inbox_prefix
+from overseer.nats.account_text import (
+    BUS,
+    CONNECTIONS_MAX,
+    SYSTEM,
+    Account,
+    Service,
+    Use,
+    account_text,
+    bus_text,
+    inbox_prefix,
+    system_text,
+)
 from overseer.nats.sites import (
     LOG_KINDS,
     TOPOLOGY_KEY,
@@ -58,11 +69,18 @@ __all__ = [
     "operator_sender",
     "pov_bucket",
     "request_sender",
+    "snapshot_prefix",
     "user_names",
 ]
 
 OVERSEER = "overseer"
 PROVISIONER = "provisioner"
+
+# What people ask of the server itself: whether it is up, how it is, its figures (`nats server ls|check server`). Nothing that
+# names connections, and nothing that it does.
+_SERVER_FIGURES = ("$SYS.REQ.SERVER.PING", "$SYS.REQ.SERVER.PING.STATSZ", "$SYS.REQ.SERVER.PING.VARZ", "$SYS.REQ.SERVER.PING.HEALTHZ")
+# Of the streams and consumers of all nodes that share the server (`nats server report jetstream`): for operators.
+_STREAM_FIGURES = ("$SYS.REQ.SERVER.PING.JSZ",)
 
 # What the overseer says under its own name.
 _OVERSEER_SENDS: tuple[type[Message], ...] = (Conclude, IncarnationStarted, Parked)
@@ -134,6 +152,11 @@ def durable_name(node: str, subsystem: str, stream: str) -> str:
     return f"{node}-{subsystem}" if stream == net_stream() else subsystem
 
 
+def snapshot_prefix(node: str) -> str:
+    """Where the server delivers the pieces of a stream's snapshot, to the provisioner alone; one more token behind it."""
+    return f"_SNAPSHOT.{node}"
+
+
 def pov_bucket(node: str) -> str:
     """The object bucket that holds PoVs by their hash."""
     return f"overseer_{node}_povs"
@@ -149,8 +172,8 @@ def accounts_config(nodes: Sequence[NodeUsers]) -> str:
         _check(users)
     owned = [owned for users in nodes for owned in _consumers_of(users)]
     accounts = [account for users in nodes for account in _node_accounts(users, owned)]
-    bodies = [bus_text(accounts), *(account_text(a) for a in accounts)]
-    return "system_account: SYS\naccounts {\nSYS {}\n" + "\n".join(bodies) + "\n}\n"
+    bodies = [system_text(accounts), bus_text(accounts), *(account_text(a) for a in accounts)]
+    return f"system_account: {SYSTEM}\naccounts {{\n" + "\n".join(bodies) + "\n}\n"
 
 
 def _check(users: NodeUsers) -> None:
@@ -262,7 +285,8 @@ def _peoples_asks(users: NodeUsers, *, requests: bool) -> list[tuple[str, str]]:
         account = account_name(users.node, site_user(site))
         mail = [mail_filter(users.node, site)] if requests else mail_queries(users.node, site)
         asks += [(account, subject) for subject in ("$SRV.>", *mail)]
-    return asks
+    figures = (*_SERVER_FIGURES, *_STREAM_FIGURES) if requests else _SERVER_FIGURES
+    return asks + [(SYSTEM, subject) for subject in figures]
 
 
 def _streams(users: NodeUsers) -> tuple[str, ...]:
@@ -316,7 +340,7 @@ def _overseer(users: NodeUsers) -> Account:
 
 
 def _provisioner(users: NodeUsers) -> Account:
-    """Manages the node's streams, consumers and bucket, and the network's; purges. Appends nothing."""
+    """Manages the node's streams, consumers and bucket, and the network's; purges, takes snapshots. Appends and restores nothing."""
     node = users.node
     uses = [Use("$JS.API.INFO"), Use("$JS.API.STREAM.NAMES"), Use("$JS.API.STREAM.LIST")]
     for stream in _streams(users):
@@ -324,7 +348,17 @@ def _provisioner(users: NodeUsers) -> Account:
         uses += [Use(f"$JS.API.CONSUMER.{verb}.{stream}") for verb in ("LIST", "NAMES")]
         uses += [Use(f"$JS.API.CONSUMER.{verb}.{stream}.*") for verb in ("INFO", "DELETE")]
         uses.append(Use(f"$JS.API.CONSUMER.CREATE.{stream}.>"))
-    return Account(name=account_name(node, PROVISIONER), node=node, user=PROVISIONER, keys=_keys(users, PROVISIONER), uses=uses)
+        uses += [Use(f"$JS.API.STREAM.SNAPSHOT.{stream}"), Use(f"$JS.SNAPSHOT.ACK.{stream}.>")]
+    delivered = f"{snapshot_prefix(node)}.>"
+    return Account(
+        name=account_name(node, PROVISIONER),
+        node=node,
+        user=PROVISIONER,
+        keys=_keys(users, PROVISIONER),
+        uses=uses,
+        # Not its inbox: what may be delivered there from within BUS could pass for an answer to it.
+        views=[(delivered, delivered)],
+    )
 
 
 def _operator(users: NodeUsers, name: str, owned: Sequence[tuple[str, str]]) -> Account:
@@ -363,6 +397,7 @@ def _operator(users: NodeUsers, name: str, owned: Sequence[tuple[str, str]]) -> 
         views=[*_live_views(node), (inbox, inbox)],
         refused=refused,
         connections_max=PEOPLES_CONNECTIONS_MAX,
+        people=True,
     )
 
 
@@ -388,6 +423,7 @@ def _reader(users: NodeUsers, name: str) -> Account:
         asks=_peoples_asks(users, requests=False),
         views=_live_views(users.node),
         connections_max=PEOPLES_CONNECTIONS_MAX,
+        people=True,
     )
 
 

@@ -7,6 +7,7 @@ Who sent a message is told by the server, by the account that it crossed from: a
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import cast
 
 from messages.codec import CodecError, decode, encode
@@ -30,13 +31,24 @@ class NatsSiteMail:
     """Implements `overseer.ports.sites.SiteMail`."""
 
     def __init__(
-        self, connection: Connection, *, node: str, site: str, metadata: dict[str, str] | None = None, answering_max: int = 1_024
+        self,
+        connection: Connection,
+        *,
+        node: str,
+        site: str,
+        metadata: Mapping[str, str] | None = None,
+        shown: Mapping[str, str] | None = None,
+        answering_max: int = 1_024,
     ) -> None:
-        """`connection` is the site's own. Questions of other sites beyond `answering_max` are refused as busy."""
+        """`connection` is the site's own. Questions of other sites beyond `answering_max` are refused as busy.
+
+        Discovery shows `metadata` of the site, and `shown` of what people may ask it.
+        """
         self._connection = connection
         self._node = node
         self._site = site
         self._exchange = NatsExchange(connection, metadata=metadata)
+        self._shown = dict(shown or {})
         self._answering_max = answering_max
         self._answering: set[asyncio.Task[None]] = set()
         self._listening: Listening | None = None
@@ -70,7 +82,7 @@ class NatsSiteMail:
                 track(self._answering, self._answer(answer, message, wire_text(reply)))
 
         self._listening = await self._connection.listen(pair_filter(self._node, self._site), take)
-        mail = EndpointSpec("mail", mail_filter(self._node, self._site))
+        mail = EndpointSpec("mail", mail_filter(self._node, self._site), self._shown)
         await self._exchange.serve(site_user(self._site), "Commands and queries for elections, at any site", [(mail, handle)])
 
     async def close(self) -> None:

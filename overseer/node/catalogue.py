@@ -15,7 +15,7 @@ from overseer.feeds.author import genesis_of
 from overseer.feeds.make import make_authority
 from overseer.graph import Finding, Graph
 from overseer.node.folder import NodeFolder
-from overseer.settings import Loaded, Sections
+from overseer.settings import Loaded, Sections, load_config
 from overseer.sites.layout import ONE_SITE, Sites, sites_of
 from overseer.subsystem import Subsystem
 from overseer.tables import View
@@ -41,6 +41,7 @@ __all__ = [
     "build_subsystems",
     "chore_of",
     "genesis_of_chain",
+    "kept_settings",
 ]
 
 
@@ -114,6 +115,14 @@ CATALOGUE: dict[str, Entry] = {
 
 # The subsystems' own sections of the configuration, by name.
 SECTIONS: Sections = {name: entry.section for name, entry in CATALOGUE.items() if entry.section is not None}
+
+
+def kept_settings(loaded: Loaded) -> Loaded:
+    """What the node was told when it last ran, which may be more than this command was; else what is in force here."""
+    folder = NodeFolder(loaded.config.data_dir)
+    if not folder.settings_file.exists():
+        return loaded
+    return load_config(folder.settings_file, environ={}, flags={"data_dir": folder.path}, sections=SECTIONS)
 
 
 def build_subsystem(name: str, loaded: Loaded) -> Subsystem:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from secrets import token_hex
+from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
@@ -10,7 +11,7 @@ import msgspec
 from messages.codec import decode, encode
 from messages.message import CATALOG, Kind, Message
 from messages.overseer import CommandOutcome, OutcomeStatus
-from messages.subjects import HEADER_COMMAND_ID, build, headers_of, request_subject
+from messages.subjects import HEADER_COMMAND_ID, HEADER_TRACEPARENT, build, headers_of, request_subject
 from messages.text import to_json
 from overseer.config import Config
 from overseer.nats.accounts import operator_sender
@@ -18,6 +19,10 @@ from overseer.nats.connection import Connection
 from overseer.nats.exchange import NatsExchange
 from overseer.node.bus import connected_as
 from overseer.ports.bus import BusError, BusUnavailable, Outgoing, Response
+
+if TYPE_CHECKING:
+    # With the SDK, which only those have who want traces.
+    from overseer.observe.trace import Spans
 
 __all__ = ["Client", "Refused", "accepted", "refusal_of"]
 
@@ -49,24 +54,27 @@ class _Discovered(msgspec.Struct):
 class Client:
     """One user's requests. Made by `Client.connected`."""
 
-    def __init__(self, connection: Connection, node: str, user: str) -> None:
+    def __init__(self, connection: Connection, node: str, user: str, spans: "Spans | None" = None) -> None:
         self.connection = connection
         self.node = node
         self.user = user
         self._exchange = NatsExchange(connection)
+        self._spans = spans
         # Who answered discovery last, by subsystem: its id is another one after a restart.
         self._seen: dict[str, str] = {}
 
     @staticmethod
     @asynccontextmanager
-    async def connected(config: Config, url: str, user: str, *, wait_ms: int = 10_000) -> AsyncGenerator["Client", None]:
-        """Raises UnusableKey, BusUnavailable, BusDenied."""
+    async def connected(
+        config: Config, url: str, user: str, *, wait_ms: int = 10_000, spans: "Spans | None" = None
+    ) -> AsyncGenerator["Client", None]:
+        """With `spans` every request begins a trace. Raises UnusableKey, BusUnavailable, BusDenied."""
         async with connected_as(config, url, user, wait_ms=wait_ms) as connection:
-            yield Client(connection, config.node, user)
+            yield Client(connection, config.node, user, spans)
 
     async def query(self, query: Message, *, timeout_ms: int = QUERY_MS) -> Message:
         """The reply. Raises Refused, BusError."""
-        response = await self._asked(query, build(self.node, "", query.spec), headers_of(query.spec), timeout_ms)
+        response = await self._traced(query, build(self.node, "", query.spec), headers_of(query.spec), timeout_ms)
         if response.error is not None:
             raise refusal_of(query, response)
         assert query.spec.reply is not None
@@ -75,10 +83,17 @@ class Client:
     async def request(self, command: Message, *, command_id: str = "", timeout_ms: int = REQUEST_MS) -> CommandOutcome:
         """The outcome of an accepted command, after its commit. Raises Refused, BusError."""
         headers = {**headers_of(command.spec), HEADER_COMMAND_ID: command_id or token_hex(16)}
-        response = await self._asked(command, request_subject(self.node, command.spec), headers, timeout_ms)
+        response = await self._traced(command, request_subject(self.node, command.spec), headers, timeout_ms)
         if response.error is not None and response.error[0] != "409":
             raise refusal_of(command, response)
         return accepted(command, response)
+
+    async def _traced(self, message: Message, subject: str, headers: dict[str, str], timeout_ms: int) -> Response:
+        """As `_asked`, as the beginning of a trace if traces are wanted."""
+        if self._spans is None:
+            return await self._asked(message, subject, headers, timeout_ms)
+        with self._spans.asking(message.spec.key, subject, headers, len(encode(message))) as parent:
+            return await self._asked(message, subject, {**headers, HEADER_TRACEPARENT: parent}, timeout_ms)
 
     async def _asked(self, message: Message, subject: str, headers: dict[str, str], timeout_ms: int) -> Response:
         """The answer. When the one asked is killed meanwhile, its successor is asked as soon as it is there, within the same time.
@@ -132,7 +147,11 @@ class Client:
         if command_id:
             told[HEADER_COMMAND_ID] = command_id
         subject = build(self.node, operator_sender(self.user), command.spec)
-        return await self._exchange.publish(Outgoing(subject, told, encode(command)))
+        body = encode(command)
+        if self._spans is None or HEADER_TRACEPARENT in told:
+            return await self._exchange.publish(Outgoing(subject, told, body))
+        with self._spans.asking(command.spec.key, subject, told, len(body)) as parent:
+            return await self._exchange.publish(Outgoing(subject, {**told, HEADER_TRACEPARENT: parent}, body))
 
 
 def accepted(command: Message, response: Response) -> CommandOutcome:

@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 
 from messages.chain_api import Finalized, Header
 from messages.message import Message
+from overseer.config import Config, servers_of
 from overseer.consensus.chain import NetworkChain
 from overseer.consensus.feed import NetworkFeed
 from overseer.consensus.roster import BadNetwork, read_network
@@ -17,10 +19,14 @@ from overseer.feeds.files import read
 from overseer.node.bus import FEED
 from overseer.node.catalogue import genesis_of_chain
 from overseer.node.client import Client, Refused
+from overseer.observe.export import exported
 from overseer.observe.logs import logger
 from overseer.ports.bus import BusError
 from overseer.settings import Loaded
 from overseer.supervise.stopping import StopRequest
+
+if TYPE_CHECKING:
+    from overseer.feeds.substrate.feed import SubstrateFeed
 
 __all__ = ["feed"]
 
@@ -35,9 +41,11 @@ async def feed(loaded: Loaded, url: str, stop: StopRequest, heard: Callable[[str
     """
     log = logger(FEED)
     config = loaded.config
-    async with Client.connected(config, url, FEED) as client:
+    async with exported(config, service=FEED) as spans, Client.connected(config, url, FEED, spans=spans) as client:
         if config.feed.source == "net":
             await _network_feed(loaded, client, heard).run()
+        if config.feed.source == "substrate":
+            await _substrate_feed(config, client, heard).run()
         async for message in _source(loaded, client):
             if stop.requested:
                 return
@@ -65,6 +73,13 @@ def _network_feed(loaded: Loaded, client: Client, heard: Callable[[str], None]) 
     nodes = list(described.values())
     chain = NetworkChain(genesis_of_chain(config), nodes, section.parameters)
     return NetworkFeed(client, chain, nodes, NodeTrust.of(config), interval_ms=config.feed.interval_ms, heard=heard)
+
+
+def _substrate_feed(config: Config, client: Client, heard: Callable[[str], None]) -> "SubstrateFeed":
+    # Not before it is asked for: its libraries are an extra.
+    from overseer.feeds.substrate.feed import SubstrateFeed
+
+    return SubstrateFeed(client, genesis_of_chain(config), servers_of(config.feed.url), heard=heard)
 
 
 async def _source(loaded: Loaded, client: Client) -> AsyncIterator[Message]:

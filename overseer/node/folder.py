@@ -4,6 +4,7 @@
     node.lock         held while a node runs on this folder
     run.json          the running (or last) run: pid, addresses; for the command line
     keys/             nkey seeds, and in keys/identity what the node signs and opens boxes with, 0600
+    settings.toml     what the running (or last) run has been told
     sessions/         a key for each attempt at electing a consensus group that the node takes part in, 0600
     nats/             the embedded server: configuration, log, streams
     stores/<name>/    one RocksDB for each subsystem
@@ -19,7 +20,10 @@ import msgspec
 
 from overseer.nats.private_files import private_folder, write_private
 
-__all__ = ["FolderInUse", "NodeFolder", "NotRunning", "RunInfo"]
+__all__ = ["PAST_FILE", "FolderInUse", "HalfRestored", "NodeFolder", "NotRunning", "PastFolder", "RunInfo", "refuse_past"]
+
+# It marks a folder as a rebuilt past, that nothing may run on (overseer/history/scratch.py).
+PAST_FILE = "past.json"
 
 
 class FolderInUse(Exception):
@@ -30,12 +34,34 @@ class FolderInUse(Exception):
         self.path = path
 
 
+class HalfRestored(Exception):
+    """A backup was being restored here, and that was broken off."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"the restoring of a backup into {path} was broken off: remove what is in the folder, and restore it again")
+        self.path = path
+
+
 class NotRunning(Exception):
     """No node runs on this folder."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"no node is running on {path}: start one with `overseer run`, or name its folder with --data-dir")
         self.path = path
+
+
+class PastFolder(Exception):
+    """The folder holds a rebuilt past, and is no node's."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} holds a rebuilt past, not a node: ask it with `overseer query MESSAGE --past {path}`")
+        self.path = path
+
+
+def refuse_past(path: Path) -> None:
+    """Raises PastFolder."""
+    if (path / PAST_FILE).exists():
+        raise PastFolder(path)
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +76,10 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     started_ms: int
     # Of the elections, where they have several.
     sites: tuple[str, ...] = ()
+    # Milliseconds between two blocks, of a feed that goes on for ever; 0: there is none.
+    feed_ms: int = 0
+    # There are other nodes.
+    networked: bool = False
 
 
 class NodeFolder:
@@ -70,6 +100,11 @@ class NodeFolder:
     def run_file(self) -> Path:
         return self.path / "run.json"
 
+    @property
+    def restoring(self) -> Path:
+        """There while a backup is being restored here: until then nothing may run."""
+        return self.path / ".restoring"
+
     def store(self, subsystem: str) -> Path:
         """The subsystem's store; its parent exists."""
         parent = self.path / "stores"
@@ -78,7 +113,8 @@ class NodeFolder:
 
     @contextmanager
     def locked(self) -> Generator[None, None, None]:
-        """Hold the folder for one node. Raises FolderInUse."""
+        """Hold the folder for one node. Raises FolderInUse, PastFolder, HalfRestored."""
+        refuse_past(self.path)
         private_folder(self.path)
         descriptor = os.open(self.path / "node.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -86,6 +122,8 @@ class NodeFolder:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise FolderInUse(self.path) from None
+            if self.restoring.exists():
+                raise HalfRestored(self.path)
             yield
         finally:
             os.close(descriptor)
@@ -108,8 +146,13 @@ class NodeFolder:
         """Let others find this run."""
         write_private(self.run_file, msgspec.json.format(msgspec.json.encode(info), indent=2).decode() + "\n")
 
+    @property
+    def settings_file(self) -> Path:
+        return self.path / "settings.toml"
+
     def running(self) -> RunInfo:
-        """The run that is on now. Raises NotRunning."""
+        """The run that is on now. Raises NotRunning, PastFolder."""
+        refuse_past(self.path)
         if not self.is_locked():
             raise NotRunning(self.path)
         return self.last_run()

@@ -21,11 +21,13 @@ from overseer.nats.line import NatsLine
 from overseer.nats.tls import UnusableCertificate
 from overseer.node.folder import NodeFolder
 from overseer.node.waiting import connected_when_up, outlast_full_disk
+from overseer.observe.export import TracingNotInstalled, exported
 from overseer.observe.http import health_routes, serving
 from overseer.observe.logs import logger
 from overseer.observe.metrics import RunnerInstruments, RunnerMetrics, page
 from overseer.ports.bus import BusDenied, BusError
 from overseer.ports.store import StoreCorrupted, StoreIdentity, StoreLocked, WrongStore
+from overseer.release import RELEASE
 from overseer.rocks.store import RocksStore
 from overseer.runner.errors import BadDeclaration, EvolveFailed, JournalBroken, SecondCopy
 from overseer.runner.observer import Observer, Step
@@ -39,7 +41,7 @@ from overseer.system.clock import SystemClock
 from overseer.system.entropy import SystemEntropy
 from overseer.tables import View
 
-__all__ = ["STORE_SCHEMA", "UNMENDABLE", "open_store", "serve_subsystem", "table_names"]
+__all__ = ["STORE_SCHEMA", "UNMENDABLE", "open_store", "serve_subsystem", "store_identity", "table_names"]
 
 # Raise when the system tables change in a way that older code cannot read.
 STORE_SCHEMA = 1
@@ -56,6 +58,7 @@ UNMENDABLE = (
     BadNetwork,
     UnusableCertificate,
     BusDenied,
+    TracingNotInstalled,
 )
 # How long a metrics page waits for the bus to tell the lag: well below what a scraper, or the overseer, waits for the page.
 LAG_MS = 500
@@ -68,9 +71,14 @@ def table_names(declaration: Declaration) -> list[str]:
     return [table.name for table in (*SYSTEM_TABLES, *declaration.tables)]
 
 
+def store_identity(node: str, subsystem: str) -> StoreIdentity:
+    """Of a subsystem's store, as this release makes and opens it."""
+    return StoreIdentity(node=node, subsystem=subsystem, schema=STORE_SCHEMA, release=RELEASE)
+
+
 def open_store(folder: NodeFolder, node: str, declaration: Declaration) -> RocksStore:
     """Raises StoreError (StoreLocked, WrongStore, StoreCorrupted)."""
-    identity = StoreIdentity(node=node, subsystem=declaration.name, schema=STORE_SCHEMA)
+    identity = store_identity(node, declaration.name)
     return RocksStore.open(folder.store(declaration.name), tables=table_names(declaration), identity=identity)
 
 
@@ -147,14 +155,10 @@ async def _serve(
         exchange = NatsExchange(connection, metadata={"node": config.node})
         stack.push_async_callback(exchange.close)
         lines = lines_of(connection, config.node, declaration)
+        spans = await stack.enter_async_context(exported(config, service=declaration.name, run_id=run_id))
+        clock, entropy = SystemClock(), SystemEntropy()
         ports = Ports(
-            store=store,
-            lines=lines,
-            exchange=exchange,
-            clock=SystemClock(),
-            entropy=SystemEntropy(),
-            verifier=verifier,
-            trust=trust,
+            store=store, lines=lines, exchange=exchange, clock=clock, entropy=entropy, verifier=verifier, trust=trust, tracer=spans
         )
         observer: Observer = metrics if kill_at is None else _Watched(metrics, kill_at)
         runner = Runner(subsystem, config.node, ports, limits=config.limits, run_id=run_id, observer=observer)

@@ -15,22 +15,26 @@ from messages.signals import Conclude
 from messages.subjects import build, headers_of, node_stream
 from overseer.nats.accounts import OVERSEER, PROVISIONER, durable_name
 from overseer.nats.connection import Connection
+from overseer.nats.private_files import write_private
 from overseer.nats.server import EmbeddedServer, ServerError, ServerNotFound
 from overseer.nats.sites import site_user
 from overseer.node.bus import FEED, connected_as, embedded_server, heed_new_keys, provisioned
 from overseer.node.catalogue import build_elections, build_sites, build_subsystems, chore_of
+from overseer.node.domains import domains_of
 from overseer.node.elsewhere import ElsewhereChild, looking_at
 from overseer.node.feeding import feed
+from overseer.node.figures import DomainCollector, DomainWatch
 from overseer.node.folder import NodeFolder, RunInfo
 from overseer.node.hosting import UNMENDABLE, serve_subsystem
 from overseer.node.housekeeping import keep_room
 from overseer.node.lagging import LagWatch
 from overseer.node.writing import SERVER, keep_writing
+from overseer.observe.export import require_tracing
 from overseer.observe.http import fetch, health_routes, serving
 from overseer.observe.logs import logger
 from overseer.observe.metrics import SupervisionCollector, merged_page, page
 from overseer.ports.bus import BusError, Outgoing
-from overseer.settings import Loaded
+from overseer.settings import Loaded, settings_toml
 from overseer.sites.layout import check_stores
 from overseer.sites.process import serve_site
 from overseer.sites.watching import WrongTopology
@@ -86,6 +90,7 @@ class Node:
 
         Raises GaveUp, FolderInUse, ServerError, DangerousSettings, UnusableKey, BusError.
         """
+        require_tracing(self._config.trace)
         with self._folder.locked():
             check_stores(self._folder.path / "stores", self._sites)
             async with AsyncExitStack() as stack:
@@ -115,15 +120,19 @@ class Node:
         registry = CollectorRegistry()
         self._lags = LagWatch(manage, self._config.node, self._names, changed=self._say_lag)
         registry.register(SupervisionCollector(self.supervisor.statuses, node=self._config.node, lags=lambda: self._lags.lags))
+        domains = DomainWatch(domains_of(self._config.subsystems, self._sites.names), self._config, url, self._sites.names)
+        registry.register(DomainCollector(domains.domains, lambda: domains.looks, node=self._config.node))
         routes = health_routes(metrics=lambda: self._metrics(registry), ready=self._ready)
         async with serving(routes, host=self._config.http.host, port=self._config.http.port) as port, anyio.create_task_group() as tasks:
             info = self._info(url, port)
             # Before others can find us: unheeded, the signal would end us.
             await tasks.start(heed_new_keys, self._server, self._config, self._declarations, self._sites)
+            write_private(self._folder.settings_file, settings_toml(self._loaded))
             self._folder.tell(info)
             tasks.start_soon(self._tell_when_ready, info)
             tasks.start_soon(keep_room, self._config, manage)
             tasks.start_soon(self._lags.run)
+            tasks.start_soon(domains.run)
             if self._server is not None:
                 tasks.start_soon(self._keep_server, self._server, stop)
                 tasks.start_soon(keep_writing, self._server, self._hear_server)
@@ -142,6 +151,8 @@ class Node:
             monitor_url=self._server.monitor_url if self._server is not None else "",
             started_ms=int(time.time() * 1000),
             sites=self._sites.names,
+            feed_ms=self._config.feed.interval_ms if self._config.feed.source in ("dev", "net", "substrate") else 0,
+            networked=self._config.network.nodes is not None,
         )
 
     def _children(self, url: str, manage: Connection) -> Sequence[Child]:
@@ -249,6 +260,7 @@ class Node:
                 "note": s.beat.note if s.beat else "",
                 "last_failure": s.last_failure.cause if s.last_failure else "",
                 "lag": msgspec.to_builtins(lags[s.name]),
+                "pid": s.pid,
             }
             for s in statuses
         }

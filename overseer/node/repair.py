@@ -23,9 +23,9 @@ from overseer.nats.trimming import TRIMMED_BELOW
 from overseer.node.bus import connected_as, embedded_server
 from overseer.node.catalogue import build_sites, build_subsystem, build_subsystems
 from overseer.node.folder import NodeFolder
-from overseer.node.hosting import STORE_SCHEMA, table_names
+from overseer.node.hosting import store_identity, table_names
 from overseer.ports.bus import BusError
-from overseer.ports.store import StoreCorrupted, StoreError, StoreIdentity, StoreMissing
+from overseer.ports.store import StoreCorrupted, StoreError, StoreMissing
 from overseer.rocks.identity import check_identity
 from overseer.rocks.reader import RocksReader
 from overseer.rocks.repair import aside_path, copied_store, found_copy, looks, put_in_place, unowned
@@ -122,7 +122,7 @@ class _Repair:
         self.report = report
         self.outcomes_kept_ms = loaded.config.limits.command_outcomes_kept_ms
         self.now = now
-        self.identity = StoreIdentity(self.node, self.name, STORE_SCHEMA)
+        self.identity = store_identity(self.node, self.name)
         # Whether the new store's journal begins behind its first record, and no checkpoint is before it.
         self._unbased = False
 

@@ -1,41 +1,60 @@
-"""What a node looks like from outside: processes, stream, positions, dead letters, and what is wrong."""
+"""What a node looks like from outside: processes, stream, positions, rates, dead letters, its domain, and what is wrong."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
-from messages.subjects import node_stream
 from overseer.config import Config
 from overseer.nats.connection import Connection
-from overseer.nats.provision import call
-from overseer.node.bus import FEED
+from overseer.node.figures import Domain, Look
+from overseer.node.findings import Finding
 from overseer.node.folder import RunInfo
-from overseer.node.writing import SERVER
-from overseer.observe.http import fetch
-from overseer.supervise.lag import Lag, LagState
+from overseer.node.looking import Seen, look_at_node, rates_between
+from overseer.supervise.lag import LagState
 
-__all__ = ["NodeReport", "StreamReport", "SubsystemReport", "node_report"]
+__all__ = ["NodeReport", "NodeWatch", "ProcessReport", "StreamReport", "SubsystemReport", "Times", "node_report"]
 
-# More waiting than this is called wrong: at ordinary rates it is seconds of work.
-PENDING_WARN = 10_000
-FULL_WARN = 0.9
+DOMAIN_S = 2.0
 
 
 class StreamReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Rates are of the time since the look before; None at the first."""
+
     name: str
     first: int
     last: int
     messages: int
     bytes: int
     bytes_max: int
+    per_s: float | None = None
+    commands_per_s: float | None = None
+
+
+class ProcessReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A process of the node. `cpu_percent`: of one core, since the look before; None at the first, and of another machine's."""
+
+    name: str
+    pid: int
+    cpu_percent: float | None
+    memory_mb: float | None
+
+
+class Times(msgspec.Struct, frozen=True, kw_only=True):
+    """Milliseconds that half, and 99 of 100, stayed below. `of_late`: since the look before, else since the process began."""
+
+    p50_ms: float
+    p99_ms: float
+    of_late: bool
 
 
 class SubsystemReport(msgspec.Struct, frozen=True, kw_only=True):
     """`position`: the last sequence acknowledged; `pending`: messages for it that it has not acknowledged.
 
     `last_failure`: why it was last restarted, "" if it never was. `consumer` (level, slow, stuck), how long the oldest message
-    waits and how long nothing was done are as the overseer sees them, every two seconds.
+    waits and how long nothing was done are as the overseer sees them, every two seconds. `dead_letter_age_s`: of the last one.
+    `pid` and what hangs on it are None where the overseer does not run it as a process. `flight`: from a message's storing to its commit.
+    Rates are of the time since the look before; None at the first.
     """
 
     name: str
@@ -49,10 +68,18 @@ class SubsystemReport(msgspec.Struct, frozen=True, kw_only=True):
     consumer: str = LagState.LEVEL.value
     oldest_ms: int = 0
     still_ms: int = 0
+    dead_letter_age_s: float | None = None
+    pid: int | None = None
+    cpu_percent: float | None = None
+    memory_mb: float | None = None
+    per_s: float | None = None
+    published_per_s: float | None = None
+    flight: Times | None = None
+    commit: Times | None = None
 
 
 class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
-    """`wrong`: sentences, the most important first; empty when all is well."""
+    """`wrong`: the worst first; empty when all is well. `stream`: None when NATS is away. `processes`: the overseer, its server."""
 
     node: str
     run_id: str
@@ -60,53 +87,81 @@ class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     http_port: int
     up_s: int
-    stream: StreamReport
+    stream: StreamReport | None
+    processes: list[ProcessReport]
     subsystems: list[SubsystemReport]
-    wrong: list[str]
-
-
-class _Child(msgspec.Struct, frozen=True):
-    state: str
-    restarts: int
-    note: str
-    last_failure: str = ""
-    lag: Lag = Lag()
+    domain: list[Look]
+    wrong: list[Finding]
 
 
 async def node_report(config: Config, info: RunInfo, connection: Connection, names: Sequence[str] | None = None) -> NodeReport:
-    """Ask the bus and the overseer about the children (`names`; the subsystems of the configuration). Raises BusError."""
-    stream_name = node_stream(config.node)
-    answer = await call(connection, f"STREAM.INFO.{stream_name}", {"subjects_filter": f"overseer.{config.node}.*.rejected"})
-    state = answer["state"]
-    parked: dict[str, int] = state.get("subjects") or {}
-    stream = StreamReport(
-        name=stream_name,
-        first=state["first_seq"],
-        last=state["last_seq"],
-        messages=state["messages"],
-        bytes=state["bytes"],
-        bytes_max=answer["config"]["max_bytes"],
-    )
-    children = await _children(info)
+    """One look, without rates and domain, at the children `names` (the subsystems of the configuration). Raises BusError, ApiError."""
+    watch = NodeWatch(config, info, names or config.subsystems)
+    report = await watch.look(connection)
+    if watch.bus_error is not None:
+        raise watch.bus_error
+    return report
+
+
+class NodeWatch:
+    """Looks at one run of a node, again and again: each report tells the rates since the look before."""
+
+    def __init__(self, config: Config, info: RunInfo, names: Sequence[str], domains: Sequence[Domain] = ()) -> None:
+        self._config = config
+        self._info = info
+        self._names = names
+        self._domains = domains
+        self._before: Seen | None = None
+        self._domain_s = float("-inf")
+        # Why the bus could not be asked at the last look.
+        self.bus_error: Exception | None = None
+
+    async def look(self, connection: Connection | None, *, why: str = "") -> NodeReport:
+        """One look. Without a connection (`why` there is none) what the overseer tells is all there is. Raises nothing of the bus's."""
+        now_s = time.monotonic()
+        # The domain need not be asked as often as one may look.
+        due = now_s - self._domain_s >= DOMAIN_S
+        known = self._before.looks if self._before is not None and connection is not None else ()
+        domains = self._domains if due and connection is not None else ()
+        if domains:
+            self._domain_s = now_s
+        seen = await look_at_node(self._config, self._info, self._names, connection, why=why, domains=domains, known_looks=known)
+        self.bus_error = seen.bus_error
+        before, self._before = self._before, seen
+        return _report(self._config, self._info, before, seen)
+
+
+def _report(config: Config, info: RunInfo, before: Seen | None, seen: Seen) -> NodeReport:
+    rates = rates_between(before, seen)
     rows: list[SubsystemReport] = []
-    for name in names or config.subsystems:
-        consumer = await call(connection, f"CONSUMER.INFO.{stream_name}.{name}")
-        child = children.get(name, _Child("unknown", 0, ""))
+    for child in seen.children:
+        pid = seen.pids.get(child.name)
+        taken = seen.processes.get(pid) if pid else None
+        own = rates.subsystems.get(child.name)
         rows.append(
             SubsystemReport(
-                name=name,
+                name=child.name,
                 state=child.state,
                 restarts=child.restarts,
                 note=child.note,
-                position=consumer["ack_floor"]["stream_seq"],
-                pending=consumer["num_pending"] + consumer["num_ack_pending"],
-                dead_letters=parked.get(f"overseer.{config.node}.{name}.rejected", 0),
+                position=child.position,
+                pending=child.pending,
+                dead_letters=child.dead_letters,
                 last_failure=child.last_failure,
                 consumer=child.lag.state.value,
                 oldest_ms=child.lag.oldest_ms,
                 still_ms=child.lag.still_ms,
+                dead_letter_age_s=child.dead_letter_age_s,
+                pid=pid,
+                cpu_percent=rates.cpu_percent.get(pid) if pid else None,
+                memory_mb=taken.memory_mb if taken is not None else None,
+                per_s=own.per_s if own is not None else None,
+                published_per_s=own.published_per_s if own is not None else None,
+                flight=_times(own.flight_ms, of_late=own.of_late) if own is not None else None,
+                commit=_times(own.commit_ms, of_late=own.of_late) if own is not None else None,
             )
         )
+    stream = seen.stream
     return NodeReport(
         node=config.node,
         run_id=info.run_id,
@@ -114,38 +169,28 @@ async def node_report(config: Config, info: RunInfo, connection: Connection, nam
         url=info.url,
         http_port=info.http_port,
         up_s=int(time.time() - info.started_ms / 1000),
-        stream=stream,
+        stream=None
+        if stream is None
+        else StreamReport(
+            name=stream.name,
+            first=stream.first,
+            last=stream.last,
+            messages=stream.messages,
+            bytes=stream.bytes,
+            bytes_max=stream.bytes_max,
+            per_s=rates.stream_per_s,
+            commands_per_s=rates.commands_per_s,
+        ),
+        processes=[
+            ProcessReport(name=name, pid=pid, cpu_percent=rates.cpu_percent.get(pid), memory_mb=taken.memory_mb)
+            for name, pid in seen.own_pids.items()
+            if (taken := seen.processes.get(pid)) is not None
+        ],
         subsystems=rows,
-        wrong=_wrong(rows, children, stream),
+        domain=list(seen.looks),
+        wrong=seen.wrong(),
     )
 
 
-async def _children(info: RunInfo) -> dict[str, _Child]:
-    try:
-        page = await fetch(info.http_port, "/readyz", timeout_ms=2_000)
-        return msgspec.json.decode(page.body, type=dict[str, _Child])
-    except (OSError, msgspec.DecodeError):
-        return {}
-
-
-def _wrong(rows: list[SubsystemReport], children: Mapping[str, _Child], stream: StreamReport) -> list[str]:
-    found: list[str] = []
-    if SERVER in children:
-        found.append(f"{SERVER}: {children[SERVER].note}")
-    if FEED in children:
-        found.append(f"{FEED}: {children[FEED].note}")
-    for row in rows:
-        if row.state != "ready":
-            found.append(f"{row.name} is {row.state}{': ' + row.note if row.note else ''}; see the overseer's log")
-        elif row.note:
-            found.append(f"{row.name}: {row.note}")
-    if stream.bytes_max > 0 and stream.bytes > FULL_WARN * stream.bytes_max:
-        slowest = min(rows, key=lambda row: row.position)
-        found.append(
-            f"the stream is {100 * stream.bytes // stream.bytes_max} % full; {slowest.name} is furthest behind (at {slowest.position})"
-        )
-    found += [f"{row.name} is {children[row.name].lag.text()}" for row in rows if row.consumer != LagState.LEVEL.value]
-    # Too short a time for the overseer to call it slow, or nobody there to ask.
-    level = [row for row in rows if row.consumer == LagState.LEVEL.value]
-    found += [f"{row.name} has {row.pending} messages waiting" for row in level if row.pending > PENDING_WARN]
-    return found
+def _times(quantiles_ms: tuple[float, float] | None, *, of_late: bool) -> Times | None:
+    return None if quantiles_ms is None else Times(p50_ms=round(quantiles_ms[0], 2), p99_ms=round(quantiles_ms[1], 2), of_late=of_late)

@@ -106,6 +106,7 @@ class Testnet:
             if stray.stem not in self._loaded:
                 stray.unlink()
         for name, loaded in self._loaded.items():
+            private_folder(self.folder / name)
             declarations = [subsystem.declaration for subsystem in build_subsystems(_alone(loaded)).values()]
             write_private(self.folder / "nodes" / f"{name}.json", describe(loaded.config, declarations, build_sites(loaded)).to_json())
 

@@ -88,12 +88,16 @@ async def fetch(port: int, path: str, *, timeout_ms: int, limits: HttpLimits | N
     bound = (limits or HttpLimits()).page_bytes_max
     data = b""
     with anyio.fail_after(timeout_ms / 1000):
-        async with await anyio.connect_tcp("127.0.0.1", port) as stream:
-            await stream.send(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
-            async for piece in stream:
-                data += piece
-                if len(data) > bound:
-                    raise ConnectionError(f"{path} of port {port} is longer than {bound} bytes")
+        try:
+            async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+                await stream.send(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+                async for piece in stream:
+                    data += piece
+                    if len(data) > bound:
+                        raise ConnectionError(f"{path} of port {port} is longer than {bound} bytes")
+        except anyio.BrokenResourceError as error:
+            # Who answered was killed in the middle of it.
+            raise ConnectionError(f"the connection to port {port} broke off") from error
     return _answer(data, port)
 
 

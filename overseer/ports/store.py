@@ -33,11 +33,15 @@ def check_checkpoint_name(name: str) -> str:
 
 
 class StoreIdentity(msgspec.Struct, frozen=True):
-    """Whose store it is, and the version of its layout. A store of a newer schema is refused, one of an older opened."""
+    """Whose store it is, the version of its layout, and the newest release that opened it for work ("": not known).
+
+    A store of a newer schema or release is refused, one of an older opened.
+    """
 
     node: str
     subsystem: str
     schema: int = 1
+    release: str = ""
 
 
 class StoreError(Exception):

@@ -8,6 +8,7 @@ from rocksdict import AccessType, Rdict
 
 from messages.codec import decode_value, encode_value
 from overseer.ports.store import StoreCorrupted, StoreIdentity, StoreMissing, WrongStore
+from overseer.release import is_newer
 from overseer.rocks.errors import repair_advice, store_error
 from overseer.rocks.options import open_rocks
 
@@ -25,6 +26,7 @@ class _Marker(msgspec.Struct, frozen=True):
     node: str
     subsystem: str
     schema: int
+    release: str = ""
 
 
 class _Note(msgspec.Struct):
@@ -32,7 +34,7 @@ class _Note(msgspec.Struct):
 
 
 def pack_identity(identity: StoreIdentity) -> bytes:
-    return encode_value(_Marker(1, identity.node, identity.subsystem, identity.schema))
+    return encode_value(_Marker(1, identity.node, identity.subsystem, identity.schema, identity.release))
 
 
 def read_identity(db: Rdict, path: str) -> StoreIdentity:
@@ -49,7 +51,7 @@ def read_identity(db: Rdict, path: str) -> StoreIdentity:
         marker = decode_value(_Marker, data)
     except ValueError:
         raise WrongStore("its identity cannot be read: a newer release wrote it", where=path, advice="Run that release.") from None
-    return StoreIdentity(marker.node, marker.subsystem, marker.schema)
+    return StoreIdentity(marker.node, marker.subsystem, marker.schema, marker.release)
 
 
 def check_identity(found: StoreIdentity, wanted: StoreIdentity, path: str) -> None:
@@ -60,11 +62,15 @@ def check_identity(found: StoreIdentity, wanted: StoreIdentity, path: str) -> No
             where=path,
             advice="Point this subsystem to its own folder.",
         )
-    if found.schema > wanted.schema:
+    newer = is_newer(found.release, wanted.release)
+    if newer or found.schema > wanted.schema:
+        wrote = f"release {found.release or 'newer than this'} wrote it, this is release {wanted.release or '(unknown)'}"
+        schema = f" (its schema is {found.schema}, this release knows up to {wanted.schema})" if found.schema > wanted.schema else ""
         raise WrongStore(
-            f"its schema is {found.schema}, this release knows up to {wanted.schema}",
+            f"{wrote}{schema}",
             where=path,
-            advice="Run the release that wrote it, or a newer one.",
+            advice="A store does not go back to an older release: run the one that wrote it, or a newer one, "
+            "or restore a backup that the older one made.",
         )
 
 

@@ -23,7 +23,7 @@ from overseer.rocks.options import open_rocks
 from overseer.rocks.reader import RocksReader, families
 from overseer.rocks.seal import sync_folder
 
-__all__ = ["aside_path", "copied_store", "found_copy", "looks", "put_in_place", "unowned"]
+__all__ = ["aside_path", "copied_store", "found_copy", "looks", "put_in_place", "sync_tree", "unowned"]
 
 # What belongs to the process that had the store, not to the store.
 _OF_ITS_OWNER = ("LOCK", OWNER_FILE)
@@ -117,7 +117,7 @@ def put_in_place(new: Path, place: Path, now: datetime) -> Path | None:
 
     At no moment is the place empty, where the system can exchange two names: whoever found nothing there would make a new store.
     """
-    _sync_tree(new)
+    sync_tree(new)
     if not place.exists():
         new.rename(place)
         sync_folder(place.parent)
@@ -141,7 +141,8 @@ def _exchanged(one: Path, other: Path) -> bool:
     return rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0
 
 
-def _sync_tree(folder: Path) -> None:
+def sync_tree(folder: Path) -> None:
+    """All files and names below `folder` are on disk when this returns."""
     for parent, _, files in os.walk(folder):
         for name in files:
             handle = os.open(Path(parent) / name, os.O_RDONLY)

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
+import msgspec
 from anyio import CancelScope, CapacityLimiter, to_thread
 from rocksdict import Checkpoint, ColumnFamily, Rdict, WriteBatch
 
@@ -188,6 +189,8 @@ class RocksStore(RocksReader):
             found = read_identity(db, str(self.path))
             check_identity(found, identity, str(self.path))
             self.previous_schema = found.schema
+            # Who does not say which release it is takes no mark away.
+            identity = msgspec.structs.replace(identity, release=identity.release or found.release)
             if found == identity:
                 return
         batch = WriteBatch(raw_mode=True)

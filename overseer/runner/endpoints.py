@@ -6,19 +6,19 @@ other. The outcome follows the commit. A retry with the same command id gets the
 
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
-from functools import lru_cache
 
 import anyio
+import msgspec
 
-from messages import cddl
 from messages.codec import CodecError, encode
 from messages.message import Message, Rejection, Spec
 from messages.overseer import Busy, InvalidRequest, Timeout
 from messages.subjects import HEADER_CALLER, HEADER_COMMAND_ID, HEADER_CORRELATION, HEADER_TRACEPARENT, headers_of, request_subject
 from overseer.limits import Limits
-from overseer.observe.trace import span
 from overseer.ports.bus import BusError, EndpointSpec, Exchange, Handler, Outgoing, Request, Response, StreamFull
 from overseer.ports.entropy import Entropy
+from overseer.ports.tracer import Tracer
+from overseer.runner.discovery import endpoint_metadata
 from overseer.runner.engine import Told
 from overseer.runner.responses import outcome_plain, outcome_response, read_command_id, read_request, refuse, respond, wants_json
 from overseer.runner.wire import correlation_of
@@ -128,6 +128,7 @@ class Endpoints:
         *,
         limits: Limits,
         entropy: Entropy,
+        tracer: Tracer | None = None,
     ) -> None:
         self.waiting = Waiting()
         self._admission = Admission(limits)
@@ -138,19 +139,33 @@ class Endpoints:
         self._busy = busy
         self._limits = limits
         self._entropy = entropy
+        self._tracer = tracer
 
     async def open(self) -> None:
         """Begin to answer."""
         served: list[tuple[EndpointSpec, Handler]] = []
         for query in self._declaration.answers:
             subject = f"overseer.{self._node}.{self._declaration.name}.qry.{query.spec.name}"
-            handler = _traced(query.spec, self._query_handler(query.spec))
-            served.append((EndpointSpec(f"qry_{query.spec.name}", subject, _schemas(query.spec)), handler))
+            handler = self._traced(query.spec, self._query_handler(query.spec))
+            served.append((EndpointSpec(f"qry_{query.spec.name}", subject, endpoint_metadata(query.spec.body)), handler))
         for command in self._declaration.requests:
             subject = request_subject(self._node, command.spec)
-            handler = _traced(command.spec, self._command_handler(command.spec))
-            served.append((EndpointSpec(f"req_{command.spec.name}", subject, _schemas(command.spec)), handler))
+            handler = self._traced(command.spec, self._command_handler(command.spec))
+            served.append((EndpointSpec(f"req_{command.spec.name}", subject, endpoint_metadata(command.spec.body)), handler))
         await self._exchange.serve(self._declaration.name, self._declaration.description, served)
+
+    def _traced(self, spec: Spec, handler: Handler) -> Handler:
+        """The handler as a part of the caller's trace: what it appends follows from it."""
+        tracer = self._tracer
+        if tracer is None:
+            return handler
+
+        async def handle(request: Request) -> Response:
+            with tracer.asked(spec.key, request) as parent:
+                headers = {**request.headers, HEADER_TRACEPARENT: parent} if parent else request.headers
+                return await handler(msgspec.structs.replace(request, headers=headers))
+
+        return handle
 
     def _query_handler(self, spec: Spec) -> Handler:
         async def handle(request: Request) -> Response:
@@ -203,28 +218,3 @@ class Endpoints:
         if HEADER_TRACEPARENT in request.headers:
             headers[HEADER_TRACEPARENT] = correlation_of(request.headers[HEADER_TRACEPARENT][:60])
         return Outgoing(f"overseer.{self._node}.req_{name}.cmd.{name}.{spec.name}", headers, body)
-
-
-def _traced(spec: Spec, handler: Handler) -> Handler:
-    """The handler within a span of the caller's trace (nothing without an OpenTelemetry SDK)."""
-
-    async def handle(request: Request) -> Response:
-        with span(spec.key, request.headers.get(HEADER_TRACEPARENT, ""), {"overseer.caller": request.account}):
-            return await handler(request)
-
-    return handle
-
-
-def _schemas(spec: Spec) -> dict[str, str]:
-    """What discovery shows of an endpoint."""
-    return dict(_shown(spec.body))
-
-
-@lru_cache(maxsize=1024)
-def _shown(body: type[Message]) -> dict[str, str]:
-    """Worked out once: a subsystem that is started again has the same endpoints."""
-    spec = body.spec
-    shown = {"version": str(spec.version), "request_schema": cddl.rule(spec)}
-    if spec.reply is not None:
-        shown["response_schema"] = cddl.rule(spec.reply.spec)
-    return shown

@@ -86,6 +86,8 @@ class Batch:
         self.handled = 0
         self.duplicates = 0
         self.results: list[tuple[str, str]] = []
+        # Of every input that was decided, in order.
+        self.causes: list[Cause] = []
         # Dead letters that point to an attack or a broken peer, as texts.
         self.alarms: list[str] = []
 
@@ -168,6 +170,7 @@ class Engine:
             result = Result("parked", "handler_failed")
             self._record(batch, overlay, cause, spec.key, result, now_ms, Decision(events=[_parked_timer(timer, retry)]), [fired])
             batch.results.append((result.status, result.code))
+        batch.causes.append(cause)
         batch.writes.merge(overlay)
 
     def note(self, batch: Batch, event: Message, now_ms: int) -> None:
@@ -288,6 +291,7 @@ class Engine:
             self._record(batch, overlay, cause, key, result, now_ms, decision, [])
         batch.handled += 1
         batch.results.append((result.status, result.code))
+        batch.causes.append(cause)
         self._remember(batch, overlay, intake, now_ms, outcome)
 
     def _remember(self, batch: Batch, overlay: Overlay, intake: Intake, now_ms: int, outcome: CommandOutcome) -> None:
@@ -317,6 +321,7 @@ class Engine:
         self._record(batch, overlay, cause, "", Result("parked", refusal.reason), now_ms, Decision(events=[parked]), [])
         batch.handled += 1
         batch.results.append(("parked", refusal.reason))
+        batch.causes.append(cause)
         if refusal.reason in _ALARMING:
             batch.alarms.append(f"alarm: {stream} {stored.sequence} on {stored.subject[:200]}: {refusal}"[:500])
         if intake.command_id:

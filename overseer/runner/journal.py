@@ -11,7 +11,7 @@ from overseer.runner.errors import JournalBroken
 from overseer.runner.schema import BLOBS, HEAD, JOURNAL, Cause, EventRow, Head, Record, Result, TimerRow
 from overseer.tables import Overlay, Rows
 
-__all__ = ["HEAD_KEY", "append", "event_of", "pack_event", "read_head", "records"]
+__all__ = ["HEAD_KEY", "append", "decoded", "event_of", "first_index", "pack_event", "read_head", "records"]
 
 HEAD_KEY = HEAD.pack(("head",))
 
@@ -88,6 +88,14 @@ def first_index(rows: Rows) -> int:
     return next((int.from_bytes(key, "big") for key, _ in rows.scan(JOURNAL.name, b"", None)), 0)
 
 
+def decoded(index: int, data: bytes) -> Record:
+    """The record of which the journal holds `data`. Raises JournalBroken."""
+    try:
+        return decode_value(Record, data)
+    except Exception as error:
+        raise JournalBroken(index, f"cannot be read: {error!r}") from error
+
+
 def records(rows: Rows, *, after: int = 0, until: int | None = None, previous: bytes | None = None) -> Iterator[tuple[Record, bytes]]:
     """Records behind index `after` (to `until`: nothing behind it is read) with their hashes, each checked against the one before.
 
@@ -99,10 +107,7 @@ def records(rows: Rows, *, after: int = 0, until: int | None = None, previous: b
         index = int.from_bytes(key, "big")
         if index != expected:
             raise JournalBroken(expected, f"missing; the next one is {index}")
-        try:
-            record = decode_value(Record, data)
-        except Exception as error:
-            raise JournalBroken(index, f"cannot be read: {error!r}") from error
+        record = decoded(index, data)
         if record.index != index or (previous is not None and record.previous != previous):
             # Either of the two may be the one that was changed.
             raise JournalBroken(index, "does not follow from the record before it: the hash chain is broken", last_intact=index - 2)

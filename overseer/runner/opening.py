@@ -25,7 +25,7 @@ from overseer.runner.verify import base_of, rebuild
 from overseer.subsystem import Subsystem
 from overseer.tables import WriteSet
 
-__all__ = ["Opened", "holds", "open_engine"]
+__all__ = ["Opened", "holds", "open_engine", "rebuild_tables"]
 
 _NOWHERE = Position(stream="", sequence=0)
 _INCARNATION_BYTES = 16
@@ -61,7 +61,7 @@ async def open_engine(
         head.past = list(dict.fromkeys([*head.past, previous]))
     if head.evolve_version != subsystem.declaration.evolve_version:
         repairs.append(f"tables of evolve version {head.evolve_version} are rebuilt as version {subsystem.declaration.evolve_version}")
-        await _rebuild_tables(subsystem, store, head)
+        await rebuild_tables(subsystem, store, head)
     engine = Engine(subsystem, store, node, head, limits=limits, entropy=entropy)
     batch = engine.begin()
     now_ms = clock.now_ms()
@@ -183,8 +183,8 @@ async def _last_agreed(store: Store, name: str, line: Line, state: StreamState) 
     return 0
 
 
-async def _rebuild_tables(subsystem: Subsystem, store: Store, head: Head) -> None:
-    """New code, old journal: the tables are made anew from it, in one commit with the new version."""
+async def rebuild_tables(subsystem: Subsystem, store: Store, head: Head) -> None:
+    """New code, old journal: the tables are made anew from it, in one commit with the new version. Raises JournalBroken, EvolveFailed."""
     with base_of(store) as base:
         built = await rebuild(subsystem, store, base)
     head.evolve_version = subsystem.declaration.evolve_version

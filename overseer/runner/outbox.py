@@ -6,6 +6,7 @@ retry can neither lose nor double a message. Only a stream trimmed beyond our la
 kept with the last commit is taken.
 """
 
+import time
 from collections import deque
 from collections.abc import Sequence
 
@@ -16,6 +17,7 @@ from messages.subjects import HEADER_ID, MessageId, SubjectError
 from overseer.limits import Limits
 from overseer.pauses import Pauses
 from overseer.ports.bus import BusUnavailable, Line, OutcomeUnknown, Outgoing, StoredMessage, StreamFull, WrongLastSequence
+from overseer.ports.tracer import Tracer
 from overseer.runner.engine import Mark, outgoing
 from overseer.runner.errors import SecondCopy
 from overseer.runner.schema import LAST_PLACE, Head, OutboxRow, Published
@@ -56,10 +58,12 @@ class Outbox:
         *,
         name: str = "node",
         trust: Trust | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
-        """`trust` signs what goes to other nodes."""
+        """`trust` signs what goes to other nodes; `tracer` is told of what is out."""
         self.line = line
         self._trust = trust
+        self._tracer = tracer
         self.trouble = ""
         self.published = 0
         self._rows = rows
@@ -278,6 +282,7 @@ class Outbox:
     async def _publish_some(self) -> None:
         chosen = [self._waiting[i] for i in range(self._next_batch())]
         self._attempted = max(self._attempted, chosen[-1][0])
+        began_ns = time.time_ns() if self._tracer is not None else 0
         try:
             self._expected = await self.line.append([signed(self._trust, message) for _, message in chosen], self._expected)
         except WrongLastSequence:
@@ -292,6 +297,8 @@ class Outbox:
         for _ in chosen:
             self._mark = self._take()
         self.published += len(chosen)
+        if self._tracer is not None:
+            self._tracer.sent([message for _, message in chosen], began_ns, time.time_ns())
         self._tell()
 
     def _tell(self) -> None:

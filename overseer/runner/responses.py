@@ -12,12 +12,15 @@ from overseer.runner.intake import COMMAND_ID_CHARS_MAX
 
 __all__ = ["outcome_plain", "outcome_response", "read_command_id", "read_request", "refuse", "respond", "wants_json"]
 
+# The major type that a CBOR body begins with.
+_CBOR_MAP = 5
+
 
 def wants_json(request: Request) -> bool:
     content = request.headers.get(HEADER_CONTENT_TYPE)
     if content is None:
-        # What a person types into `nats req`: JSON text, or nothing at all.
-        return request.body[:1] in (b"", b"{")
+        # What is no CBOR map was typed into `nats req`: JSON text, nothing at all, or a mistake, whose answer is to be read.
+        return not request.body or request.body[0] >> 5 != _CBOR_MAP
     return content == CONTENT_JSON
 
 

@@ -22,6 +22,7 @@ from overseer.ports.bus import BusUnavailable, Delivery, Exchange, Line
 from overseer.ports.clock import Clock
 from overseer.ports.entropy import Entropy
 from overseer.ports.store import Store
+from overseer.ports.tracer import Tracer
 from overseer.runner.checkpoints import Checkpoints
 from overseer.runner.endpoints import Endpoints
 from overseer.runner.engine import Batch, Engine, Retry
@@ -32,6 +33,7 @@ from overseer.runner.opening import Opened, open_engine
 from overseer.runner.outbox import Outbox
 from overseer.runner.schema import outbox_of
 from overseer.runner.taking import ReadBatch, Taker
+from overseer.runner.traced import BatchTrace
 from overseer.runner.trust import Trust
 from overseer.subsystem import Context, Subsystem
 from overseer.tables import View
@@ -54,6 +56,8 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     verifier: Verifier
     # Signs and checks what goes between nodes; None: neither.
     trust: Trust | None = None
+    # Told of every message; None: nobody is.
+    tracer: Tracer | None = None
 
 
 class Runner:
@@ -78,6 +82,7 @@ class Runner:
         self._run_id = run_id
         self._observer: Observer = observer or Silent()
         self._reader = Reader(node, subsystem.declaration, ports.trust)
+        self._trace = BatchTrace(ports.tracer)
         self._committed = anyio.Event()
         self._committing = False
         # How full the node's stream was when last looked at.
@@ -115,7 +120,14 @@ class Runner:
         self._outboxes = await self._patiently(self._open_outboxes)
         self._checkpoints = Checkpoints(self._subsystem.declaration, ports.store, self._limits, self._engine.head, self._rouse)
         endpoints = Endpoints(
-            self._node, self._subsystem.declaration, ports.exchange, self._answer, self._busy, limits=self._limits, entropy=ports.entropy
+            self._node,
+            self._subsystem.declaration,
+            ports.exchange,
+            self._answer,
+            self._busy,
+            limits=self._limits,
+            entropy=ports.entropy,
+            tracer=ports.tracer,
         )
         self._waiting = endpoints.waiting
         self._send, self._receive = anyio.create_memory_object_stream[ReadBatch](_AHEAD_BATCHES)
@@ -196,7 +208,9 @@ class Runner:
         for name, line in self._ports.lines.items():
             table = outbox_of(name)
             trust = self._ports.trust if name == "net" else None
-            outboxes[name] = Outbox(line, self._ports.store, table, self._engine.head, self._limits, name=name, trust=trust)
+            outboxes[name] = Outbox(
+                line, self._ports.store, table, self._engine.head, self._limits, name=name, trust=trust, tracer=self._ports.tracer
+            )
             await outboxes[name].open()
         return outboxes
 
@@ -282,12 +296,14 @@ class Runner:
         taken = 0
         while read.intakes and taken < limits.batch_messages_max and (not taken or time.monotonic() < until):
             intake = read.intakes[0]
+            self._trace.begin()
             try:
                 engine.handle(batch, read.line, stream_id, intake, read.memo.verify, last_try=self._message_failed)
             except Retry as retry:
                 self._observer.trouble(f"handling {intake.delivery.message.subject} failed: {retry}; once more, alone")
                 self._message_failed = True
                 break
+            self._trace.took(batch, intake)
             read.intakes.popleft()
             taken += 1
             if type(intake.message) is Conclude and intake.message.run_id == self._run_id:
@@ -309,6 +325,7 @@ class Runner:
         batch = engine.begin()
         fired = 0
         while due is not None and (due.at_ms or 0) <= now_ms and fired < self._limits.timers_per_batch_max:
+            self._trace.begin()
             try:
                 engine.fire(batch, due, now_ms, self._ports.verifier.inline, last_try=self._timer_failed)
             except Retry as retry:
@@ -316,6 +333,7 @@ class Runner:
                 self._timer_failed = True
                 break
             self._timer_failed = False
+            self._trace.fired(batch, due)
             fired += 1
             if time.monotonic() - began > self._limits.batch_decide_ms_max / 1000:
                 break
@@ -340,6 +358,7 @@ class Runner:
             self._committed.set()
             self._committed = anyio.Event()
         observer.step(Step.COMMITTED)
+        self._trace.committed()
         observer.batch(taken, decide_s, time.monotonic() - began)
         for told in batch.told:
             self._waiting.tell(told)

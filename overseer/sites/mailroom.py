@@ -19,7 +19,7 @@ from messages.election_pairs import (
     NotOwnedYetReason,
     Record,
 )
-from messages.elections import OfElection
+from messages.elections import ListElections, OfElection
 from messages.message import CATALOG, Kind, Message, Rejection, Spec
 from messages.overseer import Busy, CommandOutcome, InvalidRequest, OutcomeStatus, Timeout
 from messages.subjects import CONTENT_CBOR, HEADER_CONTENT_TYPE
@@ -33,14 +33,14 @@ from overseer.sites.hosted import Hosted
 from overseer.sites.hosting import Hosting
 from overseer.sites.surroundings import Surroundings
 from overseer.sites.tables import KNOWN
-from overseer.subsystem import Context
+from overseer.subsystem import Context, Declaration
 from overseer.verification import verify_check
 from subsystems.elections.runtime.entry import BEGIN
 from subsystems.elections.runtime.routing import HOPS_MAX, CatchUp, Deliver, Forward, route
 from subsystems.elections.runtime.rows import COPIES
 from subsystems.elections.runtime.steps import Command
 
-__all__ = ["ALL", "HEADER_FRESHNESS", "HEADER_REQUIRED", "Mailroom"]
+__all__ = ["ALL", "HEADER_FRESHNESS", "HEADER_REQUIRED", "Mailroom", "asked_by_mail"]
 
 # In the place of the key where a query concerns all elections: no key is like it.
 ALL = "_"
@@ -48,6 +48,12 @@ ALL = "_"
 HEADER_FRESHNESS = "Overseer-Freshness"
 # Of a query: the event that the answer must rest on, at least; refused with `not_applied_yet` else.
 HEADER_REQUIRED = "Overseer-Required"
+
+
+def asked_by_mail(declaration: Declaration) -> list[type[Message]]:
+    """What a site is asked for people: of what the elections declare that which is of elections (peers are a node's), and for copies."""
+    declared = (*declaration.requests, *declaration.answers, GetCopy)
+    return [message for message in declared if issubclass(message, OfElection | ListElections)]
 
 
 class Mailroom:

@@ -1,11 +1,12 @@
 """A site as a process under the overseer: its connection, store and ports put together, its pulse, its health page."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 
 import anyio
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from messages.message import Message
 from messages.subjects import node_stream, own_filter
 from overseer.config import Config, HttpConfig
 from overseer.limits import SiteLimits
@@ -24,8 +25,11 @@ from overseer.observe.http import health_routes, serving
 from overseer.observe.logs import logger
 from overseer.observe.metrics import page
 from overseer.ports.store import StoreIdentity
+from overseer.release import RELEASE
 from overseer.rocks.store import RocksStore
+from overseer.runner.discovery import mail_metadata
 from overseer.sites.layout import Sites
+from overseer.sites.mailroom import asked_by_mail
 from overseer.sites.site import Site, SitePorts
 from overseer.sites.tables import SITE_SCHEMA, table_names
 from overseer.supervise.pulse import Pulse, keep_beating
@@ -119,13 +123,13 @@ async def _serve(
     assert sites.topology is not None
     user = site_user(name)
     async with AsyncExitStack() as stack:
-        identity = StoreIdentity(node=config.node, subsystem=user, schema=SITE_SCHEMA)
+        identity = StoreIdentity(node=config.node, subsystem=user, schema=SITE_SCHEMA, release=RELEASE)
         store = RocksStore.open(NodeFolder(config.data_dir).store(user), tables=table_names(elections), identity=identity)
         stack.callback(store.close)
         connection = await stack.enter_async_context(await connected_when_up(config, url, user, pulse, stop))
         registry = CollectorRegistry()
         told = _Told(user, registry, kill)
-        ports = _ports(connection, store, config.node, name)
+        ports = _ports(connection, store, config.node, name, asked_by_mail(elections.declaration))
         stack.push_async_callback(ports.mail.close)
         limits = SiteLimits(back_after_ms=max(SiteLimits().back_after_ms, sites.lease_ms))
         site = Site(name, elections, ports, sites.topology, limits=limits, admission=config.limits, node=config.node, observer=told)
@@ -156,13 +160,13 @@ async def _serve(
             tasks.cancel_scope.cancel()
 
 
-def _ports(connection: Connection, store: RocksStore, node: str, name: str) -> SitePorts:
+def _ports(connection: Connection, store: RocksStore, node: str, name: str, asked: Iterable[type[Message]]) -> SitePorts:
     user, stream = site_user(name), node_stream(node)
     return SitePorts(
         store=store,
         log=NatsElectionLog(connection, node=node, site=name),
         board=NatsTopologyBoard(connection, node=node),
-        mail=NatsSiteMail(connection, node=node, site=name, metadata={"node": node, "site": name}),
+        mail=NatsSiteMail(connection, node=node, site=name, metadata={"node": node, "site": name}, shown=mail_metadata(asked)),
         facts=NatsFacts(NatsExchange(connection), node=node),
         # A file without a name: RocksDB does not see it.
         spool_folder=store.path,

@@ -31,6 +31,7 @@ from overseer.limits import Limits
 from overseer.memory.bus import LineFaults, MemoryLine
 from overseer.ports.bus import Line, Outgoing, Response, StoredMessage
 from overseer.ports.store import Store
+from overseer.ports.tracer import Tracer
 from overseer.runner import journal
 from overseer.runner.observer import Step
 from overseer.runner.runner import Ports, Runner
@@ -75,8 +76,13 @@ class VirtualOverseer:
         verifier: Verifier | None = None,
         extra_filters: Sequence[str] = (),
         trust: Trust | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
-        """`extra_filters`: subjects that its consumer delivers besides what it declares (an older or newer release's)."""
+        """`extra_filters`: subjects that its consumer delivers besides what it declares (an older or newer release's).
+
+        `tracer` is told of every message.
+        """
+        self._tracer = tracer
         self._trust = trust
         self.subsystem = subsystem
         self.world = world
@@ -202,6 +208,7 @@ class VirtualOverseer:
                     entropy=self._entropy,
                     verifier=self._verifier,
                     trust=self._trust,
+                    tracer=self._tracer,
                 )
                 self.runner = Runner(self.subsystem, self.node, ports, limits=self.limits, run_id=self._run_id, observer=self.witness)
                 try:

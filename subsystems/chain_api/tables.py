@@ -201,7 +201,7 @@ class Judged(Row, frozen=True):
 STATE = Table("state", key=(U8,), value=ChainState)
 
 # Every block by hash: a packed Block.
-BLOCKS = Table("blocks", key=(HASH,), value=bytes)
+BLOCKS = Table("blocks", key=(HASH,), value=bytes, reads=unpack_block)
 # Every block in order of height -> parent.
 LEVELS = Table("levels", key=(U32_KEY, HASH), value=bytes)
 # Block -> how many of its children are not convicted roots (u32); no row for 0.

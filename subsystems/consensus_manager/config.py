@@ -31,6 +31,8 @@ class ConsensusConfig(Struct, frozen=True, kw_only=True):
     held_blocks: int = 1_000
     # How far behind a final block the chain is kept: so far back can a governance decision move finality, and all is decided as before.
     kept_blocks: int = 256
+    # Blocks behind that are forgotten once there are so many: fewer are not worth looking for.
+    forget_step: int = 32
 
 
 class Vault(Protocol):

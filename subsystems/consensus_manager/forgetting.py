@@ -19,8 +19,6 @@ __all__ = ["is_forgotten", "on_finalized"]
 # Blocks, and attempts, forgotten by one decision; what is left goes with the next ones.
 _BLOCKS_MAX = 1_024
 _ATTEMPTS_MAX = 256
-# Fewer blocks are not worth looking for.
-_BLOCKS_MIN = 32
 # So many more blocks are kept for who reads the network's stream that late.
 _LATE_BLOCKS_MAX = 1_024
 
@@ -80,11 +78,11 @@ def _forget_chain(draft: Draft, chain: Branch, final: int, accepted: Sequence[Ac
     fork = final - config.kept_blocks
     oldest = fork - asked_back(config.parameters)
     floor = draft.floor.number
-    if oldest - floor < _BLOCKS_MIN:
+    if oldest - floor < config.forget_step:
         return
     late = min((begins(attempt) for attempt in _told_of(draft)), default=oldest)
     below = min(oldest, max(late, oldest - _LATE_BLOCKS_MAX))
-    if below - floor < _BLOCKS_MIN:
+    if below - floor < config.forget_step:
         return
     on_chain = _is_on(chain, accepted)
     gone = outlived(accepted, below=fork, is_on_chain=on_chain.__contains__)

@@ -6,6 +6,7 @@ in this order. Everything here is for votes in bulk: no structs until someone ou
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from messages.polkadot import Vote, VoteKind
 from messages.votes_db import VoteRecord
@@ -15,9 +16,11 @@ __all__ = [
     "INVALID",
     "KIND",
     "LETTER",
+    "Slot",
     "merge_slot",
     "pack_slot",
     "pack_votes",
+    "read_row",
     "split_row",
     "to_records",
     "to_vote",
@@ -101,6 +104,19 @@ def to_votes(votes: PackedVotes) -> list[Vote]:
     return [to_vote(validator, slot) for validator, slot in unpack_slots(votes)]
 
 
+class Slot(NamedTuple):
+    """One vote of a row, unpacked: `hashes` are those of an approval of several candidates."""
+
+    kind: VoteKind
+    signature: bytes
+    hashes: list[bytes]
+
+
+def read_row(row: bytes) -> list[Slot]:
+    """The votes of one vote row, valid before invalid."""
+    return [Slot(KIND[slot[0]], slot[1:_PLAIN_BYTES], _hashes(slot)) for slot in split_row(row) if slot]
+
+
 def to_records(validator: int, row: bytes) -> list[VoteRecord]:
     """What a query shows of one vote row, valid before invalid."""
-    return [VoteRecord(validator, KIND[slot[0]], slot[1:_PLAIN_BYTES], _hashes(slot)) for slot in split_row(row) if slot]
+    return [VoteRecord(validator, *slot) for slot in read_row(row)]

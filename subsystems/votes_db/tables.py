@@ -5,6 +5,7 @@ exception, the index by validator id, is pruned by way of the session's validato
 """
 
 import struct
+from functools import partial
 from typing import Any, NamedTuple
 
 from messages.codec import decode_value
@@ -12,6 +13,7 @@ from messages.polkadot import Scheme, Validator
 from messages.votes_db import Dispute, StoredCandidate
 from overseer.tables import HASH, U8, U32, Table, View
 from subsystems.votes_db.dispute_row import DisputeRow, load_dispute
+from subsystems.votes_db.packing import read_row
 
 __all__ = [
     "BACKED",
@@ -51,13 +53,13 @@ SESSIONS = Table("sessions", key=(U32,), value=bytes)
 # (validator id, session, index)
 IDS = Table("ids", key=(HASH, U32, U32), value=bytes)
 # (session, candidate) -> receipt and PoV, CBOR of a StoredCandidate
-CANDIDATES = Table("candidates", key=(U32, HASH), value=bytes)
+CANDIDATES = Table("candidates", key=(U32, HASH), value=bytes, reads=partial(decode_value, StoredCandidate))
 # (session, candidate) -> see dispute_row
-DISPUTES = Table("disputes", key=(U32, HASH), value=bytes)
+DISPUTES = Table("disputes", key=(U32, HASH), value=bytes, reads=load_dispute)
 # (session, candidate) of those that both sides have voted on
 DISPUTED = Table("disputed", key=(U32, HASH), value=bytes)
 # (session, candidate, validator) -> one or two slots, see packing
-VOTES = Table("votes", key=(U32, HASH, U32), value=bytes)
+VOTES = Table("votes", key=(U32, HASH, U32), value=bytes, reads=read_row)
 # (session, validator, candidate) -> time of the first vote (ms, 8 bytes)
 VOTED = Table("voted", key=(U32, U32, HASH), value=bytes)
 # (session, validator) -> spam slots taken, one byte

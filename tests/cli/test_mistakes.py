@@ -36,6 +36,13 @@ MISTAKES = [
     (["governance", "resume", "forgive"], "'pardon', 'abandon'"),
     (["journal", "vots_db"], "Did you mean votes_db?"),
     (["journal", "votes_db"], "there is no store"),
+    (["journal"], "There are no stores"),
+    (["replay"], "Missing option '--until'"),
+    (["replay", "--until", "5"], "There are no stores"),
+    (["query", "best", "--until", "5"], "There are no stores"),
+    (["query", "best", "--past", "missing"], "holds no rebuilt past"),
+    (["diff"], "Missing argument"),
+    (["diff", "5"], "There are no stores"),
     (["verify"], "There are no stores"),
     (["verify", "votes_db"], "there is no store"),
     (["nats-context"], "there is none"),
@@ -158,9 +165,10 @@ def test_encode_and_decode_are_each_others_way_back(here: Place) -> None:
 
 
 HELPED = [
-    "demo", "run", "subsystem", "provision", "status", "send", "query", "encode", "decode", "journal", "verify", "graph", "config", "bench",
+    "demo", "run", "subsystem", "provision", "status", "send", "query", "encode", "decode", "journal", "verify", "replay", "diff", "graph",
+    "config", "bench",
     "nats-context", "make bundle", "make block", "make vote", "make receipt", "make validator", "governance status", "governance resume",
-    "dispute list", "dispute show", "dispute watch",
+    "dispute list", "dispute show", "dispute watch", "top", "doctor",
 ]  # fmt: skip
 
 

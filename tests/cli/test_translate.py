@@ -1,6 +1,7 @@
 """`decode` and `encode` as filters: what they print, how they fail, and that `decode` starts light."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -46,8 +47,11 @@ def test_decode_passes_a_json_body_on() -> None:
         (b"\xa1\x61a\x9f\xff", "not CBOR"),
         (b"{nonsense", "neither CBOR nor JSON"),
         (b"{\xff", "neither CBOR nor JSON"),
-        (b"\x81" * 400, "not CBOR"),
+        (b"\xa1\x61a" + b"\x81" * 400, "not CBOR"),
         (bytes(translate.BODY_BYTES_MAX + 1), "larger than"),
+        # A text, and an array, as CBOR.
+        (b"garbage\n", "neither CBOR as messages use it, a map, nor JSON"),
+        (b"\x80", "neither CBOR as messages use it, a map, nor JSON"),
     ],
 )
 def test_decode_refuses_what_is_no_body_in_words_and_with_exit_code_2(body: bytes, said: str) -> None:
@@ -98,6 +102,19 @@ def test_encode_refuses_in_words_and_with_exit_code_2(argv: tuple[str, ...], sai
     assert (code, out) == (2, b"")
     assert said in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(("program", "argv", "stdin"), [(ENCODE, ("finalize_block", f'{{"hash": "{HASH}"}}'), b""), (DECODE, (), b"\xa0")])
+def test_a_reader_that_is_gone_is_no_traceback(program: str, argv: tuple[str, ...], stdin: bytes) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program, *argv], input=stdin, stdout=writer, stderr=subprocess.PIPE, timeout=30, check=False
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (translate.READER_GONE, b"")
 
 
 def test_help_is_no_error() -> None:

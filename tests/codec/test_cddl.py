@@ -1,8 +1,4 @@
-"""The contract as CDDL: the published document is the one the types give, complete and closed.
-
-Independent check, by hand (zcbor 0.9.1 does not run beside cbor2 6): with dashes for dots in names, `nil` for `null`, keys in wire
-order and no type's name as a row's label, zcbor takes this document, all encoded samples, and none of the wrong ones.
-"""
+"""The contract as CDDL: the published document is the one the types give, complete and closed (independent readers: test_cddl_readers)."""
 
 import re
 from pathlib import Path
@@ -10,7 +6,7 @@ from pathlib import Path
 import pytest
 from message_values import CONTRACT
 
-from messages.cddl import document
+from messages.cddl import document, one_line
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "messages.cddl"
 PRELUDE = {"bool", "bstr", "null", "tstr"}
@@ -57,3 +53,20 @@ def test_bounds_rows_enums_options_and_null_are_told() -> None:
     assert '  ? "validity_votes": [0*2000 attestation],' in found["votes_db.cmd.register_vote"]
     assert '  ? "backing_validators": bstr .size (0..8192),' in found["votes_db.cmd.register_vote"]
     assert '  "k": 0..1000,' in found["chain_api.qry.ancestors_of"]
+
+
+def test_one_message_on_one_line_says_the_same_as_the_document() -> None:
+    found = rules()
+    for spec in CONTRACT:
+        line = one_line(spec)
+        assert "\n" not in line
+        assert line.startswith(f"{spec.key} = ")
+        definition = " ".join(line.strip() for line in found[spec.key].strip().splitlines())
+        # There a type of several owners has its owner's name before it.
+        if not re.search(r"\b[a-z_]+\.[a-z]", definition):
+            assert line.startswith(f"{spec.key} = {definition.replace(', }', ' }').replace(', ]', ' ]')}"), line
+
+
+def test_one_message_on_one_line_brings_its_types() -> None:
+    (spec,) = (spec for spec in CONTRACT if spec.key == "elections.cmd.hold_tokens")
+    assert one_line(spec) == 'elections.cmd.hold_tokens = { "tokens": [0*5000 token_mapping] } token_mapping = [ id: u64, block: u64 ]'

@@ -28,7 +28,7 @@ async def height(net: NetworkRun, node: str) -> int:
 def waits_for(net: NetworkRun, node: str) -> list[str]:
     """What `overseer status` says of the node's feed, if it finds anything wrong with it."""
     done = net.place.run("status", "--data-dir", str(net.folder / node), "--json")
-    return [wrong for wrong in json.loads(done.out)["wrong"] if wrong.startswith("feed: ")]
+    return [wrong["what"] for wrong in json.loads(done.out)["wrong"] if wrong["about"] == "feed"]
 
 
 async def test_R2_R3_R7_a_node_that_was_away_for_epochs_begins_nothing_old_stays_out_without_a_key_and_serves_again(here: Place) -> None:
@@ -123,6 +123,7 @@ async def test_R1_E24_all_killed_in_mid_election_and_no_block_comes_the_election
         assert net.verified("n3")["broken"] == ""
 
 
+@pytest.mark.full
 async def test_a_chain_that_lost_its_group_says_whose_signature_it_waits_for(here: Place) -> None:
     async with network_up(here, "--interval-ms", "300", **FAST) as net:
         await net.epochs_reach(1, *NODES)

@@ -21,6 +21,7 @@ async def in_phase(net: NetworkRun, node: str, phase: Phase) -> bool:
     return any(a.state is AttemptState.RUNNING and a.phase is phase for a in (await net.attempts(node)).attempts)
 
 
+@pytest.mark.full
 async def test_epochs_follow_one_another_and_a_light_client_accepts_them(here: Place) -> None:
     async with network_up(here, "--interval-ms", "200", **FAST) as net:
         await net.epochs_reach(2, *NODES)
@@ -63,6 +64,7 @@ def process_of(here: Place, node: str, subsystem: str) -> int:
     raise LookupError(f"{subsystem} of {node} does not run")
 
 
+@pytest.mark.full
 async def test_a_network_with_a_process_for_each_subsystem_elects_and_outlives_the_kill_of_one(here: Place) -> None:
     async with network_up(here, "--processes", "--interval-ms", "500", **FAST) as net:
         await net.epochs_reach(1, *NODES)

@@ -34,7 +34,7 @@ async def test_a_second_copy_on_the_same_store_is_refused_by_name_and_the_first_
     verified(here)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 async def test_a_second_copy_on_a_copied_store_is_found_out_one_ends_by_name_and_nothing_is_told_twice(here: Place, tmp_path: Path) -> None:
     """The store cannot be locked twice, but it can be copied: the stream tells, by what is last under their common name."""
     made = ballots(12, 10)

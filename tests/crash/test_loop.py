@@ -35,8 +35,11 @@ async def test_forty_kills_at_random_lose_and_double_nothing(here: Place) -> Non
     assert report.kills_total >= 10
 
 
+# In every run the steps on whose two sides most differs; before a release all of them.
 @pytest.mark.slow
-@pytest.mark.parametrize("step", list(Step))
+@pytest.mark.parametrize(
+    "step", [step if step in (Step.COMMITTED, Step.PUBLISHED) else pytest.param(step, marks=pytest.mark.full) for step in Step]
+)
 async def test_each_subsystem_killed_thrice_at_each_step_of_the_runner_under_traffic_loses_and_doubles_nothing(
     here: Place, step: Step
 ) -> None:

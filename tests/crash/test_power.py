@@ -45,7 +45,7 @@ async def test_power_cuts_of_five_sites_and_their_log_at_once_lose_no_ballot_tha
     assert (figures.lost, figures.lost_appended, figures.lost_ballots, figures.lost_queue, figures.faults) == (0, 0, 0, 0, [])
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.timeout(600)
 async def test_without_syncs_the_same_cuts_lose_what_was_acknowledged_or_leave_streams_that_cannot_be_read(tmp_path: Path) -> None:
     figures = await cut_rounds(tmp_path, 3, seed=2, without="rocks+nats")

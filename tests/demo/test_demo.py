@@ -67,6 +67,13 @@ async def test_the_demo_comes_out_as_it_must_and_leaves_nothing(here: Place) -> 
     assert grouped["deals"] >= 3 * grouped["epoch"]
     assert grouped["epochs"] >= grouped["epoch"] >= 3
     assert 0 < grouped["signed"] < grouped["blocks"]
+    revoked = told["revoked"]
+    assert revoked["serves"] == revoked["group"] - 1 > 0
+    assert revoked["blacklisted"] == revoked["went_on"] == 4
+    assert len(revoked["against"]) == 3
+    asked = told["explained"]["questions"]
+    assert [question["kind"] for question in asked] == ["block", "item", "group"]
+    assert all(question["votes"] == question["verified"] >= 3 for question in asked)
     peered = told["peers"]
     assert peered["asked"] == peered["elected"] == 4
     assert peered["poor_elected"] == 0
@@ -88,6 +95,8 @@ async def test_for_people_it_tells_scene_by_scene(here: Place) -> None:
     assert "\u2588" in done.out
     assert "makes its key: all have dealt, none has a share" in done.out
     assert "4 chains accepted by a light client" in done.out
+    assert re.search(r"group (\d+) revoked, as 3 votes blacklisted the block that had accepted it; group \d+ served again", done.out)
+    assert re.search(r"so many signed votes, each checked again: block 3, item 3, group 3\b", done.out)
     assert "4 of 4 elections of peers elected one, never the one with half of the tokens" in done.out
     assert max(map(len, done.out.splitlines())) < 140
     assert done.error == ""
@@ -102,11 +111,8 @@ async def test_for_people_it_tells_scene_by_scene(here: Place) -> None:
         "nats",
         "subsystems",
         "story",
-        *(
-            pytest.param(text, marks=pytest.mark.slow)
-            for text in ("assigned", "revoked", "opens", "killed", "judged", "network", "dealing")
-        ),
-        pytest.param("peers", marks=pytest.mark.full),
+        *(pytest.param(text, marks=pytest.mark.slow) for text in ("revoked", "killed", "dealing")),
+        *(pytest.param(text, marks=pytest.mark.full) for text in ("assigned", "opens", "judged", "network", "peers")),
     ],
 )
 async def test_it_can_be_ended_in_every_phase(here: Place, number: signal.Signals, phase: str) -> None:
@@ -187,7 +193,7 @@ def own_signals() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("own_signals")
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_difference_is_named_and_is_an_error(here: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(demo_command, "DevChain", _Twisted)
     monkeypatch.setattr(demo_command, "SitesClient", _Intruding)

@@ -95,7 +95,7 @@ async def a_killed_subsystem_is_named_and_comes_back(overseer: Service, killed: 
     await killed.ended()
     await eventually(lambda: states(overseer)[killed.name] == "starting", "it is missed", log=overseer.text)
     wrong = status(overseer)["wrong"]
-    assert any(killed.name in text and "is it running?" in text for text in wrong), wrong
+    assert any(finding["about"] == killed.name and "is it running?" in finding["what"] for finding in wrong), wrong
     # As its restart policy does.
     killed.start()
     await killed.healthy()
@@ -121,7 +121,7 @@ def commands(service: dict[str, Any]) -> list[list[str]]:
 
 
 def test_every_service_is_of_one_profile_and_one_server_is_the_default() -> None:
-    assert {tuple(service["profiles"]) for service in compose()["services"].values()} == {(name,) for name in PROFILES}
+    assert {tuple(service["profiles"]) for service in compose()["services"].values()} == {(name,) for name in (*PROFILES, "observe")}
     assert "COMPOSE_PROFILES=one" in (ROOT / ".env").read_text().splitlines()
     for name in PROFILES:
         mine = services(name)

@@ -3,18 +3,20 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from overseer.graph import Graph
-from overseer.node.catalogue import SECTIONS, build_subsystems
-from overseer.settings import example_toml, load_config
+from overseer.node.catalogue import SECTIONS
+from overseer.settings import example_toml
+from tests.docs import reference
+from tests.docs.endpoints import lines
 
-__all__ = ["PARTS", "ROOT", "with_part"]
+__all__ = ["PARTS", "REFERENCE", "ROOT", "pages", "with_part"]
 
 ROOT = Path(__file__).parents[2]
+# Pages that are generated as a whole.
+REFERENCE = ROOT / "docs" / "reference"
 
 
 def graph() -> str:
-    loaded = load_config(environ={"OVERSEER_CONFIG": ""}, sections=SECTIONS)
-    return Graph.of(subsystem.declaration for subsystem in build_subsystems(loaded).values()).mermaid()
+    return reference.graph().mermaid()
 
 
 def configuration() -> str:
@@ -25,6 +27,7 @@ def configuration() -> str:
 PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "README.md": ("mermaid", graph),
     "docs/configuration.md": ("toml", configuration),
+    "docs/operating.md": ("sh endpoints", lines),
 }
 
 
@@ -39,6 +42,15 @@ def with_part(file: str) -> str:
     return f"{before}{fence}{make()}```{after}"
 
 
+def pages() -> dict[Path, str]:
+    """The pages that are generated as a whole."""
+    messages = {REFERENCE / "messages" / name: text for name, text in reference.message_pages().items()}
+    return {REFERENCE / "cli.md": reference.cli_page(), **messages}
+
+
 if __name__ == "__main__":
+    for path, text in pages().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
     for name in PARTS:
         (ROOT / name).write_text(with_part(name))

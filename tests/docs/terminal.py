@@ -11,7 +11,7 @@ import anyio
 
 from tests.node.nodes import Place, place
 
-__all__ = ["terminal", "typed"]
+__all__ = ["environment", "terminal", "typed"]
 
 
 @contextmanager
@@ -25,11 +25,16 @@ def terminal(folder: Path) -> Iterator[Place]:
         yield made
 
 
+def environment(here: Place) -> dict[str, str]:
+    """What commands find there: `overseer`, and a home of their own for the contexts of `nats`."""
+    path = f"{here.folder / 'bin'}:{os.environ['PATH']}"
+    # `nats` waits as long as a busy machine may need.
+    return {**here.environment, "PATH": path, "XDG_CONFIG_HOME": str(here.folder / "config"), "NATS_TIMEOUT": "30s"}
+
+
 async def typed(line: str, here: Place) -> str:
     """What the shell says to this line; it must succeed."""
-    path = f"{here.folder / 'bin'}:{os.environ['PATH']}"
-    environment = {**here.environment, "PATH": path, "XDG_CONFIG_HOME": str(here.folder / "config")}
     with anyio.fail_after(60):
-        done = await anyio.run_process(["sh", "-c", line], env=environment, cwd=here.folder, check=False)
+        done = await anyio.run_process(["sh", "-c", line], env=environment(here), cwd=here.folder, check=False)
     assert done.returncode == 0, (line, done.stdout.decode(), done.stderr.decode())
     return done.stdout.decode()

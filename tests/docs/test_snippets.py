@@ -22,6 +22,7 @@ from overseer.cli.app import app
 from overseer.node.catalogue import SECTIONS
 from overseer.settings import load_config
 from tests.docs.generated import PARTS, ROOT, with_part
+from tests.docs.transcripts import transcripts
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
@@ -111,7 +112,8 @@ def the_command(words: list[str]) -> tuple[Any, list[str]]:
 
 @every_page
 def test_every_command_of_ours_exists_with_these_options(page: Path) -> None:
-    for line in shell_lines(page):
+    # What transcripts say besides is compared by typing them.
+    for line in (*shell_lines(page), *(step.command for block in transcripts(page) for step in block.steps)):
         for words in commands(line, "overseer"):
             if not words or not re.fullmatch(r"[a-z-]+", words[0]):
                 continue
@@ -225,14 +227,21 @@ def test_the_reasons_of_dead_letters_are_all_told() -> None:
 def test_the_metrics_that_are_told_exist() -> None:
     from prometheus_client import CollectorRegistry
 
+    from overseer.node.domains import DOMAINS
+    from overseer.node.figures import DomainCollector, Look
     from overseer.observe.metrics import RunnerInstruments, SupervisionCollector
+
+    def every_figure() -> list[Look]:
+        return [Look(title=d.title, subsystem=d.subsystem, figures={f.name: 0.0 for f in d.figures}) for d in DOMAINS]
 
     registry = CollectorRegistry()
     RunnerInstruments(registry)
     registry.register(SupervisionCollector(list, node="node"))
+    registry.register(DomainCollector(DOMAINS, every_figure, node="node"))
     families = {metric.name: metric.type for metric in registry.collect()}
     exist = {f"{name}_total" if kind == "counter" else name for name, kind in families.items()}
-    told = set(re.findall(r"`(overseer_\w+)", (ROOT / "docs" / "operating.md").read_text()))
+    section = (ROOT / "docs" / "operating.md").read_text().partition("### Health and metrics\n")[2].partition("\n## ")[0]
+    told = set(re.findall(r"`(overseer_\w+)", section.partition("\n### ")[0]))
     assert told == exist
 
 

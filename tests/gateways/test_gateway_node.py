@@ -32,7 +32,7 @@ async def grow(client: Client, first: int, last: int, branch: str = "a", *, on: 
         await told(client, block, f"block {number} {branch}")
 
 
-@pytest.mark.parametrize("sites", [1, 5])
+@pytest.mark.parametrize("sites", [1, pytest.param(5, marks=pytest.mark.full)])
 async def test_a_queue_from_its_opening_to_a_proof_and_a_reorganisation_by_the_command_line(tmp_path: Path, sites: int) -> None:
     with place(tmp_path, elections__sites=sites) as here:
         content = tmp_path / "content"

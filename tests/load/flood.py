@@ -236,7 +236,7 @@ async def _look(client: Client, node: Node, named: Counter[str]) -> None:
             continue
         named["looks"] += 1
         for row in report.subsystems:
-            if any(text.startswith(row.name) for text in report.wrong):
+            if any(finding.about == row.name for finding in report.wrong):
                 named[row.name] += 1
         await anyio.sleep(1.0)
 

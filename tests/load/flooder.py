@@ -160,6 +160,6 @@ if __name__ == "__main__":
     parser.add_argument("--bundles", type=Path, required=True)
     parser.add_argument("--rate", type=float, required=True)
     parser.add_argument("--seconds", type=float, required=True)
-    parser.add_argument("--in-flight", type=int, default=1_024)
+    parser.add_argument("--in-flight", type=int, default=8_192)
     parser.add_argument("--raw", action="store_true")
     anyio.run(main, parser.parse_args(sys.argv[1:]))

@@ -255,7 +255,7 @@ async def soak(folder: Path, *, minutes: float, seed: int, settings: Mapping[str
             figures["ballots"] = {"acknowledged": traffic.done["ballots"], "cast": await cast(node)}
             report = await report_of(node)
             figures["stream"] = {"wrapped": report.stream.first > 20_000, "first": report.stream.first, "last": report.stream.last}
-            figures["wrong"] = report.wrong
+            figures["wrong"] = [finding.text() for finding in report.wrong]
             figures["exit_code"] = await node.stop()
         done = here.run("verify", "--json", timeout=1_800)
         figures["verified"] = {row["subsystem"]: row["ok"] for row in done.json} if done.out else {"": False}

@@ -1,9 +1,12 @@
 """The HTTP pages, over real sockets on loopback."""
 
+import socket
+import struct
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import anyio
+import anyio.abc
 import pytest
 
 from overseer.observe.http import HttpLimits, Page, Route, fetch, health_routes, serving
@@ -125,6 +128,25 @@ async def test_a_page_that_does_not_come_is_an_error_in_time() -> None:
     async with served({"/never": never}) as port:
         with pytest.raises(TimeoutError):
             await fetch(port, "/never", timeout_ms=100)
+
+
+async def test_a_server_that_is_killed_while_it_answers_is_an_error_of_the_connection() -> None:
+    def abort(client: anyio.abc.SocketStream) -> None:
+        raw = client.extra(anyio.abc.SocketAttribute.raw_socket)
+        # Closed without the rest: what a killed process leaves of its connections.
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    async def answer(client: anyio.abc.SocketStream) -> None:
+        async with client:
+            await client.receive()
+            await client.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+            abort(client)
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, answer)
+        with pytest.raises(ConnectionError):
+            await fetch(listener.extra(anyio.abc.SocketAttribute.local_port), "/metrics", timeout_ms=5_000)
+        tasks.cancel_scope.cancel()
 
 
 async def test_a_taken_port_is_an_error() -> None:

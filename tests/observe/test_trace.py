@@ -1,15 +1,10 @@
-"""Traces: the header is pure, valid and stable; with an SDK, spans hang together."""
+"""The header of traces is pure, valid and stable."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from messages.tracing import TraceParent, parse_traceparent, trace_of, traceparent
-from overseer.observe.trace import span
 
 OUTSIDE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 
@@ -71,45 +66,3 @@ def test_a_later_version_is_read_as_far_as_known() -> None:
 def test_no_text_makes_the_parser_raise(text: str) -> None:
     parsed = parse_traceparent(text)
     assert parsed is None or isinstance(parsed, TraceParent)
-
-
-@pytest.fixture(scope="module")
-def exporter() -> InMemorySpanExporter:
-    """The SDK can be set once per process."""
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    trace.set_tracer_provider(provider)
-    return exporter
-
-
-def test_without_an_sdk_a_span_is_nothing() -> None:
-    assert isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
-    with span("decide", traceparent(trace_of(None, "c"), "m"), {"size": 3}):
-        assert not trace.get_current_span().is_recording()
-
-
-def test_spans_hang_under_the_message_that_caused_them(exporter: InMemorySpanExporter) -> None:
-    exporter.clear()
-    header = traceparent(trace_of(None, "c"), "votes_db 00 1 0")
-    with span("batch", header, {"subsystem": "votes_db", "size": 3}), span("decide", ""):
-        pass
-    decide, batch = exporter.get_finished_spans()
-    parsed = parse_traceparent(header)
-    assert parsed is not None
-    assert batch.context is not None
-    assert batch.parent is not None
-    assert batch.context.trace_id == int(parsed.trace, 16)
-    assert batch.parent.span_id == int(parsed.span, 16)
-    assert dict(batch.attributes or {}) == {"subsystem": "votes_db", "size": 3}
-    assert decide.parent is not None
-    assert decide.parent.span_id == batch.context.span_id
-
-
-def test_an_error_is_recorded_and_goes_on(exporter: InMemorySpanExporter) -> None:
-    exporter.clear()
-    with pytest.raises(ValueError, match="broken"), span("decide", ""):
-        raise ValueError("broken")
-    (recorded,) = exporter.get_finished_spans()
-    assert not recorded.status.is_ok
-    assert recorded.events[0].name == "exception"

@@ -97,6 +97,11 @@ async def test_json_goes_in_and_comes_out_for_those_who_type_it(virtual_overseer
     [
         (b"{", {}, "malformed"),
         (b"\xff", {}, "malformed"),
+        (b"\xa1\xff", {}, "malformed"),
+        # Typed by somebody: the answer is to be read.
+        (b"hello", {}, "malformed"),
+        (b'["amount", 1]', {}, "invalid"),
+        (b' {"amount": -1}', {}, "bad_value"),
         (b'{"amount": -1}', {}, "bad_value"),
         (b'{"amount": 1, "more": 2}', {}, "invalid"),
         (b'{"amount": 1}', {HEADER_COMMAND_ID: "x" * 200}, "bad_command_id"),
@@ -106,8 +111,12 @@ async def test_a_request_that_cannot_be_read_is_refused_by_name(in_memory: Any, 
     counter = await in_memory(Counter())
     response = await counter.call(ADD, body, headers)
     assert response.error == ("400", "invalid_request")
-    plain = json.loads(response.body)["reason"] if body[:1] == b"{" else decode(InvalidRequest.spec, response.body).reason  # type: ignore[attr-defined]
-    assert plain == reason
+    if body[:1] == b"\xa1":
+        assert response.headers[HEADER_CONTENT_TYPE] == "application/cbor"
+        assert decode(InvalidRequest.spec, response.body).reason == reason  # type: ignore[attr-defined]
+    else:
+        assert response.headers[HEADER_CONTENT_TYPE] == "application/json"
+        assert json.loads(response.body)["reason"] == reason
     assert await counter.sent(Counted) == []
 
 

@@ -150,18 +150,23 @@ def _provisioner(node: str) -> Rights:
     for stream in _streams(node):
         publish += [f"$JS.API.{verb}.{stream}" for verb in MANAGE_STREAM]
         publish += [f"$JS.API.CONSUMER.CREATE.{stream}.>", f"$JS.API.CONSUMER.INFO.{stream}.*", f"$JS.API.CONSUMER.DELETE.{stream}.*"]
-    return Rights(publish, [f"_INBOX.{node}.provisioner.>"], [])
+        # Backups. What was taken may be restored by nobody.
+        publish += [f"$JS.API.STREAM.SNAPSHOT.{stream}", f"$JS.SNAPSHOT.ACK.{stream}.>"]
+    return Rights(publish, [f"_INBOX.{node}.provisioner.>", f"_SNAPSHOT.{node}.>"], [])
 
 
 def _reader(node: str, name: str, declarations: Sequence[Declaration], sites: Sequence[str]) -> Rights:
     publish = [*_reading(node), *_asking(node, declarations), f"overseer.{node}.overseer.qry.>", "$SRV.>"]
+    publish += ["$SYS.REQ.SERVER.PING", *(f"$SYS.REQ.SERVER.PING.{page}" for page in ("STATSZ", "VARZ", "HEALTHZ"))]
+    # To itself, and about itself.
+    publish += [f"_INBOX.{node}.{name}.>", "$SYS.REQ.USER.INFO"]
     publish += [f"overseer.{node}.elections_{site}.mail.*.{query}" for site in sites for query in MAIL_QUERIES]
     return Rights(publish, [f"_INBOX.{node}.{name}.>", "overseer.>"], [])
 
 
 def _operator(node: str, name: str, declarations: Sequence[Declaration], nodes: Sequence[str], sites: Sequence[str]) -> Rights:
     publish, subscribe, never = _reader(node, name, declarations, sites)
-    publish += [f"overseer.{node}.elections_{site}.mail.>" for site in sites]
+    publish += ["$SYS.REQ.SERVER.PING.JSZ", *(f"overseer.{node}.elections_{site}.mail.>" for site in sites)]
     for declaration in declarations:
         publish.append(f"overseer.{node}.{declaration.name}.req.>")
         for command in declaration.consumes:

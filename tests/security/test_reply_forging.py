@@ -184,6 +184,25 @@ async def test_no_answer_arrives_under_a_forged_reply_subject(bus: SharedBus, na
         assert [h for h in heard if not h.reply] == [], victim.inbox
 
 
+@pytest.mark.parametrize("name", ["operator", "reader"])
+async def test_what_the_server_tells_of_itself_is_no_order_to_it(bus: SharedBus, name: str) -> None:
+    """In the system account a reply subject would be one: to load its configuration anew, say, or to empty all streams."""
+    person, asking = await bus.raw(NODE, name), await bus.raw(NODE, "operator")
+    figures = [subject for subject in RIGHTS[name].publish if subject.startswith("$SYS.REQ.SERVER.")]
+    assert "$SYS.REQ.SERVER.PING.VARZ" in figures
+    told = await asking.ask("$SYS.REQ.SERVER.PING.VARZ")
+    stored = await bus.contents()
+    orders = [f"$SYS.REQ.SERVER.{told['server']['id']}.{order}" for order in ("RELOAD", "KICK", "LDM")]
+    for order in (*orders, "$JS.API.ACCOUNT.PURGE.BUS", "$JS.API.META.LEADER.STEPDOWN"):
+        assert not RIGHTS[name].may_publish(order)
+        for subject in figures:
+            person.publish(subject, b"", reply=order)
+    await person.settle()
+    again = await asking.ask("$SYS.REQ.SERVER.PING.VARZ")
+    assert again["data"]["config_load_time"] == told["data"]["config_load_time"]
+    assert await bus.contents() == stored
+
+
 async def test_an_answer_of_a_subsystem_goes_to_its_caller_alone(bus: SharedBus) -> None:
     """The responder's answer, too, is not stored under a reply subject that the caller forged."""
     responder, caller = await bus.raw(NODE, "chain_api"), await bus.raw(NODE, "operator")

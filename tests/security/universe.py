@@ -103,13 +103,15 @@ def _of_sites(node: str, sites: Sequence[str]) -> Iterator[str]:
 def _of_the_server(users: Sequence[tuple[str, str]]) -> Iterator[str]:
     for verb in ("PING", "INFO", "STATS"):
         yield from (f"$SRV.{verb}", f"$SRV.{verb}.votes_db", f"$SRV.{verb}.votes_db.someid")
-    requests = ("SERVER.PING", "SERVER.PING.VARZ", "SERVER.SOMEID.RELOAD", "SERVER.SOMEID.KICK", "SERVER.SOMEID.LDM", "USER.INFO")
-    yield from (f"$SYS.REQ.{request}" for request in requests)
+    pages = ("STATSZ", "VARZ", "HEALTHZ", "JSZ", "CONNZ", "SUBSZ", "ROUTEZ", "ACCOUNTZ", "PROFILEZ", "EXPVARZ", "RAFTZ", "RELOAD", "KICK")
+    requests = ("SERVER.SOMEID.RELOAD", "SERVER.SOMEID.KICK", "SERVER.SOMEID.LDM", "SERVER.SOMEID.VARZ", "USER.INFO", "USER.AUTH")
+    yield from (f"$SYS.REQ.{request}" for request in ("SERVER.PING", *(f"SERVER.PING.{page}" for page in pages), *requests))
     for account in ("BUS", "SYS", "alpha-votes_db"):
         yield from (f"$SYS.REQ.ACCOUNT.{account}.{page}" for page in ("JSZ", "CONNZ", "INFO", "SUBSZ"))
         yield f"$SYS.ACCOUNT.{account}.CONNECT"
     yield from ("$JS.EVENT.ADVISORY.API", "$JS.EVENT.ADVISORY.STREAM.DELETED.OVERSEER_alpha", "$JSC.R.x", "$NRG.V.x", "$KV.b.k", "$MQTT.x")
     yield from (f"_INBOX.{node}.{user}.x" for node, user in users)
+    yield from (f"_SNAPSHOT.{node}.x" for node in dict.fromkeys(node for node, _ in users))
     yield from ("_INBOX.x", "_INBOX_operator.x", "_R_.x", "_GR_.x.y", "_REPLY_.x", "overseer.log.ballots.x", "overseer", "anything")
 
 
@@ -134,8 +136,9 @@ def subjects(
 def patterns(nodes: Sequence[str], users: Sequence[tuple[str, str]]) -> list[str]:
     """What only a subscription can name."""
     found = [">", "*", "*.>", "$JS.>", "$JS.API.>", "$JS.ACK.>", "$SYS.>", "$SRV.>", "live.>", "overseer.>", "overseer.*.>", "_R_.>"]
-    found += ["_INBOX.>", "_INBOX.*.*.>", "$O.>", "overseer.net.>", "$KV.>"]
+    found += ["_INBOX.>", "_INBOX.*.*.>", "_SNAPSHOT.>", "$O.>", "overseer.net.>", "$KV.>"]
     for node in nodes:
+        found.append(f"_SNAPSHOT.{node}.>")
         found += [f"_INBOX.{node}.>", f"_INBOX.{node}.*.>", f"live.overseer.{node}.>", f"overseer.{node}.>", f"overseer.{node}.*.qry.>"]
         found += [f"overseer.{node}.*.mail.>", f"overseer.{node}.elections_a.>", f"overseer.{node}.elections_a.mail.>", "overseer.log.>"]
         found += [f"overseer.{node}.*.req.*", f"overseer.{node}.votes_db.>", f"overseer.{node}.votes_db.qry.>"]

@@ -10,7 +10,7 @@ from py_arkworks_bls12381 import Scalar
 
 from messages.consensus_manager import OfAttempt
 from overseer.feeds.keyring import derive
-from subsystems.consensus_manager import answers, deriving, electing, judging, outcome, schedule, signing, transcript
+from subsystems.consensus_manager import answers, deriving, electing, forgetting, judging, outcome, schedule, signing, transcript
 from subsystems.consensus_manager import draft as draft_module
 from subsystems.consensus_manager import subsystem as subsystem_module
 from subsystems.consensus_manager.crypto.secret import Secret
@@ -212,3 +212,18 @@ def whoever_says_a_part_first_has_its_place() -> AbstractContextManager[None]:
             hear(draft, message)
 
     return patched(subsystem_module, "hear_partial", deaf)
+
+
+# ------------------------------------------------------------------------------------------------ forgetting
+
+
+@mutant
+def what_the_chain_asks_back_for_is_forgotten() -> AbstractContextManager[None]:
+    """No more of the chain is kept than what may leave it: what decides its next blocks is gone."""
+    return patched(forgetting, "asked_back", lambda *_: 0)
+
+
+@mutant
+def the_serving_group_is_forgotten() -> AbstractContextManager[None]:
+    """Every group that was accepted before the kept blocks is outlived, also the one that serves."""
+    return patched(forgetting, "outlived", lambda accepted, *, below, is_on_chain: [each for each in accepted if each.number < below])

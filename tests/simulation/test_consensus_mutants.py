@@ -32,6 +32,9 @@ FOUND: dict[str, Find] = {
     "a_second_child_is_signed": Find(9, "signing"),
     "what_is_combined_is_not_checked": Find(5, "liveness"),
     "whoever_says_a_part_first_has_its_place": Find(5, "liveness"),
+    # Forgetting.
+    "what_the_chain_asks_back_for_is_forgotten": Find(2, "liveness"),
+    "the_serving_group_is_forgotten": Find(1, "liveness"),
 }
 
 

@@ -97,6 +97,14 @@ async def test_B12_an_election_on_five_sites_by_the_command_line_whichever_site_
             await level(client, 5)
         async with node.client() as client:
             told = {message.subject for message in await history(client)}
+            # As `nats req` and `nats micro info` ask.
+            mail = f"overseer.node.elections_{MEMBERS[2]}.mail.{KEY}.get_ballot_election"
+            asked = await client.connection.request(mail, json.dumps({"election": KEY}).encode(), timeout_ms=5_000)
+            assert json.loads(asked.body)["title"] == "Mayor"
+            info = await client.connection.request(f"$SRV.INFO.elections_{MEMBERS[2]}", b"", timeout_ms=5_000)
+        (endpoint,) = json.loads(info.body)["endpoints"]
+        assert {"cast_ballot_request", "cast_ballot_reply", "get_copy_response", "list_elections_response"} <= endpoint["metadata"].keys()
+        assert "peers_request" not in endpoint["metadata"]
         assert {"overseer.node.elections.evt.election_opened", "overseer.node.elections.evt.election_closed"} <= told
         result = json.loads(await said("results", KEY, "--json"))
         assert (result["phase"], result["cast"]) == ("closed", 3)

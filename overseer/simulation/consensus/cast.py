@@ -28,15 +28,22 @@ _SEED = "simulation of consensus groups"
 GENESIS = derive(_SEED, "genesis")
 _LIARS_SHARE = 0.4
 _NODES_OF_LARGE_GROUPS = 7
+# Of some thirty blocks that become final.
+_KEPT_FEW, _KEPT_ALL = 2, 256
+_FORGET_STEP = 4
 
 
 class Play(msgspec.Struct, frozen=True, kw_only=True):
-    """What a network plays. `liars`: their lies by node. `forks`: the chain forks, and no group signs it."""
+    """What a network plays. `liars`: their lies by node. `forks`: the chain forks, and no group signs it.
+
+    `kept_blocks`: how far behind a final block the chain is kept.
+    """
 
     network: Network
     parameters: Parameters
     liars: Mapping[str, tuple[str, ...]]
     forks: bool
+    kept_blocks: int
 
     @property
     def honest(self) -> list[str]:
@@ -53,6 +60,8 @@ class Play(msgspec.Struct, frozen=True, kw_only=True):
             chain=GENESIS,
             parameters=self.parameters,
             enrolled=tuple(Enrolled(signing=each.signing_key, box=each.box_key) for each in map(described, self.network.nodes)),
+            kept_blocks=self.kept_blocks,
+            forget_step=_FORGET_STEP,
         )
         vault = SimulatedVault(node)
         lies = self.liars.get(node)
@@ -77,6 +86,7 @@ def play_of(network: Network) -> Play:
         ),
         liars={node: tuple(random.sample(sorted(LIES), random.choice((1, 1, 2)))) for node in sorted(liars)},
         forks=random.random() < 0.4,
+        kept_blocks=Random(f"{network.seed} kept").choice((_KEPT_FEW, _KEPT_ALL)),
     )
 
 

@@ -1,7 +1,6 @@
 """Who looks, from outside, whether nodes elect each other again once faults have ceased."""
 
 import anyio
-import msgspec
 
 from messages.peer_queries import Peers, PeersReport
 from overseer.simulation.clock import START_MS
@@ -19,19 +18,14 @@ _LATE_MS = 10_000
 _AHEAD_MS = 60_000
 
 
-class _Seen(msgspec.Struct, frozen=True):
-    """What a node had elected when it was first seen after faults had ceased."""
-
-    elected: int
-
-
 class Onlooker:
     """Every honest node that elects must do so again, have somebody honest connected, and leave no election over its time."""
 
     def __init__(self, outside: Outside, play: Play) -> None:
         self._outside, self._play = outside, play
         self._ceased = anyio.Event()
-        self._first: dict[str, _Seen] = {}
+        # How many elections of each node had elected somebody when it was first seen after faults had ceased.
+        self._first: dict[str, int] = {}
         self._left = dict.fromkeys(play.honest, "has not been looked at") if len(play.honest) > 2 else {}
         self._honest = {play.ids[node] for node in play.honest}
         keeping = {play.ids[node] for node in play.honest if play.modes[node] not in (PeerMode.OFF, PeerMode.OBSERVE)}
@@ -68,8 +62,7 @@ class Onlooker:
             return f"still runs elections about {late}"
         if report.mode == PeerMode.OFF or report.held or report.next_ms > now_ms + _AHEAD_MS:
             return ""
-        first = self._first.setdefault(node, _Seen(report.measures.elected))
-        if report.measures.elected <= first.elected:
+        if report.measures.elected <= self._first.setdefault(node, report.measures.elected):
             return "elects nobody"
         if report.mode == PeerMode.OBSERVE:
             return ""

@@ -9,15 +9,15 @@ from functools import reduce
 from blake3 import blake3
 from msgspec.structs import replace
 
-from messages.codec import decode, encode
-from messages.message import CATALOG, Kind, Message, Rejection
+from messages.codec import encode
+from messages.message import Message, Rejection
 from messages.peers import PeerAccept, PeerAnswer, PeerConfirm, PeerInvite, PeerQuery, PeerReferral, PeerSaid, PeersDue, TokenMapping
 from overseer.simulation.peer_nodes.holdings import TOKENS, ChainUniverse
 from overseer.simulation.peers.attackers import fabricated
 from overseer.subsystem import Context, Decision
 from overseer.tables import View
 from subsystems.elections.peers.config import PeersConfig
-from subsystems.elections.peers.kind import PeerElections, Persona
+from subsystems.elections.peers.kind import PeerElections, Persona, said_of
 from subsystems.elections.peers.proof import prove
 from subsystems.elections.peers.ring import RING, le8
 from subsystems.elections.peers.tokens import SUFFIXES, MemoryTokens, Tokens
@@ -278,16 +278,8 @@ class LyingPeers(PeerElections):
         # Liars that answered each other would never cease.
         if isinstance(decision, Rejection) or (isinstance(message, _TRAFFIC) and context.node not in self._honest):
             return decision
-        honestly = [_said(event) for event in decision.events if isinstance(event, PeerSaid)]
+        honestly = [said_of(event) for event in decision.events if isinstance(event, PeerSaid)]
         told = reduce(lambda said, lie: list(lie(self._me, message, said)), self._lies, honestly)
         events = [event for event in decision.events if not isinstance(event, PeerSaid)]
         said = [PeerSaid(name=each.spec.name, body=encode(each)) for each in told]
         return Decision(events=[*said, *events], timers=decision.timers, reply=decision.reply)
-
-
-def _said(event: PeerSaid) -> Traffic:
-    spec = CATALOG.find(Kind.NETWORK, "elections", event.name)
-    assert spec is not None
-    message = decode(spec, event.body)
-    assert isinstance(message, _TRAFFIC)
-    return message

@@ -12,6 +12,7 @@ from messages.signals import BlockRef, BlocksBlacklisted, GovernanceMode, Govern
 from overseer.simulation.peer_nodes.cast import Play
 from overseer.simulation.peer_nodes.holdings import chain_blocks, universe_of
 from overseer.simulation.scenario import Submission
+from subsystems.elections.peers.kind import block_number
 
 __all__ = ["PeersPlan"]
 
@@ -77,7 +78,7 @@ class PeersPlan:
 
     def _of_the_chain(self) -> list[int]:
         """Tokens whose blocks may be blacklisted."""
-        numbers = {int.from_bytes(block[:8], "little") for block in chain_blocks(self._play.network.seed)}
+        numbers = {block_number(block) for block in chain_blocks(self._play.network.seed)}
         return self._mapping_to(numbers)
 
     def _mapping_to(self, numbers: set[int]) -> list[int]:
@@ -108,7 +109,7 @@ class PeersPlan:
             is_pardoned = self._random.random() < 0.3
             pardon = GovernanceModeLeft(entry=1, mode=ResumeMode.PARDON, roots=hashes, author=bytes(32), finalized=BlockRef(bytes(32), 1))
             # An election that comes to nothing by it.
-            of_it = self._mapping_to({int.from_bytes(block[:8], "little") for block in hashes})
+            of_it = self._mapping_to({block_number(block) for block in hashes})
             for node in self._random.sample(self._play.network.nodes, 2):
                 self._command(at - self._random.randrange(1_500), node, ChallengePeers(token=self._random.choice(of_it)))
             for node in self._play.network.nodes:

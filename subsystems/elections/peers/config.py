@@ -26,6 +26,11 @@ class PeerMode(enum.StrEnum):
     # The list is what chooses the peers.
     PRIMARY = "primary"
 
+    @property
+    def keeps_list(self) -> bool:
+        """Whether there is a peer list, and introductions."""
+        return self in (PeerMode.ALONGSIDE, PeerMode.PRIMARY)
+
 
 class Strategy(enum.StrEnum):
     """What a peer does with a query (see `forwarding`)."""

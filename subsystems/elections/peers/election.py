@@ -19,7 +19,7 @@ from subsystems.elections.peers.config import ElectionConfig
 from subsystems.elections.peers.proof import Flaw, flaw_of
 from subsystems.elections.peers.ring import RING, ticket
 from subsystems.elections.peers.tokens import Tokens
-from subsystems.elections.peers.traffic import Authentic, answer_bytes, well_formed
+from subsystems.elections.peers.traffic import Authentic, is_for
 
 __all__ = ["Channel", "ChannelState", "ElectionState", "PeerElection", "Phase", "Redirected", "Refusal", "Refused", "Stored"]
 
@@ -267,12 +267,7 @@ class PeerElection:
             return Refused(code=Refusal.WRONG_TOKEN, peer=peer, ticket=answer.ticket)
         if peer in state.blocked:
             return Refused(code=Refusal.BLOCKED_PEER, peer=peer, ticket=answer.ticket)
-        sealed = (
-            well_formed(answer)
-            and peer not in (0, state.requester)
-            and answer.requester == state.requester
-            and self._authentic(peer, answer_bytes(answer), answer.seal)
-        )
+        sealed = peer not in (0, state.requester) and is_for(state.requester, answer, self._authentic)
         channel = self._channels.get(answer.ticket)
         if not sealed:
             return Refused(code=Refusal.SIGNATURE_VERIFICATION_FAILED, peer=peer, ticket=answer.ticket)

@@ -13,7 +13,7 @@ from subsystems.elections.peers.proof import flaw_of, sound
 from subsystems.elections.peers.responding import sealed_answer
 from subsystems.elections.peers.roster import Peer, PeerState, Step
 from subsystems.elections.peers.tokens import near
-from subsystems.elections.peers.traffic import answer_bytes, invite_bytes, well_formed
+from subsystems.elections.peers.traffic import invite_bytes, is_for
 
 __all__ = ["Introducing"]
 
@@ -97,11 +97,7 @@ class Introducing:
         if challenge is None or challenge.peer != answer.responder or challenge.token != answer.answer.id:
             local.refuse("unknown_introduction", answer.responder, answer.ticket)
             return False
-        if (
-            not well_formed(answer)
-            or answer.requester != local.self_id
-            or not local.authentic(answer.responder, answer_bytes(answer), answer.seal)
-        ):
+        if not is_for(local.self_id, answer, local.authentic):
             local.refuse("introduction_forged", answer.responder, answer.ticket)
             return False
         del self._open[answer.ticket]

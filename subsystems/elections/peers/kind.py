@@ -32,7 +32,6 @@ from messages.peers import (
     PeerConfirm,
     PeerElectionEnded,
     PeerElectionStarted,
-    PeerEvent,
     PeerInvite,
     PeerMoved,
     PeerPassedOver,
@@ -55,7 +54,7 @@ from overseer.tables import Tables, View
 from subsystems.elections.kind import KindDeclaration
 from subsystems.elections.peers import answers
 from subsystems.elections.peers.config import PeersConfig
-from subsystems.elections.peers.local import Effect, Ports, Send
+from subsystems.elections.peers.local import Effect, Ports, Send, State
 from subsystems.elections.peers.measures import Measures
 from subsystems.elections.peers.participant import (
     Blacklisted,
@@ -73,9 +72,9 @@ from subsystems.elections.peers.participant import (
 from subsystems.elections.peers.roster import Roster
 from subsystems.elections.peers.rows import MEASURES, TABLES, Mirror, apply_rows, loaded, note_ended, step_of
 from subsystems.elections.peers.tokens import TableTokens, Tokens, drop_token, holds_any, put_token
-from subsystems.elections.peers.traffic import SEAL_KEY_BYTES, key_authentic, key_seal, peer_id, seals_of
+from subsystems.elections.peers.traffic import SEAL_KEY_BYTES, Traffic, key_authentic, key_seal, peer_id, seals_of
 
-__all__ = ["PeerElections", "Persona", "block_number"]
+__all__ = ["PeerElections", "Persona", "block_number", "said_of"]
 
 _TRAFFIC = (PeerQuery, PeerAnswer, PeerReferral, PeerInvite, PeerAccept, PeerConfirm)
 _TOLD = (PeerElectionEnded, PeerMoved, PeerSplitAlert)
@@ -155,11 +154,11 @@ class _World:
 class _Present:
     """The participant in memory, as the rows of `step` have it."""
 
-    def __init__(self, view: View, participant: Participant, world: _World) -> None:
+    def __init__(self, view: View, stored: State, participant: Participant, world: _World) -> None:
         self.step = step_of(view)
         self.world = world
         self.participant = participant
-        self.mirror = Mirror(view)
+        self.mirror = Mirror(view, stored)
         # When it is due next, as far as a timer is set for that.
         self.due_ms = 0
 
@@ -277,7 +276,7 @@ class PeerElections:
             participant = Participant(state, ports, self.config)
             if not is_same:
                 participant.roster.touched.update(peer.id for peer in stored.peers)
-            present = self._present = _Present(view, participant, world)
+            present = self._present = _Present(view, stored, participant, world)
         present.world.enter(view, context)
         return present
 
@@ -300,7 +299,8 @@ class PeerElections:
             case TokensDropped():
                 for token in event.tokens:
                     drop_token(tables, token)
-            case PeerEvent():
+            case PeerElectionStarted() | PeerChannelOpened() | PeerAnswerTaken() | PeerTrafficRefused() | PeerElectionEnded():
+                # What is counted; the other facts change no row.
                 measures = tables.get(MEASURES, (0,)) or Measures()
                 measures.apply(event)
                 tables.put(MEASURES, (0,), measures)
@@ -312,8 +312,7 @@ class PeerElections:
     def react(self, event: Message) -> Iterable[Message]:
         """What is said to peers; the outcomes of elections and the moves in the list are facts."""
         if isinstance(event, PeerSaid):
-            spec = CATALOG.find(MessageKind.NETWORK, "elections", event.name)
-            return () if spec is None else (decode(spec, event.body),)
+            return (said_of(event),)
         return (event,) if isinstance(event, _TOLD) else ()
 
     def answer(self, view: View, query: Message, context: Context) -> Message | Rejection:
@@ -324,6 +323,14 @@ class PeerElections:
         if not isinstance(message, _TRAFFIC) or message.to != self.self_id:
             return ()
         return [Check(_SCHEME, seal[:SEAL_KEY_BYTES], payload, seal[SEAL_KEY_BYTES:]) for payload, seal in seals_of(message)]
+
+
+def said_of(event: PeerSaid) -> Traffic:
+    """The message that was said."""
+    spec = CATALOG.find(MessageKind.NETWORK, "elections", event.name)
+    message = None if spec is None else decode(spec, event.body)
+    assert isinstance(message, _TRAFFIC), f"{event.name} is nothing that peers say"
+    return message
 
 
 def _recorded(effect: Effect) -> Message:

@@ -170,7 +170,7 @@ class Participant:
                 self._own.answered(message)
             case PeerReferral():
                 self._own.referred(message)
-            case PeerInvite() | PeerAccept() | PeerConfirm() if self._config.mode in (PeerMode.OFF, PeerMode.OBSERVE):
+            case PeerInvite() | PeerAccept() | PeerConfirm() if not self._config.mode.keeps_list:
                 self._local.refuse("no_list_here", sender, 0)
             case PeerInvite():
                 self._introducing.invited(message)
@@ -197,7 +197,7 @@ class Participant:
         local, config = self._local, self._config
         self._own.tick()
         self._own.watch_splits()
-        if config.mode in (PeerMode.ALONGSIDE, PeerMode.PRIMARY):
+        if config.mode.keeps_list:
             self._introducing.tick()
         if config.mode is PeerMode.OFF or local.now_ms < local.state.next_start_ms:
             return
@@ -216,7 +216,7 @@ class Participant:
     def due_ms(self) -> int:
         """When a Tick is due next; after a step this is later than its time."""
         local, due = self._local, self._own.due_ms()
-        if self._config.mode in (PeerMode.ALONGSIDE, PeerMode.PRIMARY):
+        if self._config.mode.keeps_list:
             due += self._introducing.due_ms()
         quiet_ms = local.state.splits.quiet_ms(self._config)
         if quiet_ms is not None:

@@ -8,9 +8,10 @@ from typing import TypeVar
 
 from blake3 import blake3
 
+from messages.peers import RING
+
 __all__ = ["HALF", "RING", "Draw", "distance", "le8", "nearest", "segment_of", "segment_start", "ticket"]
 
-RING = 1 << 64
 # No two ids are farther apart.
 HALF = 1 << 63
 

@@ -91,17 +91,17 @@ def _values(view: View, kind: int, value: type[_T]) -> Iterator[_T]:
 class Mirror:
     """What was recorded of a participant, to tell what a step changed; in a time that does not grow with what it remembers."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, stored: State) -> None:
+        """`stored`: the state of these rows."""
         # By kind and id.
         self._known: dict[int, dict[int, bytes]] = {kind: {} for kind in range(_KINDS)}
         for (kind, number), data in view.scan(PEER_STATE):
             self._known[kind][number] = data
         # The tickets, the oldest first, and until when.
-        self._tickets: dict[int, dict[int, int]] = {_FINISHED: {}, _HANDLED: {}}
-        state = loaded(view)
-        if state is not None:
-            self._tickets[_FINISHED] = {each.ticket: each.until_ms for each in state.finished}
-            self._tickets[_HANDLED] = {each.ticket: each.until_ms for each in state.handled}
+        self._tickets: dict[int, dict[int, int]] = {
+            _FINISHED: {each.ticket: each.until_ms for each in stored.finished},
+            _HANDLED: {each.ticket: each.until_ms for each in stored.handled},
+        }
 
     def moved(self, participant: Participant, step: bytes) -> list[PeerRow]:
         """The rows that are others than when it was asked last."""

@@ -22,7 +22,6 @@ from messages.peers import (
 from subsystems.elections.peers.adapting import adapted_interval, adapted_threshold
 from subsystems.elections.peers.choosing import first_hops
 from subsystems.elections.peers.clusters import Cluster, NoConsensus, Outcome, Single, SplitBrain
-from subsystems.elections.peers.config import PeerMode
 from subsystems.elections.peers.election import Channel, ChannelState, PeerElection, Phase, Redirected, Refusal, Stored
 from subsystems.elections.peers.introducing import Introducing
 from subsystems.elections.peers.local import Local, Running
@@ -30,8 +29,6 @@ from subsystems.elections.peers.roster import Peer, Step
 from subsystems.elections.peers.traffic import query_bytes, referral_bytes
 
 __all__ = ["Own"]
-
-_LISTING = (PeerMode.ALONGSIDE, PeerMode.PRIMARY)
 
 
 class Own:
@@ -315,7 +312,7 @@ class Own:
         winner.last_election_ms = local.now_ms
         winner.challenge_token = token
         winner.challenge_block = local.tokens.block_of(token) or 0
-        if local.config.mode in _LISTING:
+        if local.config.mode.keeps_list:
             self._list(winner)
 
     def _list(self, winner: Peer) -> None:

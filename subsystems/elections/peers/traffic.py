@@ -11,7 +11,7 @@ from blake3 import blake3
 
 from messages.peers import PeerAccept, PeerAnswer, PeerConfirm, PeerInvite, PeerQuery, PeerReferral
 from subsystems.elections.peers.proof import CHUNKS
-from subsystems.elections.peers.ring import le8
+from subsystems.elections.peers.ring import RING, le8
 
 __all__ = [
     "SEAL_KEY_BYTES",
@@ -20,6 +20,7 @@ __all__ = [
     "Traffic",
     "answer_bytes",
     "invite_bytes",
+    "is_for",
     "key_authentic",
     "key_seal",
     "peer_id",
@@ -106,8 +107,13 @@ def key_authentic(verify: Callable[[bytes, bytes, bytes], bool]) -> Authentic:
     return authentic
 
 
+def is_for(requester: int, answer: PeerAnswer, authentic: Authentic) -> bool:
+    """Whether an answer is one to `requester`, well formed, and sealed by its responder."""
+    return well_formed(answer) and answer.requester == requester and authentic(answer.responder, answer_bytes(answer), answer.seal)
+
+
 def well_formed(answer: PeerAnswer) -> bool:
     """Whether its numbers are u64 and its proof has ten mappings: what everything behind takes for granted."""
     numbers = [answer.requester, answer.responder, answer.ticket]
     numbers += [number for mapping in (answer.answer, *answer.signature) for number in (mapping.id, mapping.block)]
-    return len(answer.signature) == CHUNKS and all(0 <= number < 1 << 64 for number in numbers)
+    return len(answer.signature) == CHUNKS and all(0 <= number < RING for number in numbers)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["cpu_s", "known", "resident_mb", "subsystem_name", "tree"]
+__all__ = ["alive", "children", "cpu_s", "known", "program", "resident_mb", "subsystem_name", "tree"]
 
 _PROC = Path("/proc")
 
@@ -16,18 +16,29 @@ def known() -> bool:
 
 def tree(root: int) -> list[int]:
     """A process and all that descend from it."""
-    parents: dict[int, int] = {}
-    for entry in _PROC.iterdir():
-        if entry.name.isdecimal():
-            try:
-                parents[int(entry.name)] = int(_stat(int(entry.name))[1])
-            except OSError:
-                # Gone between the listing and the look.
-                continue
+    parents = _parents()
     found = [root]
     for pid in found:
         found += [child for child, parent in parents.items() if parent == pid]
     return found
+
+
+def children(pid: int) -> list[int]:
+    """Those that a process started itself; none of one that is gone."""
+    return [child for child, parent in _parents().items() if parent == pid]
+
+
+def alive(pid: int) -> bool:
+    """Whether there is such a process here."""
+    return (_PROC / str(pid)).exists()
+
+
+def program(pid: int) -> str:
+    """The name of its program, as far as the kernel keeps it (15 letters); "" of one that is gone."""
+    try:
+        return (_PROC / str(pid) / "comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def cpu_s(pids: Iterable[int]) -> float:
@@ -52,6 +63,19 @@ def subsystem_name(pid: int) -> str:
     """The subsystem that a process runs, or ""."""
     arguments = (_PROC / str(pid) / "cmdline").read_text().split("\0")
     return arguments[arguments.index("subsystem") + 1] if "subsystem" in arguments else ""
+
+
+def _parents() -> dict[int, int]:
+    """Of every process: who started it, or who has it now."""
+    parents: dict[int, int] = {}
+    for entry in _PROC.iterdir():
+        if entry.name.isdecimal():
+            try:
+                parents[int(entry.name)] = int(_stat(int(entry.name))[1])
+            except OSError:
+                # Gone between the listing and the look.
+                continue
+    return parents
 
 
 def _stat(pid: int) -> list[str]:

@@ -1,0 +1,1 @@
+"""Backups of a node: taken while it runs, checked, restored on an empty machine (docs/backup.md)."""

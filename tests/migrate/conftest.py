@@ -1,0 +1,5 @@
+"""Every test gets a place of its own, which it must leave clean."""
+
+from tests.node.nodes import here
+
+__all__ = ["here"]
