@@ -176,6 +176,8 @@ def run_async(work: Callable[[], Awaitable[T]]) -> T:
     """Run `work` in an event loop of its own. Of a group of errors the one that tells the cause comes out."""
 
     async def main() -> T:
+        # The loop takes an interrupt by cancelling its main task; raised in the midst of any other it would be told as a defect.
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
         return await work()
 

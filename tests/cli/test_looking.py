@@ -157,7 +157,7 @@ async def test_top_waits_for_a_node_and_ends_at_q_and_sigterm(here: Place) -> No
     with top(here) as screen:
         await screen.shows("gone: no node runs on")
         screen.process.send_signal(signal.SIGTERM)
-        await screen.ended()
+        assert await screen.ended() == 130
         assert screen.left()
         assert screen.modes() == screen.before
         assert "Traceback" not in screen.text()
