@@ -220,12 +220,18 @@ class Gap(PairMessage, frozen=True, kw_only=True):
 
 @pair(by="elections")
 class PositionAsked(PairMessage, frozen=True, kw_only=True):
-    """How far is your copy? Asked by a writer that recovers, and by one that looks for followers."""
+    """How far is your copy? Asked by a writer that recovers, and by one that looks for followers.
+
+    `lost_in`: the stream that the asker has seen without anything of this election, "" while it has not. It is told back: an answer
+    from before the loss does not say what was acknowledged until then.
+    """
+
+    lost_in: str = ""
 
 
 @pair(by="elections")
 class PositionTold(PairMessage, frozen=True, kw_only=True):
-    """`applied` is from the log `stream`, up to its sequence `log_sequence`; `last` counts what is prepared as well.
+    """`applied` is from the log `stream`, up to its sequence `log_sequence`; `last` counts what is prepared as well. `lost_in`: as asked.
 
     A copy whose hash chain does not hold is at the beginning: it counts for nothing, and was reported.
     """
@@ -234,6 +240,7 @@ class PositionTold(PairMessage, frozen=True, kw_only=True):
     applied: Head
     log_sequence: U64
     last: Head
+    lost_in: str = ""
 
 
 @pair(by="elections")

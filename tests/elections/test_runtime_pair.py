@@ -231,6 +231,37 @@ def test_a_barrier_that_only_its_writer_saw_in_a_log_that_was_lost_stops_nothing
     assert {world.rows(name).events for name in world.sites} == {("ann", "bob", "eve")}
 
 
+def test_B21_one_that_was_paused_in_its_recovery_does_not_begin_a_lost_log_anew_from_what_it_heard_before() -> None:
+    """Found by the simulation (seed 91587897): another had written meanwhile, and its events were forgotten."""
+    world = VoterWorld(13, five())
+    answered(world, "ann", "c1")
+    moved_away(world, world.home)
+    world.run(200)
+    paused = world.home
+    world.weather.log_group = 1
+    world.give_to(paused, steps.Start())
+    assert world.run(lambda: has_heard_all(world, paused))
+    # The others and the log go on without it; when it wakes the log is lost, and nobody else is near.
+    world.pause(paused, 2_000)
+    world.weather.groups, world.weather.log_group = {paused: 1}, 0
+    moved_away(world, paused)
+    world.run(200)
+    assert isinstance(answered(world, "bob", "c2"), Record)
+    world.log.lose()
+    world.weather.log_group = 1
+    world.run(4_000)
+    world.weather.groups, world.weather.log_group = {}, 0
+    world.run(500)
+    assert isinstance(answered(world, "eve", "c3"), Record)
+    world.run(500)
+    assert {world.rows(name).events for name in world.sites} == {("ann", "bob", "eve")}
+
+
+def has_heard_all(world: VoterWorld, name: str) -> bool:
+    recovery = world.member_at(name).recovery
+    return recovery is not None and len(recovery.positions) == len(followers(world))
+
+
 def test_B21_a_writer_whose_copy_went_past_it_by_a_snapshot_steps_down() -> None:
     """Found by the simulation (seeds 1201, 1231): it took the snapshot's epoch for its own, and wrote beside the writer of that epoch."""
     world = VoterWorld(11, five())

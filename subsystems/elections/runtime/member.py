@@ -81,7 +81,7 @@ class Member:
         # Commands that came before the writer was ready, with the time: (command, origin, since).
         self._early: list[tuple[Command, str, int]] = []
         # Writers of a newer topology that wait for this one to let go.
-        self._successors: list[str] = []
+        self._successors: dict[str, PositionAsked] = {}
         self._placed(placement, topology)
 
     @property
@@ -257,11 +257,11 @@ class Member:
             return [Send(asked.site, Superseded(election=self.key, site=self.site, topology=self.topology))]
         if self.writer is not None and asked.topology > self.topology:
             # It is to write from now on: it hears when this one has let go, so that nothing is cut off.
-            self._successors = [*(site for site in self._successors if site != asked.site), asked.site]
+            self._successors[asked.site] = asked
             return []
-        return [self._position(asked.site)]
+        return [self._position(asked)]
 
-    def _position(self, to: str) -> Send:
+    def _position(self, asked: PositionAsked) -> Send:
         copy = self.follower.copy
         told = PositionTold(
             election=self.key,
@@ -271,8 +271,9 @@ class Member:
             applied=copy.applied,
             log_sequence=copy.log_sequence,
             last=copy.last,
+            lost_in=asked.lost_in,
         )
-        return Send(to, told)
+        return Send(asked.site, told)
 
     # -------------------------------------------------------------------------------------------- the log
 
@@ -325,8 +326,8 @@ class Member:
     def _let_go(self) -> list[Effect]:
         """Nobody writes here any more; whoever takes over hears how far this copy is."""
         self.writer, self.follower.writing = None, False
-        successors, self._successors = self._successors, []
-        return [self._position(site) for site in successors]
+        successors, self._successors = self._successors, {}
+        return [self._position(asked) for asked in successors.values()]
 
     # -------------------------------------------------------------------------------------------- refusals
 
@@ -335,7 +336,7 @@ class Member:
         waiting = [(origin, command.id) for command, origin, _ in self._early]
         if self.writer is not None:
             waiting += [(origin, each.command.id) for each in self.writer.waiting() for origin in each.origins]
-        self._early, self.writer, self.recovery, self._successors = [], None, None, []
+        self._early, self.writer, self.recovery, self._successors = [], None, None, {}
         self.follower.writing = False
         return [self._stopped(origin, command_id) for origin, command_id in waiting]
 

@@ -8,8 +8,9 @@ epoch by compare-and-set, and is done when its copy has applied the barrier: eve
 What was prepared anywhere and is not before the barrier is void.
 
 If the log itself was lost (another stream, with nothing of this election), what the pair holds becomes the truth: an acknowledged
-batch is on three of five copies, so the best of any three has it; it begins the new log, with what is prepared. Copies that have nothing
-do not count among the three, as they may have lost it, unless all five have answered.
+batch is on three of five copies, so the best of any three has it; it begins the new log, with what is prepared. Only answers to what was
+asked behind the loss count: until then another writer may have gone on. Copies that have nothing do not count among the three, as they may
+have lost it, unless all five have answered.
 """
 
 import enum
@@ -72,6 +73,8 @@ class Recovery:
         self._asked = set(placement.followers)
         self._deadline_ms = now_ms + limits.recovery_ms
         self._last: LogLast | None = None
+        # The stream that has nothing of this election; "" while it is not known that there is one.
+        self._lost_in = ""
         self._entry: LogEntry | None = None
         self._expected = 0
         # The log has not shown the barrier, nor anything in its place: it goes out again with the next alarm.
@@ -86,13 +89,13 @@ class Recovery:
         return [*self._ask(), ReadLast(), SetAlarm(now_ms + self._limits.retry_ms)]
 
     def _ask(self, *, again: bool = False) -> list[Effect]:
-        message = PositionAsked(election=self._follower.key, site=self._follower.site, topology=self._topology)
+        message = PositionAsked(election=self._follower.key, site=self._follower.site, topology=self._topology, lost_in=self._lost_in)
         return [Send(site, message) for site in sorted(self._asked if again else self._asked - self.positions.keys())]
 
     # -------------------------------------------------------------------------------------------- what comes in
 
     def told(self, position: PositionTold, now_ms: int) -> list[Effect]:
-        if position.site not in self._asked:
+        if position.site not in self._asked or (self._lost_in and position.lost_in != self._lost_in):
             return []
         self.positions[position.site] = position
         return self._go_on(now_ms)
@@ -103,6 +106,13 @@ class Recovery:
             return []
         self._last = answer
         entry, effects = answer.entry, list[Effect]()
+        lost_in = answer.stream if entry is None else ""
+        if lost_in and lost_in != self._lost_in:
+            self.positions.clear()
+            self._deadline_ms = now_ms + self._limits.recovery_ms
+        if lost_in != self._lost_in:
+            self._lost_in = lost_in
+            effects = self._ask() if lost_in else []
         if entry is not None and not isinstance(entry, EpochEnded) and entry.site not in (self._follower.site, *self._asked):
             self._asked.add(entry.site)
             effects = self._ask()
