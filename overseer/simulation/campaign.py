@@ -11,6 +11,7 @@ from itertools import islice
 
 import msgspec
 
+from overseer.simulation.loop import uncollected
 from overseer.simulation.plan import Case, draw_network
 from overseer.simulation.registry import find_scenario
 from overseer.simulation.run import Outcome, play
@@ -148,9 +149,11 @@ def _begin_worker() -> None:
 
 
 def _play_all(chunk: Sequence[Case]) -> list[Outcome]:
-    outcomes = [play(case) for case in chunk]
-    # Runs are played without the collector; what they left in cycles goes between them.
-    gc.collect()
+    with uncollected():
+        outcomes = [play(case) for case in chunk]
+        # What they left in cycles goes between them, and what stays is not looked at again.
+        gc.collect()
+        gc.freeze()
     for outcome in outcomes:
         if outcome.violation is None:
             outcome.trace = []

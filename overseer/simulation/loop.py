@@ -8,6 +8,7 @@ their addresses.
 """
 
 import asyncio
+import gc
 from asyncio import AbstractEventLoop, Handle
 from collections.abc import Coroutine, Generator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 
 import anyio._backends._asyncio as anyio_backend
 
-__all__ = ["TURN_S", "StandsStill", "VirtualLoop", "run_virtually"]
+__all__ = ["TURN_S", "StandsStill", "VirtualLoop", "run_virtually", "uncollected"]
 
 T = TypeVar("T")
 
@@ -42,6 +43,10 @@ class _OrderedTask(asyncio.Task[Any]):
 
     def __hash__(self) -> int:
         return self._order
+
+    def __repr__(self) -> str:
+        # anyio tells it with each cancellation; the usual one looks at the whole stack.
+        return f"<task {self._order}>"
 
     @classmethod
     def begin_anew(cls) -> None:
@@ -132,6 +137,18 @@ def _ordered_scopes() -> Generator[None, None, None]:
         yield
     finally:
         anyio_backend.CancelScope = ordinary
+
+
+@contextmanager
+def uncollected() -> Generator[None, None, None]:
+    """Cycles of objects stay meanwhile: the collector would look at all of a run again and again."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def run_virtually(main: Coroutine[Any, Any, T]) -> T:

@@ -28,7 +28,6 @@ In a trial of a mutant patch the code under test and call `play` for one seed af
 """
 
 import asyncio
-import gc
 import time
 from collections.abc import Callable, Sequence
 from random import Random
@@ -41,7 +40,7 @@ from overseer.checks import InlineVerifier
 from overseer.graph import networked
 from overseer.simulation.clients import Clients
 from overseer.simulation.faults import Faults
-from overseer.simulation.loop import VirtualLoop, run_virtually
+from overseer.simulation.loop import VirtualLoop, run_virtually, uncollected
 from overseer.simulation.network import Rest, SimulatedNetwork
 from overseer.simulation.plan import Case, Fault, FaultKind, draw_faults
 from overseer.simulation.promises import promises
@@ -137,13 +136,8 @@ def play(case: Case, scenario: Scenario | OwnMachinery | None = None, *, keep_li
     if isinstance(scenario, OwnMachinery):
         return scenario.play(case, keep_lines=keep_lines)
     began, computed = time.perf_counter(), time.process_time()
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with uncollected():
         outcome = run_virtually(_Run(case, scenario, _drawn(case, scenario), keep_lines).play())
-    finally:
-        if collecting:
-            gc.enable()
     outcome.real_s, outcome.computed_s = time.perf_counter() - began, time.process_time() - computed
     return outcome
 

@@ -86,6 +86,8 @@ class MemoryStream:
         self._messages: list[StoredMessage | None] = []
         self._held = 0
         self._bytes = 0
+        # By pattern, up to which sequence was looked, and what was found; until something is dropped.
+        self._last_under: dict[str, tuple[int, StoredMessage | None]] = {}
         self._changed = anyio.Event()
 
     # --- reading ---------------------------------------------------------------------------------------------------------
@@ -110,10 +112,13 @@ class MemoryStream:
 
     def last_under(self, pattern: str) -> StoredMessage | None:
         """The last message still there whose subject matches; a trimmed one is gone from this view too."""
-        for message in reversed(self._messages):
+        looked, found = self._last_under.get(pattern, (self._first - 1, None))
+        for message in reversed(self._messages[looked + 1 - self._first :]):
             if message is not None and matches(pattern, message.subject):
-                return message
-        return None
+                found = message
+                break
+        self._last_under[pattern] = self.last_sequence, found
+        return found
 
     def take(self, consumer: MemoryConsumer, batch: int) -> list[Delivery]:
         """The next deliveries of `consumer`, at most `batch`; they count as delivered."""
@@ -216,6 +221,7 @@ class MemoryStream:
         """Somebody deleted the stream and made it anew: another id, empty, consumers at the start."""
         self.id = stream_id
         self._messages.clear()
+        self._last_under.clear()
         self._first, self._held, self._bytes, self._trimmed_below = 1, 0, 0, 0
         for consumer in self.consumers.values():
             consumer.reset(1)
@@ -233,6 +239,7 @@ class MemoryStream:
         self.wake()
 
     def _drop(self, messages: Sequence[StoredMessage | None]) -> None:
+        self._last_under.clear()
         gone = [message for message in messages if message is not None]
         self._held -= len(gone)
         self._bytes -= sum(_stored_bytes(message) for message in gone)

@@ -3,7 +3,6 @@
 `scenario` draws all kinds of faults; `elections:<variant>` draws some kinds more often (see plan.VARIANTS).
 """
 
-import gc
 import time
 from collections.abc import Mapping
 from random import Random
@@ -16,6 +15,7 @@ from overseer.simulation.elections.sites import ElectionSites
 from overseer.simulation.elections.traffic import Input, draw_inputs
 from overseer.simulation.elections.world import eight, five
 from overseer.simulation.linearizability import History, judge
+from overseer.simulation.loop import uncollected
 from overseer.simulation.plan import Case
 from overseer.simulation.run import Outcome, Played
 from overseer.simulation.scenario import Violation
@@ -56,13 +56,8 @@ class ElectionsScenario:
 
     def play(self, case: Case, *, keep_lines: int | None = 200) -> Outcome:
         began, computed = time.perf_counter(), time.process_time()
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
+        with uncollected():
             outcome = _play(case, self.drawn(case), keep_lines, forgetful=0.3 if self._variant == "passivated" else 0.0)
-        finally:
-            if collecting:
-                gc.enable()
         outcome.real_s, outcome.computed_s = time.perf_counter() - began, time.process_time() - computed
         return outcome
 
