@@ -29,7 +29,7 @@ from overseer.consensus.trust import NodeTrust
 from overseer.nats.provision import ApiError
 from overseer.nats.stored import stored_messages
 from overseer.node.client import Client, Refused
-from overseer.observe.logs import logger
+from overseer.observe.logs import Waits, logger
 from overseer.ports.bus import BusError, Outgoing, StoredMessage
 from overseer.runner.trust import signed, untrusted
 
@@ -78,13 +78,15 @@ class NetworkFeed:
 
     async def run(self) -> None:
         """For ever; waits out what passes."""
+        waits = Waits(self._log)
         while True:
             try:
                 await self._read()
                 await self._import()
                 await self._act()
+                waits.tell("")
             except (BusError, ApiError) as error:
-                self._log.warning("waiting", error=str(error))
+                waits.tell(str(error))
             except Refused as refused:
                 if not refused.retriable:
                     self._log.warning("refused", code=refused.code, error=str(refused))

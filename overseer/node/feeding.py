@@ -20,7 +20,7 @@ from overseer.node.bus import FEED
 from overseer.node.catalogue import genesis_of_chain
 from overseer.node.client import Client, Refused
 from overseer.observe.export import exported
-from overseer.observe.logs import logger
+from overseer.observe.logs import Waits, logger
 from overseer.ports.bus import BusError
 from overseer.settings import Loaded
 from overseer.supervise.stopping import StopRequest
@@ -40,6 +40,7 @@ async def feed(loaded: Loaded, url: str, stop: StopRequest, heard: Callable[[str
     `heard` is told what a network's chain waits for when no block comes, and "" when it goes on.
     """
     log = logger(FEED)
+    waits = Waits(log)
     config = loaded.config
     async with exported(config, service=FEED) as spans, Client.connected(config, url, FEED, spans=spans) as client:
         if config.feed.source == "net":
@@ -52,13 +53,14 @@ async def feed(loaded: Loaded, url: str, stop: StopRequest, heard: Callable[[str
             while True:
                 try:
                     await client.request(message)
+                    waits.tell("")
                     break
                 except Refused as refused:
                     if not refused.retriable:
                         log.warning("refused", message=message.spec.key, code=refused.code)
                         break
                 except BusError as error:
-                    log.warning("waiting", message=message.spec.key, error=str(error))
+                    waits.tell(str(error), message=message.spec.key)
                 await anyio.sleep(RETRY_MS / 1000)
         log.info("ended")
 

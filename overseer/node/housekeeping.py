@@ -9,7 +9,7 @@ from overseer.config import Config
 from overseer.nats.provision import Api, ApiError
 from overseer.nats.quota import CommandQuota
 from overseer.nats.trimming import trim
-from overseer.observe.logs import logger
+from overseer.observe.logs import Waits, logger
 from overseer.ports.bus import BusError
 
 __all__ = ["keep_room"]
@@ -23,6 +23,7 @@ _CROWDED_FILL = 0.6
 async def keep_room(config: Config, manage: Api) -> None:
     """Do so for ever; `manage` is the provisioner's. What goes wrong is logged and tried again."""
     log = logger("overseer")
+    waits = Waits(log, "not_trimmed")
     quota = CommandQuota(manage, config.node, config.subsystems, percent=config.limits.commands_fill_percent_max)
     streams = (node_stream(config.node), net_stream())
     trimmed_s = time.monotonic()
@@ -30,6 +31,7 @@ async def keep_room(config: Config, manage: Api) -> None:
         await anyio.sleep(min(config.nats.trim_ms, _LOOK_MS) / 1000)
         try:
             look = await quota.look()
+            waits.tell("")
             if look.changed:
                 what = "outside_commands_refused" if look.closed else "outside_commands_taken_again"
                 log.warning(what, stream=streams[0], fill_percent=round(100 * look.fill))
@@ -41,4 +43,4 @@ async def keep_room(config: Config, manage: Api) -> None:
                 if trimmed.messages:
                     log.info("trimmed", stream=stream, messages=trimmed.messages, below=trimmed.below, held_by=trimmed.held_by)
         except (BusError, ApiError) as error:
-            log.warning("not_trimmed", error=str(error))
+            waits.tell(str(error))

@@ -16,7 +16,7 @@ from messages.subjects import build, headers_of, node_stream
 from overseer.nats.accounts import OVERSEER, PROVISIONER, durable_name
 from overseer.nats.connection import Connection
 from overseer.nats.private_files import write_private
-from overseer.nats.server import EmbeddedServer, ServerError, ServerNotFound
+from overseer.nats.server import EmbeddedServer
 from overseer.nats.sites import site_user
 from overseer.node.bus import FEED, connected_as, embedded_server, heed_new_keys, provisioned
 from overseer.node.catalogue import build_elections, build_sites, build_subsystems, chore_of
@@ -27,6 +27,7 @@ from overseer.node.figures import DomainCollector, DomainWatch
 from overseer.node.folder import NodeFolder, RunInfo
 from overseer.node.hosting import UNMENDABLE, serve_subsystem
 from overseer.node.housekeeping import keep_room
+from overseer.node.keeping import keep_server
 from overseer.node.lagging import LagWatch
 from overseer.node.writing import SERVER, keep_writing
 from overseer.observe.export import require_tracing
@@ -40,11 +41,10 @@ from overseer.sites.process import serve_site
 from overseer.sites.watching import WrongTopology
 from overseer.subsystem import Subsystem
 from overseer.supervise.lag import Lag, LagState
-from overseer.supervise.policy import Failures
 from overseer.supervise.process import ChildSpec
 from overseer.supervise.pulse import Pulse
 from overseer.supervise.run import Child
-from overseer.supervise.status import ChildState, Failure
+from overseer.supervise.status import ChildState
 from overseer.supervise.stopping import StopRequest
 from overseer.supervise.supervisor import Supervisor
 from overseer.supervise.task import TaskChild
@@ -134,7 +134,7 @@ class Node:
             tasks.start_soon(self._lags.run)
             tasks.start_soon(domains.run)
             if self._server is not None:
-                tasks.start_soon(self._keep_server, self._server, stop)
+                tasks.start_soon(keep_server, self._server, self._config.supervise, self._log, stop)
                 tasks.start_soon(keep_writing, self._server, self._hear_server)
             if self._config.feed.source != "none":
                 tasks.start_soon(feed, self._loaded, url, stop, self._hear_feed)
@@ -199,35 +199,6 @@ class Node:
             self._log.warning("conclude_not_sent", error=str(error))
 
     # -------------------------------------------------------------------------------------------- what goes on beside
-
-    async def _keep_server(self, server: EmbeddedServer, stop: StopRequest) -> None:
-        """Start the server again when it ends by itself; give the node up when it cannot be kept (bounds of `supervise`)."""
-        failures = Failures(self._config.supervise)
-        started = time.monotonic()
-        cause = f"ended with code {await server.exited()}"
-        while not stop.requested:
-            await self._server_failed(failures, cause, started)
-            started = time.monotonic()
-            try:
-                await server.restart()
-                self._log.info("nats_started", url=server.url, server_pid=server.pid)
-                cause = f"ended with code {await server.exited()}"
-            except ServerNotFound:
-                raise
-            except ServerError as error:
-                # It may have been killed at its start: that is one more failure, not the end.
-                cause = str(error)
-
-    async def _server_failed(self, failures: Failures, cause: str, started: float) -> None:
-        """Note it, and wait before the next start. Raises ServerError when it was one too many."""
-        now = time.monotonic()
-        failure = Failure(at_ms=int(time.time() * 1000), cause=cause, after_ms=int((now - started) * 1000))
-        failures.add(int(now * 1000), failure)
-        self._log.error("nats_ended", cause=cause, failures=failures.count, restart_in_ms=failures.backoff_ms())
-        if failures.too_many:
-            first = failures.first or failure
-            raise ServerError(f"nats-server failed {failures.count} times and was given up. First it {first.cause}; last it {cause}")
-        await anyio.sleep(failures.backoff_ms() / 1000)
 
     async def _tell_when_ready(self, info: RunInfo) -> None:
         assert self.supervisor is not None

@@ -10,6 +10,7 @@
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -22,6 +23,7 @@ from overseer.nats.server import EmbeddedServer, ServerSettings
 from overseer.node.bus import bus_limits, describe, node_accounts
 from overseer.node.catalogue import SECTIONS, build_sites, build_subsystems, genesis_of_chain
 from overseer.node.folder import NodeFolder
+from overseer.node.keeping import keep_server
 from overseer.observe.logs import logger
 from overseer.settings import Loaded, load_config
 from overseer.supervise.process import ChildSpec
@@ -116,14 +118,21 @@ class Testnet:
             self.prepare()
             async with self._server() as server:
                 self.supervisor = Supervisor(self._children(server.url), self._first.config.supervise, stop=stop)
-                folders = {name: str(self.folder / name) for name in self._loaded}
-                chosen = {s.key: s.value for s in self._first.settings if s.source != "default" and s.key.startswith(_OF_THE_CHAIN)}
-                info = TestnetInfo(url=server.url, server_pid=server.pid or 0, nodes=folders, chain=chosen)
-                write_private(self.folder / _INFO, msgspec.json.encode(info).decode() + "\n")
+                self._write_info(server)
                 async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._tell_when_ready, info, started)
+                    again = partial(self._write_info, server)
+                    tasks.start_soon(partial(keep_server, server, self._first.config.supervise, self._log, stop, restarted=again))
+                    tasks.start_soon(self._tell_when_ready, server, started)
                     await self.supervisor.run()
                     tasks.cancel_scope.cancel()
+
+    def _info(self, server: EmbeddedServer) -> TestnetInfo:
+        folders = {name: str(self.folder / name) for name in self._loaded}
+        chosen = {s.key: s.value for s in self._first.settings if s.source != "default" and s.key.startswith(_OF_THE_CHAIN)}
+        return TestnetInfo(url=server.url, server_pid=server.pid or 0, nodes=folders, chain=chosen)
+
+    def _write_info(self, server: EmbeddedServer) -> None:
+        write_private(self.folder / _INFO, msgspec.json.encode(self._info(server)).decode() + "\n")
 
     @property
     def _first(self) -> Loaded:
@@ -157,8 +166,9 @@ class Testnet:
             for name, loaded in self._loaded.items()
         ]
 
-    async def _tell_when_ready(self, info: TestnetInfo, started: Callable[[TestnetInfo], None]) -> None:
+    async def _tell_when_ready(self, server: EmbeddedServer, started: Callable[[TestnetInfo], None]) -> None:
         assert self.supervisor is not None
+        info = self._info(server)
         async for statuses in self.supervisor.changes():
             if all(status.state is ChildState.READY for status in statuses):
                 self._log.info("ready", url=info.url, nodes=list(info.nodes), pid=os.getpid())

@@ -21,7 +21,7 @@ from structlog.typing import FilteringBoundLogger, Processor
 
 from overseer.config import LogConfig
 
-__all__ = ["MASK", "configure_logs", "logger", "mask_secrets"]
+__all__ = ["MASK", "Waits", "configure_logs", "logger", "mask_secrets"]
 
 MASK = "[hidden]"
 # What is longer is cut: a log line must not carry a message's body.
@@ -72,6 +72,24 @@ def configure_logs(config: LogConfig, *, run_id: str, node: str, stream: IO[str]
 def logger(subsystem: str) -> FilteringBoundLogger:
     """The logger of a subsystem, or of `overseer` itself."""
     return cast(FilteringBoundLogger, structlog.get_logger(subsystem=subsystem))
+
+
+class Waits:
+    """What one that tries again and again waits for: a line `event` when that changes, not one for each try. "": it goes on."""
+
+    def __init__(self, log: FilteringBoundLogger, event: str = "waiting") -> None:
+        self._log = log
+        self._event = event
+        self._told = ""
+
+    def tell(self, error: str, **facts: object) -> None:
+        if error == self._told:
+            return
+        self._told = error
+        if error:
+            self._log.warning(self._event, error=error, **facts)
+        else:
+            self._log.info("goes_on", **facts)
 
 
 def mask_secrets(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

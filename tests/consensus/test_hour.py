@@ -11,9 +11,8 @@ import anyio
 import pytest
 
 from messages.chain_api import AncestorsOf, Best, Hashes, Header
-from messages.codec import decode
 from messages.consensus_blocks import BlockSealed
-from messages.consensus_manager import Attempts, AttemptsReport, AttemptState, Deal, Epoch, EpochReport, Phase
+from messages.consensus_manager import Attempts, AttemptsReport, AttemptState, Epoch, EpochReport, Phase
 from messages.message import Message
 from overseer.node.client import Client, Refused
 from overseer.ports.bus import BusError
@@ -138,21 +137,9 @@ async def killed_again_and_again(net: NetworkRun, plan: Sequence[tuple[Sequence[
 async def sealed_at(net: NetworkRun) -> dict[int, float]:
     """When each block was sealed, in seconds since 1970."""
     times: dict[int, float] = {}
-    for message in await net.stored("*.feed.block_sealed"):
-        sealed = decode(BlockSealed.spec, message.body)
-        assert isinstance(sealed, BlockSealed)
-        times.setdefault(sealed.block.number, message.time_ms / 1000)
+    for block, time_ms in await net.blocks(BlockSealed):
+        times.setdefault(block.number, time_ms / 1000)
     return times
-
-
-async def dealt(net: NetworkRun) -> Counter[tuple[str, bytes]]:
-    """How often each node has dealt in each session."""
-    deals: Counter[tuple[str, bytes]] = Counter()
-    for node, body in await net.said("deal"):
-        deal = decode(Deal.spec, body)
-        assert isinstance(deal, Deal)
-        deals[node, deal.session] += 1
-    return deals
 
 
 def pause_after(kill: Kill, kills: Sequence[Kill], times: Mapping[int, float]) -> float:
@@ -196,7 +183,7 @@ async def test_R4_R5_R6_R8_epochs_follow_one_another_with_a_kill_in_every_phase_
 ) -> None:
     async with network_up(here, "--interval-ms", "150", **SETTINGS) as net:
         kills = await killed_again_and_again(net, plan, blocks)
-        deals, times = await dealt(net), await sealed_at(net)
+        deals, times = await net.dealt(), await sealed_at(net)
     assert {(tuple(kill.nodes), kill.moment) for kill in kills} == {(tuple(nodes), moment) for nodes, moment in plan}
     assert set(deals.values()) == {1}
     reports = {node: net.verified(node) for node in NODES}

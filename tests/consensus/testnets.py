@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -11,7 +12,10 @@ from typing import Any
 
 import anyio
 
-from messages.consensus_manager import Attempts, AttemptsReport, Epoch, EpochReport, GroupsOnDisk, GroupsReport
+from messages.chain_api import ImportBlock
+from messages.codec import decode
+from messages.consensus_blocks import BlockProposed, BlockSealed
+from messages.consensus_manager import Attempts, AttemptsReport, Deal, Epoch, EpochReport, GroupsOnDisk, GroupsReport
 from messages.message import Message
 from messages.subjects import net_stream, parse
 from overseer.cli.common import load_settings
@@ -64,6 +68,24 @@ class NetworkRun:
     async def said(self, name: str) -> list[tuple[str, bytes]]:
         """(node, body) of all network messages of that name, in order."""
         return [(parse(message.subject).node, message.body) for message in await self.stored(f"*.consensus_manager.{name}")]
+
+    async def dealt(self) -> Counter[tuple[str, bytes]]:
+        """How often each node has dealt in each session."""
+        deals: Counter[tuple[str, bytes]] = Counter()
+        for node, body in await self.said("deal"):
+            deal = decode(Deal.spec, body)
+            assert isinstance(deal, Deal)
+            deals[node, deal.session] += 1
+        return deals
+
+    async def blocks(self, kind: type[BlockProposed | BlockSealed]) -> list[tuple[ImportBlock, int]]:
+        """All that the feeds proposed, or sealed, in order; with when, in milliseconds since 1970."""
+        found: list[tuple[ImportBlock, int]] = []
+        for stored in await self.stored(f"*.feed.{kind.spec.name}"):
+            told = decode(kind.spec, stored.body)
+            assert isinstance(told, BlockProposed | BlockSealed)
+            found.append((told.block, stored.time_ms))
+        return found
 
     async def stored(self, subjects: str) -> list[StoredMessage]:
         """What the network's stream holds on these, in order."""

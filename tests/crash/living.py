@@ -69,6 +69,10 @@ class LogTail:
         for line in lines:
             self._take(line.decode(errors="replace"))
 
+    def child_of(self, event: Mapping[str, Any]) -> str:
+        """Whom it is about, by the name under which it can be hit."""
+        return str(event.get("child", ""))
+
     def _take(self, line: str) -> None:
         self.text = [*self.text[-199:], line]
         if "Traceback" in line:
@@ -76,7 +80,7 @@ class LogTail:
         if not (line.startswith("{") and line.endswith("}")):
             return
         event: dict[str, Any] = json.loads(line)
-        name, child = str(event.get("event")), str(event.get("child", ""))
+        name, child = str(event.get("event")), self.child_of(event)
         self.events[name, child] += 1
         if name == "child_started":
             self.pids[child] = event["child_pid"]
@@ -94,9 +98,13 @@ class Living:
         self.logs: list[LogTail] = []
         self._env = env
 
+    def launch(self) -> tuple[Node, LogTail]:
+        """A process of it, just begun, and what reads its log."""
+        node = Node.start(self.place, env=self._env)
+        return node, LogTail(node.log)
+
     async def start(self) -> None:
-        self.node = Node.start(self.place, env=self._env)
-        self.log = LogTail(self.node.log)
+        self.node, self.log = self.launch()
         self.logs.append(self.log)
 
         def ready() -> bool:
@@ -105,15 +113,24 @@ class Living:
 
         await until(ready, "the node is ready", RECOVERY_S)
         self.still_there()
+        self.known()
+
+    def known(self) -> None:
+        """Once it is ready: what it tells of itself."""
         self.node.info = NodeFolder(self.place.data).last_run()
 
     @asynccontextmanager
     async def up(self) -> AsyncIterator[Client]:
-        """A client of the running node, over all of its restarts; in the end it must stop in order."""
+        """A client of the running node, over all of its restarts."""
+        async with self.lived(), self.node.client() as client:
+            yield client
+
+    @asynccontextmanager
+    async def lived(self) -> AsyncIterator[None]:
+        """It runs meanwhile; in the end it must stop in order."""
         await self.start()
         try:
-            async with self.node.client() as client:
-                yield client
+            yield
             code = await self.node.stop()
             if code != 0:
                 raise Stuck(f"asked to stop, the node ended with {code}:\n{self.last_words()}")

@@ -19,7 +19,7 @@ from random import Random
 import anyio
 
 from tests.crash.living import KILLED_OFTEN, RECOVERY_S, Living
-from tests.crash.report import Report, leaves, tell
+from tests.crash.report import Report, Struck, leaves, tell
 from tests.crash.traffic import Scenery, Traffic, until
 from tests.node.nodes import SUBSYSTEMS, Place, place, verified
 
@@ -58,7 +58,7 @@ class Killer:
             await self._whole()
             self.recovery_s[stroke].append(time.monotonic() - began)
 
-    def tell(self, report: Report) -> None:
+    def tell(self, report: Struck) -> None:
         report.strokes = dict(self.strokes)
         for stroke, times in self.recovery_s.items():
             report.recovery_ms_median[stroke] = int(1000 * sorted(times)[len(times) // 2])

@@ -14,14 +14,14 @@ from tests.crash.reckoning import reckon
 from tests.crash.traffic import Traffic
 from tests.node.nodes import Place, Stored
 
-__all__ = ["Report", "leaves", "show", "tell"]
+__all__ = ["Report", "Struck", "leaves", "show", "tell"]
 
 # Of each kind of problem, so many are shown.
 SHOWN_MAX = 20
 
 
-class Report(msgspec.Struct, kw_only=True):
-    """Figures of one run. Times in the unit of their name."""
+class Struck(msgspec.Struct, kw_only=True):
+    """What was done in one run, and what is wrong after it. Times in the unit of their name."""
 
     seed: int
     # By victim, or by victim and step.
@@ -30,9 +30,27 @@ class Report(msgspec.Struct, kw_only=True):
     strokes: dict[str, int] = {}
     seconds: float = 0.0
     kills_per_minute: float = 0.0
-    # Until the node answers and acknowledges everything again, by stroke.
+    # Until all is well again, by stroke.
     recovery_ms_median: dict[str, int] = {}
     recovery_ms_worst: dict[str, int] = {}
+    lost: int = 0
+    doubled: int = 0
+    problems: list[str] = []
+
+    @property
+    def clean(self) -> bool:
+        return not self.problems
+
+    def struck(self, kills: dict[str, int], seconds: float) -> None:
+        """Note the kills, and how long they took."""
+        self.kills, self.kills_total = kills, sum(kills.values())
+        self.seconds = round(seconds, 1)
+        self.kills_per_minute = round(60 * self.kills_total / max(seconds, 0.1), 1)
+
+
+class Report(Struck, kw_only=True):
+    """Figures of one node's run."""
+
     # Commands, by receiver; and those that the bus alone acknowledged.
     acknowledged: dict[str, int] = {}
     votes_acknowledged: int = 0
@@ -54,19 +72,6 @@ class Report(msgspec.Struct, kw_only=True):
     messages: int = 0
     # Facts of elections that were told more than once, under one id (several sites only).
     told_again: int = 0
-    lost: int = 0
-    doubled: int = 0
-    problems: list[str] = []
-
-    @property
-    def clean(self) -> bool:
-        return not self.problems
-
-    def struck(self, kills: dict[str, int], seconds: float) -> None:
-        """Note the kills, and how long they took."""
-        self.kills, self.kills_total = kills, sum(kills.values())
-        self.seconds = round(seconds, 1)
-        self.kills_per_minute = round(60 * self.kills_total / max(seconds, 0.1), 1)
 
     def sent(self, traffic: Traffic) -> None:
         """Note what was acknowledged."""
@@ -111,7 +116,7 @@ def show(figures: msgspec.Struct, *, as_json: bool) -> None:
     print(json.dumps(shown) if as_json else "\n".join(f"{key}: {value}" for key, value in shown.items()), flush=True)
 
 
-def tell(reports: Sequence[Report], folder: Path, *, as_json: bool) -> int:
+def tell(reports: Sequence[Struck], folder: Path, *, as_json: bool) -> int:
     """Print the reports; the exit code. The folder is kept when something is wrong."""
     for report in reports:
         show(report, as_json=as_json)

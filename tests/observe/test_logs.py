@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from overseer.config import LogConfig
-from overseer.observe.logs import MASK, configure_logs, logger
+from overseer.observe.logs import MASK, Waits, configure_logs, logger
 
 SEED = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY"
 
@@ -114,3 +114,13 @@ def test_a_closed_stderr_stops_nothing() -> None:
     out.close()
     logger("votes_db").error("nobody hears")
     logging.getLogger("nats").error("nobody hears")
+
+
+def test_what_is_waited_for_is_told_when_it_changes_and_not_with_each_try() -> None:
+    out = written()
+    waits = Waits(logger("feed"))
+    for why in ("", "nobody listens", "nobody listens", "no answer", "", "", "no answer"):
+        waits.tell(why, block=7)
+    found = [(line["event"], line.get("error")) for line in lines(out)]
+    assert found == [("waiting", "nobody listens"), ("waiting", "no answer"), ("goes_on", None), ("waiting", "no answer")]
+    assert {line["block"] for line in lines(out)} == {7}
