@@ -22,7 +22,7 @@ from overseer.cli.common import ConfigFile, DataDir, Json, NatsUrl, NodeName, fa
 from overseer.nats.accounts import OVERSEER, PROVISIONER
 from overseer.nats.keys import KeyFolder, Seed, UnusableKey
 from overseer.node.bus import OPERATORS, READERS, RELOAD_SIGNAL, connect_as, dangers_at_the_door, node_accounts, node_users
-from overseer.node.catalogue import build_sites, build_subsystems
+from overseer.node.catalogue import build_sites, build_subsystems, kept_settings
 from overseer.node.folder import NodeFolder, NotRunning, RunInfo
 from overseer.ports.bus import BusDenied
 from overseer.settings import Loaded
@@ -58,14 +58,16 @@ class KeyReport(msgspec.Struct, frozen=True, kw_only=True):
 def list_keys(config: ConfigFile = None, data_dir: DataDir = None, node: NodeName = None, nats: NatsUrl = None, json: Json = False) -> None:
     """Everybody who has a key on this node: public key and file. Seeds are never shown."""
     loaded = load_settings(config, data_dir, node, nats)
-    _show([_report(loaded, user) for user in node_users(_declarations(loaded), build_sites(loaded))], json)
+    ran = kept_settings(loaded)
+    _show([_report(loaded, user) for user in node_users(_declarations(ran), build_sites(ran))], json)
 
 
 @keys.command(epilog=common.examples("overseer keys check", "overseer keys check --json"))
 def check(config: ConfigFile = None, data_dir: DataDir = None, node: NodeName = None, nats: NatsUrl = None, json: Json = False) -> None:
     """Whether every key is there, private, and taken by the server; and whether strangers are not. Exit code 1 if not."""
     loaded = load_settings(config, data_dir, node, nats)
-    users = node_users(_declarations(loaded), build_sites(loaded))
+    ran = kept_settings(loaded)
+    users = node_users(_declarations(ran), build_sites(ran))
     url = _server(loaded)
 
     async def main() -> tuple[list[KeyReport], list[str]]:
@@ -99,10 +101,11 @@ def rotate(
     A server of your own (--nats) must be given the new accounts in between: the command says when.
     """
     loaded = load_settings(config, data_dir, node, nats)
-    declarations = _declarations(loaded)
-    users = _chosen(node_users(declarations, build_sites(loaded)), names or [], all_users=all_users)
+    ran = kept_settings(loaded)
+    declarations, sites = _declarations(ran), build_sites(ran)
+    users = _chosen(node_users(declarations, sites), names or [], all_users=all_users)
     # Missing ones are made: there is nothing to rotate then, but somebody wanted a key.
-    node_accounts(loaded.config, declarations, build_sites(loaded))
+    node_accounts(loaded.config, declarations, sites)
     running = _running(loaded)
     if loaded.config.nats.url or (running is not None and not running.monitor_url):
         done, next_step = run_async(lambda: _rotate_elsewhere(loaded, users))

@@ -15,7 +15,9 @@ from overseer.nats.connection import connect
 from overseer.nats.keys import KeyFolder, Seed, UnusableKey
 from overseer.nats.server import EmbeddedServer
 from overseer.node.bus import RELOAD_SIGNAL
+from overseer.node.catalogue import SECTIONS
 from overseer.ports.bus import BusDenied
+from overseer.settings import load_config, settings_toml
 from tests.cli.conftest import Command
 from tests.node.nodes import SUBSYSTEMS, Node, Place, ballots, eventually, history, said_once, told, verified, votes_of
 
@@ -262,3 +264,11 @@ async def test_no_seed_is_ever_written_but_to_its_file(here: Place) -> None:
     parts = {seed[start : start + 16].encode() for seed in seeds for start in (4, 20, 40)}
     pattern = re.compile(b"|".join(parts))
     assert [text[:200] for text in texts if pattern.search(text)] == []
+
+
+def test_keys_are_those_of_what_ran_here_last_sites_told_by_flag_among_them(here: Place) -> None:
+    told = load_config(environ={}, flags={"data_dir": here.data, "elections.sites": 5}, sections=SECTIONS)
+    here.data.mkdir()
+    (here.data / "settings.toml").write_text(settings_toml(told))
+    users = {row["user"] for row in here.run("keys", "list", "--json").json["keys"]}
+    assert len([user for user in users if user.startswith("elections_")]) == 5

@@ -36,7 +36,7 @@ def test_each_election_is_linearizable_and_its_five_copies_are_equal_in_the_end(
         assert outcome.records > 5
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.timeout(900)
 def test_a_larger_sample_has_faults_of_every_kind() -> None:
     faults: Counter[str] = Counter()
