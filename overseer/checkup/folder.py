@@ -10,13 +10,14 @@ from overseer.consensus.identity import IdentityFolder
 from overseer.consensus.roster import BadNetwork, read_network
 from overseer.nats.keys import KeyFolder, UnusableKey
 from overseer.node.bus import node_users
-from overseer.node.catalogue import CATALOGUE, build_sites, build_subsystem, build_subsystems
+from overseer.node.catalogue import CATALOGUE, build_sites, build_subsystem, build_subsystems, kept_settings
 from overseer.node.folder import NodeFolder, NotRunning
 from overseer.node.hosting import STORE_SCHEMA
 from overseer.observe import processes
 from overseer.ports.store import StoreError
 from overseer.rocks.reader import RocksReader
 from overseer.runner import journal
+from overseer.settings import Loaded
 from overseer.sites.layout import ElectionsElsewhere, check_stores, site_stores
 
 __all__ = ["FOLDER"]
@@ -29,6 +30,11 @@ CHECKPOINT_S = 60 * 86_400
 
 def _folder(patient: Patient) -> Path:
     return patient.loaded.config.data_dir.absolute()
+
+
+def _ran(patient: Patient) -> Loaded:
+    """What the node was told when it last ran: keys and stores are those, whatever flags this command was not given."""
+    return kept_settings(patient.loaded)
 
 
 def check_config(patient: Patient) -> Iterator[Told]:
@@ -109,7 +115,7 @@ def check_run(patient: Patient) -> Iterator[Told]:
 
 def check_keys(patient: Patient) -> Iterator[Told]:
     """There, private, readable, and nobody else's; the identity too."""
-    loaded = patient.loaded
+    loaded = _ran(patient)
     folder = KeyFolder(loaded.config.keys_dir)
     if not folder.folder.is_dir():
         yield ok("there are none yet: `overseer run` makes them")
@@ -184,7 +190,7 @@ def _problems(reader: RocksReader, path: Path, patient: Patient) -> Iterator[Tol
 
 def check_sites(patient: Patient) -> Iterator[Told]:
     """The elections are where the configuration says."""
-    sites, stores = build_sites(patient.loaded), _folder(patient) / "stores"
+    sites, stores = build_sites(_ran(patient)), _folder(patient) / "stores"
     try:
         check_stores(stores, sites)
         yield ok(f"{len(site_stores(stores))} of {len(sites.names)} sites have a store" if sites.names else "the elections are on one site")

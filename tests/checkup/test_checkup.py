@@ -17,10 +17,12 @@ from overseer.checkup.check import Check, Patient, Told, Verdict, ok, run_checks
 from overseer.checkup.installation import check_packages, check_python, check_server
 from overseer.checkup.machine import check_clock, check_disk, check_files, check_filesystem, check_memory, mount_of
 from overseer.cli.common import load_settings
+from overseer.nats.keys import KeyFolder
 from overseer.nats.server import ServerNotFound
 from overseer.node.bus import describe
-from overseer.node.catalogue import build_subsystems
+from overseer.node.catalogue import build_sites, build_subsystems
 from overseer.node.folder import NodeFolder
+from overseer.settings import settings_toml
 from tests.node.nodes import Node, Place, place
 
 pytestmark = pytest.mark.real
@@ -348,3 +350,16 @@ def test_every_check_is_in_the_documentation() -> None:
     text = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
     missing = [check.name for check in CHECKS if f"| {check.name} | {check.looks_at} |" not in text]
     assert not missing, "\n".join(f"| {check.name} | {check.looks_at} |" for check in CHECKS)
+
+
+def test_sites_that_the_node_was_told_by_a_flag_are_its_own_and_so_are_their_keys(data: Path) -> None:
+    flagged = load_settings(None, data, None, None, elections__sites=5)
+    (data / "settings.toml").write_text(settings_toml(flagged))
+    shutil.rmtree(data / "stores/elections")
+    users = build_sites(flagged).users
+    KeyFolder(data / "keys").ensure(users)
+    (data / "keys/elections.nk").unlink()
+    for user in users:
+        (data / "stores" / user).mkdir()
+    for name in ("keys", "sites"):
+        assert {each.verdict for each in told(patient(data), name)} == {Verdict.OK}, told(patient(data), name)
