@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
 import anyio
@@ -25,7 +26,7 @@ from overseer.node.folder import NodeFolder
 from overseer.ports.bus import BusError, StoredMessage
 from tests.node.nodes import MARK, Place
 
-__all__ = ["NetworkRun", "network_up"]
+__all__ = ["NetworkRun", "network_up", "started"]
 
 DEADLINE_S = 120.0
 # What a network did in an hour of its time is gone through in minutes.
@@ -155,21 +156,27 @@ class NetworkRun:
         return json.loads(done.out)
 
 
+def started(place: Place, *argv: str) -> tuple[Popen[bytes], NetworkRun]:
+    """`overseer testnet` with these arguments, just begun; its log is of this life alone."""
+    folder, log = place.folder / "net", place.folder / f"testnet-{time.monotonic_ns()}.log"
+    with log.open("wb") as file:
+        process = place.start("testnet", "--data-dir", str(folder), "--json", *argv, stdout=file, stderr=file)
+    return process, NetworkRun(place, folder, log, process.pid)
+
+
 @asynccontextmanager
 async def network_up(place: Place, *argv: str, nodes: int = 4, **settings: object) -> AsyncIterator[NetworkRun]:
     """A network that is up. Ended in order afterwards."""
     subsystems = "votes_db,dispute_conclusion,chain_api,consensus_manager"
     place.settings = {"log.format": "json", "supervise.stall_ms": 120_000, "verification.workers": 0, "subsystems": subsystems}
     place.settings |= {key.replace("__", "."): value for key, value in settings.items()}
-    folder, log = place.folder / "net", place.folder / "testnet.log"
-    with log.open("wb") as file:
-        process = place.start("testnet", "--nodes", str(nodes), "--data-dir", str(folder), "--json", *argv, stdout=file, stderr=file)
-    run = NetworkRun(place, folder, log, process.pid)
+    process, run = started(place, "--nodes", str(nodes), *argv)
+    log = run.log
     try:
 
         async def up() -> bool:
             assert process.poll() is None, log.read_text()[-3000:]
-            return (folder / "testnet.json").exists() and '"event":"ready"' in log.read_text() and '"nodes":["n1"' in log.read_text()
+            return (run.folder / "testnet.json").exists() and '"event":"ready"' in log.read_text() and '"nodes":["n1"' in log.read_text()
 
         await run.until(up, "the testnet is up")
         yield run

@@ -5,23 +5,19 @@
 One line per reckoning. Exit code 1 when anything was lost, doubled, wrong or stuck; the folder is then kept and named.
 """
 
-import argparse
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
-from pathlib import Path
 from random import Random
 
 import anyio
 
 from tests.crash.living import KILLED_OFTEN, RECOVERY_S, Living
-from tests.crash.report import Report, Struck, leaves, tell
+from tests.crash.report import Report, Struck, kill_command, leaves
 from tests.crash.traffic import Scenery, Traffic, until
-from tests.node.nodes import SUBSYSTEMS, Place, place, verified
+from tests.node.nodes import SUBSYSTEMS, Place, verified
 
 __all__ = ["Killer", "crash_loop"]
 
@@ -135,18 +131,5 @@ async def crash_loop(here: Place, *, kills: int, seed: int, seconds: float = 3_6
     return report
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.crash.loop", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--kills", type=int, default=500, help="at least so many (default 500)")
-    parser.add_argument("--seconds", type=float, default=3_600, help="strike for at most so long")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", action="store_true", help="the report as JSON")
-    given = parser.parse_args(argv)
-    folder = Path(tempfile.mkdtemp(prefix="overseer-crash-"))
-    with place(folder) as here:
-        report = anyio.run(partial(crash_loop, here, kills=given.kills, seed=given.seed, seconds=given.seconds))
-    return tell([report], folder, as_json=given.json)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(kill_command("loop", __doc__, crash_loop, kills=500))

@@ -7,14 +7,11 @@ every block that the stream holds as sealed must be in it; nobody may have dealt
 and every store must be a replay of its journal. Exit code 1 when anything was lost, doubled, wrong or stuck; the folder is then kept.
 """
 
-import argparse
 import os
 import sys
-import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -29,11 +26,11 @@ from messages.consensus_blocks import BlockProposed, BlockSealed
 from messages.consensus_manager import BlockPartial
 from overseer.node.client import Client
 from overseer.node.testnet import node_names
-from tests.consensus.testnets import NetworkRun
+from tests.consensus.testnets import NetworkRun, started
 from tests.crash.living import KILLED_OFTEN, PROBES, Living, LogTail, Stuck
 from tests.crash.loop import Killer
-from tests.crash.report import SHOWN_MAX, Struck, leaves, tell
-from tests.node.nodes import Node, Place, place
+from tests.crash.report import SHOWN_MAX, Struck, kill_command, leaves
+from tests.node.nodes import Node, Place
 
 __all__ = ["NetworkReport", "crash_network"]
 
@@ -80,14 +77,9 @@ class LivingNetwork(Living):
     net: NetworkRun
 
     def launch(self) -> tuple[Node, LogTail]:
-        folder, log = self.place.folder / "net", self.place.folder / f"testnet-{time.monotonic_ns()}.log"
-        argv = ["--nodes", str(len(NODES)), "--processes", "--data-dir", str(folder), "--json"]
-        with log.open("wb") as file:
-            process = self.place.start(
-                "testnet", *argv, "--interval-ms", str(INTERVAL_MS), "--epoch-blocks", str(INTERVAL), stdout=file, stderr=file
-            )
-        self.net = NetworkRun(self.place, folder, log, process.pid)
-        return Node(self.place, process, log), NetworkLog(log)
+        argv = ["--nodes", str(len(NODES)), "--interval-ms", str(INTERVAL_MS), "--epoch-blocks", str(INTERVAL)]
+        process, self.net = started(self.place, "--processes", *argv)
+        return Node(self.place, process, self.net.log), NetworkLog(self.net.log)
 
     def known(self) -> None:
         """Its nodes tell of themselves."""
@@ -216,20 +208,5 @@ def _verified(net: NetworkRun, report: NetworkReport) -> None:
     report.problems += [f"a group of block {a} served until {b} only" for a, b in pairwise(accepted) if b - a < INTERVAL]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.crash.network", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--kills", type=int, default=200, help="at least so many (default 200)")
-    parser.add_argument("--seconds", type=float, default=3_600, help="strike for at most so long")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", action="store_true", help="the report as JSON")
-    given = parser.parse_args(argv)
-    folder = Path(tempfile.mkdtemp(prefix="overseer-network-"))
-    with place(folder) as here:
-        report = anyio.run(partial(crash_network, here, kills=given.kills, seed=given.seed, seconds=given.seconds))
-    return tell([report], folder, as_json=given.json)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(kill_command("network", __doc__, crash_network, kills=200))

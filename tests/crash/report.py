@@ -1,20 +1,25 @@
 """What a run of kills did and found, as one row of figures."""
 
+import argparse
 import json
 import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
+import anyio
 import msgspec
 
 from overseer.node.client import Client
 from tests.crash.queues_reckoning import course_problems
 from tests.crash.reckoning import reckon
 from tests.crash.traffic import Traffic
-from tests.node.nodes import Place, Stored
+from tests.node.nodes import Place, Stored, place
 
-__all__ = ["Report", "Struck", "leaves", "show", "tell"]
+__all__ = ["Report", "Struck", "kill_command", "leaves", "show", "tell"]
 
 # Of each kind of problem, so many are shown.
 SHOWN_MAX = 20
@@ -46,6 +51,12 @@ class Struck(msgspec.Struct, kw_only=True):
         self.kills, self.kills_total = kills, sum(kills.values())
         self.seconds = round(seconds, 1)
         self.kills_per_minute = round(60 * self.kills_total / max(seconds, 0.1), 1)
+
+
+class Crash(Protocol):
+    """A crash loop: at least `kills` kills, or for so many seconds; then everything is counted."""
+
+    async def __call__(self, here: Place, *, kills: int, seed: int, seconds: float) -> Struck: ...
 
 
 class Report(Struck, kw_only=True):
@@ -114,6 +125,22 @@ def show(figures: msgspec.Struct, *, as_json: bool) -> None:
     """Print figures: one line of JSON, or a line each."""
     shown = msgspec.to_builtins(figures)
     print(json.dumps(shown) if as_json else "\n".join(f"{key}: {value}" for key, value in shown.items()), flush=True)
+
+
+def kill_command(module: str, about: str | None, crash: Crash, *, kills: int, argv: Sequence[str] | None = None) -> int:
+    """The command line of a crash loop: `python -m tests.crash.<module>`. Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m tests.crash.{module}", description=about, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=kills, help=f"at least so many (default {kills})")
+    parser.add_argument("--seconds", type=float, default=3_600, help="strike for at most so long")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", action="store_true", help="the report as JSON")
+    given = parser.parse_args(argv)
+    folder = Path(tempfile.mkdtemp(prefix=f"overseer-{module}-"))
+    with place(folder) as here:
+        report = anyio.run(partial(crash, here, kills=given.kills, seed=given.seed, seconds=given.seconds))
+    return tell([report], folder, as_json=given.json)
 
 
 def tell(reports: Sequence[Struck], folder: Path, *, as_json: bool) -> int:

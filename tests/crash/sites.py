@@ -7,13 +7,10 @@ copies, each a replay of its events; and the world must have been told of each e
 Exit code 1 when anything was lost, doubled, wrong or stuck; the folder is then kept and named.
 """
 
-import argparse
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from random import Random
 
 import anyio
@@ -25,10 +22,10 @@ from tests.crash.living import KILLED_OFTEN, RECOVERY_S, Living, Stuck
 from tests.crash.loop import Killer
 from tests.crash.polls import Election, Polls
 from tests.crash.polls_reckoning import Counted, counted, facts_told, told_problems
-from tests.crash.report import SHOWN_MAX, Report, leaves, tell
+from tests.crash.report import SHOWN_MAX, Report, kill_command, leaves
 from tests.crash.site_stores import store_problems
 from tests.node.asking import outcome_of
-from tests.node.nodes import Place, history, place
+from tests.node.nodes import Place, history
 
 __all__ = ["FIVE_SITES", "crash_sites", "level", "reckoned", "sites_client"]
 
@@ -142,18 +139,5 @@ async def crash_sites(here: Place, *, kills: int, seed: int, seconds: float = 3_
     return report
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.crash.sites", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--kills", type=int, default=300, help="at least so many (default 300)")
-    parser.add_argument("--seconds", type=float, default=3_600, help="strike for at most so long")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", action="store_true", help="the report as JSON")
-    given = parser.parse_args(argv)
-    folder = Path(tempfile.mkdtemp(prefix="overseer-sites-"))
-    with place(folder) as here:
-        report = anyio.run(partial(crash_sites, here, kills=given.kills, seed=given.seed, seconds=given.seconds))
-    return tell([report], folder, as_json=given.json)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(kill_command("sites", __doc__, crash_sites, kills=300))

@@ -107,12 +107,12 @@ class Recovery:
         self._last = answer
         entry, effects = answer.entry, list[Effect]()
         lost_in = answer.stream if entry is None else ""
-        if lost_in and lost_in != self._lost_in:
-            self.positions.clear()
-            self._deadline_ms = now_ms + self._limits.recovery_ms
         if lost_in != self._lost_in:
             self._lost_in = lost_in
-            effects = self._ask() if lost_in else []
+            if lost_in:
+                self.positions.clear()
+                self._deadline_ms = now_ms + self._limits.recovery_ms
+                effects = self._ask()
         if entry is not None and not isinstance(entry, EpochEnded) and entry.site not in (self._follower.site, *self._asked):
             self._asked.add(entry.site)
             effects = self._ask()
