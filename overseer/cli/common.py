@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar, cast, get_args, get_origin
 
@@ -229,9 +230,7 @@ def report(error: BaseException) -> int:
 def _words(error: BaseException) -> tuple[str, str]:
     """What is wrong, and what to do where the error itself does not say."""
     match error:
-        case UserError():
-            return error.problem, error.remedy
-        case BackupRefused():
+        case UserError() | BackupRefused():
             return error.problem, error.remedy
         case BrokenGraph():
             return f"the enabled subsystems do not fit together: {error}", "Enable the one that is missing as well: see `subsystems`."
@@ -346,6 +345,11 @@ def plain_message(message: Message) -> Any:
     return json.loads(to_json(message))
 
 
+def clock(ms: int) -> str:
+    """The time of day of so many milliseconds since 1970, UTC."""
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
+
+
 def running_node(loaded: Loaded) -> RunInfo:
     """The node that runs on the configured folder. Raises NotRunning."""
     return NodeFolder(loaded.config.data_dir).running()
@@ -356,18 +360,14 @@ def server_url(loaded: Loaded) -> str:
     return loaded.config.nats.url or running_node(loaded).url
 
 
-def running_client(loaded: Loaded, user: str = "operator", *, wait_ms: int = 10_000) -> Any:
-    """An async context of a `Client` of the running node, which is waited for at most so long."""
-    return _traced_client(loaded, user, wait_ms)
-
-
 def _traces_not_taken(endpoint: str, _: int) -> None:
     """Beside the result, which does not depend on it."""
     _errors.print(f"warning: {escape(endpoint)} does not take traces (trace.endpoint)", soft_wrap=True)
 
 
 @asynccontextmanager
-async def _traced_client(loaded: Loaded, user: str, wait_ms: int) -> AsyncGenerator[Client]:
+async def running_client(loaded: Loaded, user: str = "operator", *, wait_ms: int = 10_000) -> AsyncGenerator[Client]:
+    """A `Client` of the running node, which is waited for at most so long."""
     url = server_url(loaded)
     async with (
         exported(loaded.config, service=user, warn=_traces_not_taken) as spans,

@@ -1,7 +1,6 @@
 """`overseer explain ...`: why a block is blacklisted, a group was revoked, an item is back in its queue; down to the signed votes."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -228,7 +227,7 @@ def _label(reason: "Reason", several: bool) -> "Text":
         return label
     details = [reason.record if several else reason.record.partition("/")[2]] if reason.record else []
     if reason.at_ms:
-        details.append(datetime.fromtimestamp(reason.at_ms / 1000, UTC).strftime("%H:%M:%S.%f")[:-3])
+        details.append(common.clock(reason.at_ms))
     if reason.position:
         where = "" if reason.stream == "node" else " of the network"
         details.append(f"message {reason.position}{where} from {reason.sender}")

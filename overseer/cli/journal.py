@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -137,7 +136,7 @@ def _print_record(recorded: Recorded) -> None:
 
 def _say_record(recorded: Recorded, whose: str) -> None:
     record, cause = recorded.record, recorded.record.cause
-    at = datetime.fromtimestamp(record.time_ms / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
+    at = common.clock(record.time_ms)
     where = f"{cause.stream} {cause.sequence} from {cause.sender}" if cause.stream else (cause.id or "own")
     style = STYLES.get(record.result.status, "dim")
     code = f" {record.result.code}" if record.result.code else ""

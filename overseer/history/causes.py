@@ -72,9 +72,7 @@ class NodeHistory:
         journal = self.journals.get(subsystem)
         if journal is None:
             return f"{self.name} has no journal of {subsystem}"
-        return f"the journal of {subsystem} begins with record {journal.first}: what was before went behind a checkpoint" * (
-            journal.first > 1
-        )
+        return journal.begins if journal.first > 1 else ""
 
 
 class History:
@@ -84,6 +82,8 @@ class History:
         self.nodes = {node.name: node for node in nodes}
         # The one that is asked about.
         self.node = nodes[0]
+        # What was found once: trails share their ends.
+        self._origins: dict[Place, Origin] = {}
 
     def step(self, place: Place) -> Step | None:
         """That record, if it is there."""
@@ -95,6 +95,11 @@ class History:
 
     def origin(self, place: Place, record: Record) -> Origin:
         """What led to the record at that place."""
+        if place not in self._origins:
+            self._origins[place] = self._origin(place, record)
+        return self._origins[place]
+
+    def _origin(self, place: Place, record: Record) -> Origin:
         cause, journal = record.cause, self.nodes[place.node].journals[place.subsystem]
         if not cause.stream:
             if record.result.status == "system":

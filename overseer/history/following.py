@@ -90,7 +90,7 @@ class Follower:
             if until_ms is not None and record.time_ms > until_ms:
                 return
             self.after = record.index
-            yield Recorded(self.subsystem, record, [journal.event_of(reader, row, record.index) for row in record.events])
+            yield Recorded(self.subsystem, record, journal.events_of(reader, record))
         self._unread = False
 
     def _refresh(self) -> None:

@@ -59,4 +59,4 @@ class StoredNode:
         with self.reader(subsystem) as reader:
             first = journal.first_index(reader)
             for record, _ in journal.records(reader, after=max(after, first - 1)):
-                yield record, [journal.event_of(reader, row, record.index) for row in record.events]
+                yield record, journal.events_of(reader, record)

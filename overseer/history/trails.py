@@ -107,6 +107,11 @@ class Journal:
         self.last = self._head.index
         self._index: _Index | None = None
 
+    @property
+    def begins(self) -> str:
+        """From where on it is there, in a sentence."""
+        return f"the journal of {self.subsystem} begins with record {self.first}: what was before went behind a checkpoint"
+
     # -------------------------------------------------------------------------------------------- one record
 
     def step(self, index: int) -> Step | None:
@@ -115,18 +120,16 @@ class Journal:
         return None if data is None else self._step(journal.decoded(index, data))
 
     def _step(self, record: Record) -> Step:
-        events = [journal.event_of(self._rows, row, record.index) for row in record.events]
-        return Step(Place(self.node, self.subsystem, record.index), record, events)
+        return Step(Place(self.node, self.subsystem, record.index), record, journal.events_of(self._rows, record))
 
     # -------------------------------------------------------------------------------------------- looking for something
 
-    def find(self, kinds: Sequence[type[Message]], *needles: bytes, until: int = 0, backwards: bool = False) -> Iterator[Found]:
-        """Events of these kinds in whose bytes all needles are, in order; only before record `until`, unless 0."""
+    def find(self, kinds: Sequence[type[Message]], *needles: bytes, backwards: bool = False) -> Iterator[Found]:
+        """Events of these kinds in whose bytes all needles are, in order."""
         names = [kind.spec.key.encode() for kind in kinds]
         keys = {kind.spec.key for kind in kinds}
         in_blobs = self._blobs(needles)
-        end = JOURNAL.pack((until,)) if until else None
-        for key, data in self._rows.scan(JOURNAL.name, b"", end, reverse=backwards):
+        for key, data in self._rows.scan(JOURNAL.name, b"", None, reverse=backwards):
             index = int.from_bytes(key, "big")
             if not any(name in data for name in names) or not (index in in_blobs or all(needle in data for needle in needles)):
                 continue
@@ -162,7 +165,7 @@ class Journal:
         if said.incarnation != incarnation and (said.incarnation not in known or said.sequence >= self._head.began):
             return f"{self.subsystem} said it under incarnation {said.incarnation[:8]}, of which this store kept nothing"
         if said.sequence < self.first:
-            return f"the journal of {self.subsystem} begins with record {self.first}: what was before went behind a checkpoint"
+            return self.begins
         if said.sequence > self.last:
             return f"the journal of {self.subsystem} ends with record {self.last}"
         return ""

@@ -85,9 +85,8 @@ class Batch:
         self.last: dict[str, Delivery] = {}
         self.handled = 0
         self.duplicates = 0
-        self.results: list[tuple[str, str]] = []
-        # Of every input that was decided, in order.
-        self.causes: list[Cause] = []
+        # Every input that was decided, in order; with the status and the code of its result.
+        self.decided: list[tuple[Cause, str, str]] = []
         # Dead letters that point to an attack or a broken peer, as texts.
         self.alarms: list[str] = []
 
@@ -162,15 +161,15 @@ class Engine:
             decision = self._decide(overlay, decode(spec, timer.body), context)
             if isinstance(decision, Rejection):
                 raise BadDeclaration(self.name, f"the timer {timer.message} was rejected with {decision.code}; a timer cannot be")
-            self._record(batch, overlay, cause, spec.key, Result("timer"), now_ms, decision, [fired])
+            result = Result("timer")
+            self._record(batch, overlay, cause, spec.key, result, now_ms, decision, [fired])
         except Retry as retry:
             if not last_try:
                 raise
             overlay = Overlay(batch.writes)
             result = Result("parked", "handler_failed")
             self._record(batch, overlay, cause, spec.key, result, now_ms, Decision(events=[_parked_timer(timer, retry)]), [fired])
-            batch.results.append((result.status, result.code))
-        batch.causes.append(cause)
+        batch.decided.append((cause, result.status, result.code))
         batch.writes.merge(overlay)
 
     def note(self, batch: Batch, event: Message, now_ms: int) -> None:
@@ -290,8 +289,7 @@ class Engine:
             result = Result("accepted")
             self._record(batch, overlay, cause, key, result, now_ms, decision, [])
         batch.handled += 1
-        batch.results.append((result.status, result.code))
-        batch.causes.append(cause)
+        batch.decided.append((cause, result.status, result.code))
         self._remember(batch, overlay, intake, now_ms, outcome)
 
     def _remember(self, batch: Batch, overlay: Overlay, intake: Intake, now_ms: int, outcome: CommandOutcome) -> None:
@@ -320,8 +318,7 @@ class Engine:
         cause = self._cause(intake, stream, seen)
         self._record(batch, overlay, cause, "", Result("parked", refusal.reason), now_ms, Decision(events=[parked]), [])
         batch.handled += 1
-        batch.results.append(("parked", refusal.reason))
-        batch.causes.append(cause)
+        batch.decided.append((cause, "parked", refusal.reason))
         if refusal.reason in _ALARMING:
             batch.alarms.append(f"alarm: {stream} {stored.sequence} on {stored.subject[:200]}: {refusal}"[:500])
         if intake.command_id:

@@ -11,7 +11,7 @@ from overseer.runner.errors import JournalBroken
 from overseer.runner.schema import BLOBS, HEAD, JOURNAL, Cause, EventRow, Head, Record, Result, TimerRow
 from overseer.tables import Overlay, Rows
 
-__all__ = ["HEAD_KEY", "append", "decoded", "event_of", "first_index", "pack_event", "read_head", "records"]
+__all__ = ["HEAD_KEY", "append", "decoded", "event_of", "events_of", "first_index", "pack_event", "read_head", "records"]
 
 HEAD_KEY = HEAD.pack(("head",))
 
@@ -24,6 +24,11 @@ def pack_event(overlay: Overlay, index: int, event: Message, blob_bytes_min: int
     digest = blake3(body).digest()
     overlay.put(BLOBS.name, BLOBS.pack((index, digest)), body)
     return EventRow(event.spec.key, event.spec.version, digest, True)
+
+
+def events_of(rows: Rows, record: Record) -> list[Message]:
+    """All events of a record, in order. Raises JournalBroken."""
+    return [event_of(rows, row, record.index) for row in record.events]
 
 
 def event_of(rows: Rows, row: EventRow, index: int) -> Message:

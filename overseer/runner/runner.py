@@ -366,8 +366,9 @@ class Runner:
         self._outboxes["node"].offer(batch.node)
         if batch.net:
             self._outboxes["net"].offer(batch.net)
-        for status, code in batch.results:
-            observer.result(status, code)
+        for _, status, code in batch.decided:
+            if status != "timer":
+                observer.result(status, code)
         for alarm in batch.alarms:
             observer.trouble(alarm)
         if batch.last:

@@ -27,7 +27,7 @@ class BatchTrace:
 
     def took(self, batch: Batch, intake: Intake) -> None:
         """The input was decided; what was seen before, or is not for us, leaves no trace."""
-        if self._tracer is not None and len(batch.causes) > len(self._handled):
+        if self._tracer is not None and len(batch.decided) > len(self._handled):
             stored = intake.delivery.message
             self._note(
                 batch,
@@ -43,9 +43,7 @@ class BatchTrace:
             self._note(batch, key=timer.message, subject="", size=len(timer.body), parent="")
 
     def _note(self, batch: Batch, *, key: str, subject: str, size: int, parent: str) -> None:
-        cause = batch.causes[-1]
-        # A timer that was not parked has no result.
-        status, code = batch.results[-1] if subject or batch.results[-1:] == [("parked", "handler_failed")] else ("timer", "")
+        cause, status, code = batch.decided[-1]
         self._handled.append(
             Handled(
                 key=key,

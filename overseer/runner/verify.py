@@ -116,7 +116,7 @@ async def rebuild(
     for record, _ in journal.records(rows, after=after, until=until, previous=previous):
         if record.index % _SLICE_RECORDS == 0:
             await anyio.lowlevel.checkpoint()
-        events = [journal.event_of(rows, row, record.index) for row in record.events]
+        events = journal.events_of(rows, record)
         _apply_events(subsystem, events, built)
         if each is not None:
             each(record, events)

@@ -8,7 +8,6 @@ from zlib import crc32
 import anyio
 
 from messages.codec import decode_value
-from messages.message import Message
 from overseer.memory.store import MemoryDisk
 from overseer.ports.bus import StoredMessage
 from overseer.runner import journal
@@ -91,7 +90,7 @@ class Watch:
     def _recorded(self, node: str, subsystem: str, disk: MemoryDisk, data: bytes) -> None:
         self.records += 1
         record = decode_value(Record, data)
-        events: list[Message] = [journal.event_of(disk.rows, row, record.index) for row in record.events]
+        events = journal.events_of(disk.rows, record)
         cause = f"{record.cause.stream} {record.cause.sequence}" if record.cause.stream else record.cause.id
         told = ", ".join([event.spec.name for event in events] or [record.result.code])
         self._trace.note(f"{node} {subsystem}", f"record {record.index} of {cause}: {record.input} {record.result.status}: {told}")

@@ -416,7 +416,7 @@ class VirtualOverseer:
     def events(self, *kinds: type[Message]) -> list[Message]:
         """The recorded events of these types (all, without any), in order."""
         with self.stored() as store:
-            found = [journal.event_of(store, row, record.index) for record in self.journal() for row in record.events]
+            found = [event for record in self.journal() for event in journal.events_of(store, record)]
         return [event for event in found if not kinds or isinstance(event, kinds)]
 
     def head(self) -> Head:

@@ -17,7 +17,7 @@ from messages.votes_db import RegisterVote
 from overseer.nats.accounts import inbox_prefix
 from overseer.nats.keys import KeyFolder
 from overseer.observe.http import fetch
-from tests.node.nodes import SUBSYSTEMS, Node, Place, ballots, eventually, history, said_once, told, verified, votes_of
+from tests.node.nodes import SUBSYSTEMS, Node, Place, ballots, eventually, history, persistently, said_once, told, verified, votes_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
@@ -194,6 +194,8 @@ async def test_a_subsystem_started_by_hand_works_against_a_provisioned_server(he
             from overseer.node.client import Client
 
             async with Client.connected(here.loaded().config, server.url, "operator") as client:
+                for name in SUBSYSTEMS:
+                    await persistently(lambda name=name: client.connection.request(f"$SRV.PING.{name}", b"", timeout_ms=1_000))
                 await told(client, made.opening, "opening")
                 await told(client, made.bundles[0], "bundle")
                 assert len((await votes_of(client, made.bundles[0])).votes) == 10

@@ -146,7 +146,7 @@ class QuietNetwork:
         process.rows.apply(batch.writes)
         for _, data in sorted((batch.writes.rows.get(JOURNAL.name) or {}).items()):
             record = decode_value(Record, data)
-            events = [journal.event_of(process.rows, row, record.index) for row in record.events]
+            events = journal.events_of(process.rows, record)
             for checker in self.checkers:
                 checker.recorded(process.node, process.name, record, events)
         for told in batch.told:

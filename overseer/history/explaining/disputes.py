@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import msgspec
-
 from messages.chain_api import BlocksReverted, RevertLifted
 from messages.chain_events import BlacklistRecorded
 from messages.dispute_conclusion import (
@@ -33,7 +31,7 @@ from messages.votes_db_journal import (
 from overseer.history.explaining.ids import Unknown, beginning, chosen
 from overseer.history.explaining.sentences import counted, of_dispute
 from overseer.history.explaining.trail import Teller
-from overseer.history.explaining.votes import Cast, Sessions, cast_in, vote_reason
+from overseer.history.explaining.votes import Cast, cast_in, vote_reason
 from overseer.history.reasons import Explanation, Reason, hexed, short
 from overseer.history.trails import Found
 
@@ -108,7 +106,7 @@ def verdict(teller: Teller, session: int, candidate: bytes, *, valid: bool = Fal
         for cast in cast_in(teller.node, session, candidate)
         if cast.found.place.index <= until and (cast.kind.side is Side.VALID) is valid
     ]
-    size = len(Sessions(teller.node).sets.get(session, []))
+    size = len(teller.sessions.sets.get(session, []))
     needed = f", {size - (size - 1) // 3} of {size} are enough" if size else ""
     voters = len({cast.validator for cast in votes})
     decided = f"{of_dispute(session, candidate)} was decided {'for' if valid else 'against'} it"
@@ -140,14 +138,13 @@ def _resolved(teller: Teller, session: int, candidate: bytes, valid: bool) -> Fo
 
 def _by_message(teller: Teller, votes: Sequence[Cast], session: int, candidate: bytes) -> list[Reason]:
     """Votes under the message that each came in, with where that came from."""
-    sessions = Sessions(teller.node)
     messages: dict[int, list[Cast]] = {}
     for cast in votes:
         messages.setdefault(cast.found.place.index, []).append(cast)
     reasons: list[Reason] = []
     for casts in messages.values():
         found = casts[0].found
-        signed = [vote_reason(sessions.signed(cast, session, candidate)) for cast in casts]
+        signed = [vote_reason(teller.sessions.signed(cast, session, candidate)) for cast in casts]
         arrived = teller.back(found.place, found.record)
         what = f"{counted(len(casts), 'vote')} arrived in one message"
         reasons.append(teller.told(found, what, because=[*signed, *arrived]))
@@ -160,10 +157,10 @@ def _by_message(teller: Teller, votes: Sequence[Cast], session: int, candidate: 
 def _votes(teller: Teller, session: int, candidate: bytes) -> list[Reason]:
     """Every vote, on both sides; and the decisions."""
     decided = [verdict(teller, session, candidate, valid=valid) for valid in (True, False) if _resolved(teller, session, candidate, valid)]
-    counted_there = {hash_of(reason) for each in decided for message in each.because for reason in message.because if reason.vote}
-    rest = cast_in(teller.node, session, candidate)
-    sessions = Sessions(teller.node)
-    others = [cast for cast in rest if hash_of(vote_reason(sessions.signed(cast, session, candidate))) not in counted_there]
+    votes = [reason.vote for each in decided for message in each.because for reason in message.because if reason.vote]
+    told = {(vote.validator, vote.kind, vote.signature) for vote in votes}
+    cast = cast_in(teller.node, session, candidate)
+    others = [each for each in cast if (each.validator, each.kind.value, hexed(each.signature)) not in told]
     reasons = list(decided)
     if others:
         what = (
@@ -171,11 +168,6 @@ def _votes(teller: Teller, session: int, candidate: bytes) -> list[Reason]:
         )
         reasons.append(Reason(what=what, because=_by_message(teller, others, session, candidate)))
     return reasons
-
-
-def hash_of(reason: Reason) -> bytes:
-    """A vote's identity: the same bytes for the same vote."""
-    return msgspec.json.encode(reason.vote)
 
 
 def _course(teller: Teller, session: int, candidate: bytes) -> list[Reason]:

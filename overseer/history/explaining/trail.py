@@ -1,12 +1,14 @@
 """Reasons from records: what happened in one, and the trail back from it to where somebody outside spoke."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import msgspec
 
 from messages.message import Message
 from overseer.history.causes import Ending, History, NodeHistory, Origin
 from overseer.history.explaining.sentences import sentence
+from overseer.history.explaining.votes import Sessions
 from overseer.history.reasons import Reason
 from overseer.history.trails import Found, Place, Step
 from overseer.runner.schema import Record
@@ -25,6 +27,11 @@ class Teller:
     def __init__(self, history: History, node: NodeHistory | None = None) -> None:
         self.history = history
         self.node = node or history.node
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """The validators of the node that is asked about."""
+        return Sessions(self.node)
 
     def told(self, found: Found, what: str = "", *, because: Sequence[Reason] = (), **about: str) -> Reason:
         """An event that was found, in a sentence; its trail ends there when the record came of a message from outside."""

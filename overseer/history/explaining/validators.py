@@ -17,7 +17,7 @@ __all__ = ["explain_validator"]
 
 def explain_validator(teller: Teller, text: str) -> Explanation:
     """`text`: the validator's key or the beginning of it, or SESSION/INDEX. Raises Unknown."""
-    sessions = Sessions(teller.node)
+    sessions = teller.sessions
     key = _key(sessions, text)
     places = {session: index for session, validators in sessions.sets.items() for index, each in enumerate(validators) if each.key == key}
     scheme = next(each.scheme.value for validators in sessions.sets.values() for each in validators if each.key == key)
