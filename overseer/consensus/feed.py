@@ -45,6 +45,8 @@ _PATIENCE_MS_MIN = 1_000
 _FINALITY_LAG = 3
 # A block is missing for so many times as long: it is told what is waited for.
 _TELL_PATIENCES = 3
+# A block that stays unsigned for so many times as long is named again: behind a longer fork it may have been forgotten.
+_NAME_PATIENCES = 2
 
 
 class NetworkFeed:
@@ -69,7 +71,8 @@ class NetworkFeed:
         self._next = 1
         # Blocks that were sealed and are not imported yet, in order, and what is final with each.
         self._sealed: list[tuple[ImportBlock, bytes | None]] = []
-        self._named = b""
+        # The block that was named last, and when.
+        self._named: tuple[bytes, int] = (b"", 0)
         self._proposed = b""
         self._moved_ms = _now_ms()
         self._heard = heard
@@ -200,11 +203,11 @@ class NetworkFeed:
         self._proposed = self._chain.tip
 
     async def _name(self, block: ImportBlock) -> None:
-        """Once for each block; the outcome is asked for by the same id until it is known."""
-        if self._named == block.hash:
-            return
-        await self._client.request(header_of(block))
-        self._named = block.hash
+        """Once in a while, until it is signed: to name it again changes nothing where it is known."""
+        named, at_ms = self._named
+        if named != block.hash or _now_ms() >= at_ms + _NAME_PATIENCES * self._patience_ms:
+            await self._client.request(header_of(block))
+            self._named = block.hash, _now_ms()
 
     async def _say(self, message: Message) -> None:
         out = Outgoing(build(self._client.node, _SENDER, message.spec), headers_of(message.spec), encode(message))
