@@ -80,14 +80,20 @@ MEASURES = {
 }
 
 # Those that start several processes take their time.
-WHOLE_NODES = {"idle", "ballots_five_sites", "ballots_failover", "ballots_recovery", "election_testnet"}
+MARKS = {
+    "idle": pytest.mark.slow,
+    "ballots_recovery": pytest.mark.slow,
+    "ballots_five_sites": pytest.mark.full,
+    "ballots_failover": pytest.mark.full,
+    "election_testnet": pytest.mark.full,
+}
 
 
 def test_the_command_knows_every_bench_without_loading_them() -> None:
     assert tuple(BENCHES) == command.NAMES == tuple(MEASURES)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in WHOLE_NODES else name for name in MEASURES])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=MARKS.get(name, [])) for name in MEASURES])
 @pytest.mark.anyio
 async def test_a_bench_measures_and_leaves_nothing_behind(name: str, tmp_path: Path) -> None:
     told: list[str] = []

@@ -4,6 +4,7 @@ import json
 import re
 import signal
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import anyio
 import msgspec
@@ -103,16 +104,23 @@ async def test_for_people_it_tells_scene_by_scene(here: Place) -> None:
     assert "Try next" in done.out
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+EARLY = ("temporary folder", "nats", "subsystems", "story")
+# One phase of each part: of the node, of the sites, of the network. Both signals are taken alike.
+OFTEN_ENDED = (("revoked", signal.SIGINT), ("killed", signal.SIGTERM), ("dealing", signal.SIGTERM))
+
+
+def ended(phase: str, number: signal.Signals) -> Any:
+    """In that phase, by that signal; those that take a while only now and then."""
+    marks = pytest.mark.slow if (phase, number) in OFTEN_ENDED else pytest.mark.full
+    return pytest.param(phase, number, marks=[] if phase in EARLY else marks)
+
+
 @pytest.mark.parametrize(
-    "phase",
+    ("phase", "number"),
     [
-        "temporary folder",
-        "nats",
-        "subsystems",
-        "story",
-        *(pytest.param(text, marks=pytest.mark.slow) for text in ("revoked", "killed", "dealing")),
-        *(pytest.param(text, marks=pytest.mark.full) for text in ("assigned", "opens", "judged", "network", "peers")),
+        ended(phase, number)
+        for phase in (*EARLY, "revoked", "killed", "dealing", "assigned", "opens", "judged", "network", "peers")
+        for number in (signal.SIGINT, signal.SIGTERM)
     ],
 )
 async def test_it_can_be_ended_in_every_phase(here: Place, number: signal.Signals, phase: str) -> None:

@@ -191,7 +191,7 @@ async def test_an_older_copy_of_a_store_goes_on_as_a_new_incarnation(here: Place
 # ------------------------------------------------------------------------------------------------ the stream's limit
 
 
-@pytest.mark.slow
+@pytest.mark.full
 async def test_a_node_runs_through_many_times_its_streams_limit(here: Place) -> None:
     limit = 600
     here.settings |= {

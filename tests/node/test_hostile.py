@@ -196,7 +196,7 @@ async def test_five_hundred_fuzzed_messages_of_an_operator_are_all_accounted_for
     await stands_up_to(here, seed=1, count=500)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.timeout(1200)
 async def test_twenty_thousand_fuzzed_messages_of_an_operator_are_all_accounted_for(here: Place) -> None:
     seed = random.SystemRandom().randrange(2**32)
