@@ -19,6 +19,7 @@ from messages.signals import Conclude
 from messages.subjects import CONTENT_CBOR, HEADER_CORRELATION, build, request_subject
 from overseer import asyncapi_headers as headers
 from overseer.graph import Graph
+from overseer.sites.mailroom import asked_by_mail
 from overseer.subsystem import Declaration
 
 __all__ = ["VERSION", "document"]
@@ -109,17 +110,21 @@ class _Document:
 
     def sites(self) -> None:
         """Where the elections are on several sites: what these tell each other, and what people ask any of them."""
-        told = [spec for spec in _contract() if spec.owner == _ELECTIONS and _ELECTIONS in self._names]
+        node = next((node for node in self._graph.declarations if node.name == _ELECTIONS), None)
+        if node is None:
+            return
+        told = [spec for spec in _contract() if spec.owner == _ELECTIONS]
         for spec in told:
             if spec.kind is Kind.PAIR:
                 self._operation(spec.owner, "send", spec)
                 self._operation(spec.owner, "receive", spec)
-        asked = [spec for spec in told if spec.kind in (Kind.COMMAND, Kind.QUERY)]
-        replies = [spec for spec in told if spec.kind in (Kind.REPLY, Kind.REJECTION)]
-        if asked:
-            refusals = [message.spec for message in (CommandOutcome, *_REFUSALS, Timeout)]
-            subject = f"overseer.{{node}}.{_ELECTIONS}_{{site}}.mail.{{election}}.{{message}}"
-            self._asked(_ELECTIONS, f"{_ELECTIONS}.mail", subject, asked, [*replies, *refusals], ["node", "site", "election", "message"])
+        by_mail = asked_by_mail(node)
+        asked = [spec for spec in told if spec.body in by_mail]
+        elsewhere = [message.spec.reply for message in (*node.requests, *node.answers) if message not in by_mail]
+        replies = [spec for spec in told if spec.kind in (Kind.REPLY, Kind.REJECTION) and spec.body not in elsewhere]
+        refusals = [message.spec for message in (CommandOutcome, *_REFUSALS, Timeout)]
+        subject = f"overseer.{{node}}.{_ELECTIONS}_{{site}}.mail.{{election}}.{{message}}"
+        self._asked(_ELECTIONS, f"{_ELECTIONS}.mail", subject, asked, [*replies, *refusals], ["node", "site", "election", "message"])
 
     def _operation(self, name: str, action: str, spec: Spec) -> None:
         channel = self._channel(spec)
