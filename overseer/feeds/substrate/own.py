@@ -5,7 +5,7 @@ from hashlib import blake2b
 
 import anyio
 
-from messages.chain_api import Best, DescendantsOf, Finalized, FinalizedHash, GetHeader, Hashes, Header, IncludedIn, Session
+from messages.chain_api import DescendantsOf, Finalized, FinalizedHash, GetHeader, Hashes, Header, IncludedIn, Session
 from messages.message import Message
 from messages.overseer import CommandOutcome
 from overseer.node.client import Client, Refused
@@ -95,11 +95,6 @@ class OwnNode:
 
     async def finalized(self) -> Header:
         answer = await self._ask(Finalized())
-        assert isinstance(answer, Header)
-        return answer
-
-    async def best(self) -> Header:
-        answer = await self._ask(Best())
         assert isinstance(answer, Header)
         return answer
 

@@ -55,7 +55,7 @@ async def read_block(remote: Remote, runtimes: Runtimes, block: bytes, *, pruned
     except passed as error:
         unread[CANDIDATES] = str(error)
     try:
-        disputes = runtime.disputes((await remote.block(block)).extrinsics)
+        disputes = runtime.disputes(await remote.extrinsics(block))
     except passed as error:
         unread[DISPUTES] = str(error)
     return ReadBlock(header, session, candidates, disputes, unread)
