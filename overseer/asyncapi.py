@@ -19,13 +19,11 @@ from messages.signals import Conclude
 from messages.subjects import CONTENT_CBOR, HEADER_CORRELATION, build, request_subject
 from overseer import asyncapi_headers as headers
 from overseer.graph import Graph
+from overseer.release import RELEASE
 from overseer.sites.mailroom import asked_by_mail
 from overseer.subsystem import Declaration
 
-__all__ = ["VERSION", "document"]
-
-# Of the package.
-VERSION = "0.1.0"
+__all__ = ["document"]
 
 _OVERSEER, _ELECTIONS = "overseer", "elections"
 # The queue group of the micro services: one of several processes answers.
@@ -53,7 +51,7 @@ def document(declarations: Iterable[Declaration]) -> Json:
     made.sites()
     return {
         "asyncapi": "3.0.0",
-        "info": {"title": "overseer", "version": VERSION, "description": _ABOUT, "license": {"name": "Apache-2.0"}},
+        "info": {"title": "overseer", "version": RELEASE, "description": _ABOUT, "license": {"name": "Apache-2.0"}},
         "defaultContentType": CONTENT_CBOR,
         "servers": {"nats": _server()},
         "channels": dict(sorted(made.channels.items())),
