@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from messages.cddl import first_words, ranked
-from messages.contract import load
+from messages.contract import own
 from messages.json_schema import definitions
 from messages.message import Kind, Message, Spec
 from messages.overseer import Busy, CommandOutcome, IncarnationStarted, InvalidRequest, Parked, Timeout
@@ -101,7 +101,7 @@ class _Document:
 
     def between_nodes(self) -> None:
         """What nodes tell each other that no subsystem declares: the chain that their feeds make together."""
-        for spec in _contract():
+        for spec in own():
             if spec.kind is Kind.NETWORK and spec.owner not in self._names:
                 self._operation(spec.owner, "send", spec)
                 self._operation(spec.owner, "receive", spec)
@@ -111,7 +111,7 @@ class _Document:
         node = next((node for node in self._graph.declarations if node.name == _ELECTIONS), None)
         if node is None:
             return
-        told = [spec for spec in _contract() if spec.owner == _ELECTIONS]
+        told = [spec for spec in own() if spec.owner == _ELECTIONS]
         for spec in told:
             if spec.kind is Kind.PAIR:
                 self._operation(spec.owner, "send", spec)
@@ -204,11 +204,6 @@ class _Document:
             "parameters": headers.PARAMETERS,
             "securitySchemes": headers.SECURITY,
         }
-
-
-def _contract() -> list[Spec]:
-    """Whatever else was registered in this process is no part of it."""
-    return [spec for spec in load() if spec.body.__module__.startswith("messages.")]
 
 
 def _words(spec: Spec) -> str:
