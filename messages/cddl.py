@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import inspect
 
-from messages.contract import load
+from messages.contract import own
 from messages.message import Kind, Spec
 
 __all__ = ["Names", "classes", "document", "first_words", "one_line", "ranked"]
@@ -56,8 +56,7 @@ bytes64 = bstr .size 64
 
 def document() -> str:
     """The CDDL of every message in the catalog, grouped by owner, shared types first."""
-    # The contract is what this package defines, whatever else was registered in this process.
-    specs = [spec for spec in load() if spec.body.__module__.startswith("messages.")]
+    specs = own()
     names = Names(specs)
     parts = [_HEAD, _PRELUDE, _section("shared types"), *(_shared(kind, names) for kind in names.shared())]
     for owner in sorted({spec.owner for spec in specs}):

@@ -4,9 +4,9 @@ import importlib
 import pkgutil
 
 import messages
-from messages.message import CATALOG, Catalog
+from messages.message import CATALOG, Catalog, Spec
 
-__all__ = ["load"]
+__all__ = ["load", "own"]
 
 
 def load() -> Catalog:
@@ -14,3 +14,8 @@ def load() -> Catalog:
     for module in pkgutil.iter_modules(messages.__path__):
         importlib.import_module(f"messages.{module.name}")
     return CATALOG
+
+
+def own() -> list[Spec]:
+    """What this package defines, whatever else was registered in this process."""
+    return [spec for spec in load() if spec.body.__module__.startswith("messages.")]

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import inspect
 
 from messages.cddl import Names, classes, first_words
-from messages.contract import load
+from messages.contract import own
 from messages.message import Spec
 from messages.text import plain
 
@@ -46,7 +46,7 @@ def definitions(specs: Iterable[Spec], prefix: str) -> dict[str, Schema]:
 @functools.cache
 def _names() -> Names:
     """Of the whole contract: a shared type is then called the same in every schema."""
-    return Names([spec for spec in load() if spec.body.__module__.startswith("messages.")])
+    return Names(own())
 
 
 def _definition(kind: type[object], names: Names, prefix: str) -> Schema:

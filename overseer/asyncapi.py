@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from messages.cddl import first_words, ranked
-from messages.contract import load
+from messages.contract import own
 from messages.json_schema import definitions
 from messages.message import Kind, Message, Spec
 from messages.overseer import Busy, CommandOutcome, IncarnationStarted, InvalidRequest, Parked, Timeout
@@ -19,12 +19,11 @@ from messages.signals import Conclude
 from messages.subjects import CONTENT_CBOR, HEADER_CORRELATION, build, request_subject
 from overseer import asyncapi_headers as headers
 from overseer.graph import Graph
+from overseer.release import RELEASE
+from overseer.sites.mailroom import asked_by_mail
 from overseer.subsystem import Declaration
 
-__all__ = ["VERSION", "document"]
-
-# Of the package.
-VERSION = "0.1.0"
+__all__ = ["document"]
 
 _OVERSEER, _ELECTIONS = "overseer", "elections"
 # The queue group of the micro services: one of several processes answers.
@@ -52,7 +51,7 @@ def document(declarations: Iterable[Declaration]) -> Json:
     made.sites()
     return {
         "asyncapi": "3.0.0",
-        "info": {"title": "overseer", "version": VERSION, "description": _ABOUT, "license": {"name": "Apache-2.0"}},
+        "info": {"title": "overseer", "version": RELEASE, "description": _ABOUT, "license": {"name": "Apache-2.0"}},
         "defaultContentType": CONTENT_CBOR,
         "servers": {"nats": _server()},
         "channels": dict(sorted(made.channels.items())),
@@ -102,24 +101,28 @@ class _Document:
 
     def between_nodes(self) -> None:
         """What nodes tell each other that no subsystem declares: the chain that their feeds make together."""
-        for spec in _contract():
+        for spec in own():
             if spec.kind is Kind.NETWORK and spec.owner not in self._names:
                 self._operation(spec.owner, "send", spec)
                 self._operation(spec.owner, "receive", spec)
 
     def sites(self) -> None:
         """Where the elections are on several sites: what these tell each other, and what people ask any of them."""
-        told = [spec for spec in _contract() if spec.owner == _ELECTIONS and _ELECTIONS in self._names]
+        node = next((node for node in self._graph.declarations if node.name == _ELECTIONS), None)
+        if node is None:
+            return
+        told = [spec for spec in own() if spec.owner == _ELECTIONS]
         for spec in told:
             if spec.kind is Kind.PAIR:
                 self._operation(spec.owner, "send", spec)
                 self._operation(spec.owner, "receive", spec)
-        asked = [spec for spec in told if spec.kind in (Kind.COMMAND, Kind.QUERY)]
-        replies = [spec for spec in told if spec.kind in (Kind.REPLY, Kind.REJECTION)]
-        if asked:
-            refusals = [message.spec for message in (CommandOutcome, *_REFUSALS, Timeout)]
-            subject = f"overseer.{{node}}.{_ELECTIONS}_{{site}}.mail.{{election}}.{{message}}"
-            self._asked(_ELECTIONS, f"{_ELECTIONS}.mail", subject, asked, [*replies, *refusals], ["node", "site", "election", "message"])
+        by_mail = asked_by_mail(node)
+        asked = [spec for spec in told if spec.body in by_mail]
+        elsewhere = [message.spec.reply for message in (*node.requests, *node.answers) if message not in by_mail]
+        replies = [spec for spec in told if spec.kind in (Kind.REPLY, Kind.REJECTION) and spec.body not in elsewhere]
+        refusals = [message.spec for message in (CommandOutcome, *_REFUSALS, Timeout)]
+        subject = f"overseer.{{node}}.{_ELECTIONS}_{{site}}.mail.{{election}}.{{message}}"
+        self._asked(_ELECTIONS, f"{_ELECTIONS}.mail", subject, asked, [*replies, *refusals], ["node", "site", "election", "message"])
 
     def _operation(self, name: str, action: str, spec: Spec) -> None:
         channel = self._channel(spec)
@@ -201,11 +204,6 @@ class _Document:
             "parameters": headers.PARAMETERS,
             "securitySchemes": headers.SECURITY,
         }
-
-
-def _contract() -> list[Spec]:
-    """Whatever else was registered in this process is no part of it."""
-    return [spec for spec in load() if spec.body.__module__.startswith("messages.")]
 
 
 def _words(spec: Spec) -> str:

@@ -17,13 +17,11 @@ from messages.subjects import (
     HEADER_SCHEMA,
     HEADER_TRACEPARENT,
 )
+from overseer.nats.exchange import HEADER_ERROR, HEADER_ERROR_CODE
 
 __all__ = ["PARAMETERS", "SCHEMAS", "SECURITY", "of"]
 
 _TOKEN = "Lower snake case, at most 64 characters"
-# Of the protocol of NATS micro services.
-_ERROR_CODE = "Nats-Service-Error-Code"
-_ERROR = "Nats-Service-Error"
 
 
 def _text(words: str, **more: object) -> dict[str, Any]:
@@ -71,8 +69,8 @@ SCHEMAS: dict[str, Any] = {
         {
             HEADER_CONTENT_TYPE: _BODY[HEADER_CONTENT_TYPE],
             **_COMMAND_ID,
-            _ERROR_CODE: _text("Only of an error: 400, 409, 429 or 504."),
-            _ERROR: _text("Only of an error: its code in words."),
+            HEADER_ERROR_CODE: _text("Only of an error: 400, 409, 429 or 504."),
+            HEADER_ERROR: _text("Only of an error: its code in words."),
         },
     ),
     "headers.mail": _headers("Between sites nothing is told but the body.", {}),

@@ -19,11 +19,12 @@ from overseer.nats.wire import parse_headers, parse_status, wire_text
 from overseer.ports.bus import BusError, EndpointSpec, Handler, MessageTooLarge, Outgoing, Request, Response
 from overseer.ports.envelope import BUSY, HANDLER_FAILED, RESPONSE_TOO_LARGE, check_envelope
 
-__all__ = ["NatsExchange", "caller_account", "finish", "send_response", "track"]
+__all__ = ["HEADER_ERROR", "HEADER_ERROR_CODE", "NatsExchange", "caller_account", "finish", "send_response", "track"]
 
 _QUEUE = "q"
-_ERROR_TEXT = "Nats-Service-Error"
-_ERROR_CODE = "Nats-Service-Error-Code"
+# Of the protocol of NATS micro services.
+HEADER_ERROR = "Nats-Service-Error"
+HEADER_ERROR_CODE = "Nats-Service-Error-Code"
 # Who asked, as the server tells it to a service that crossed accounts.
 _REQUEST_INFO = b"Nats-Request-Info:"
 # Characters of an error's text that travel: it goes into a header.
@@ -154,8 +155,8 @@ class NatsExchange:
         check_envelope(subject, headers, body)
         reply = await self._connection.request(subject, body, headers=headers or None, timeout_ms=timeout_ms)
         _, _, all_headers = parse_status(reply.raw_headers)
-        code = all_headers.get(_ERROR_CODE)
-        error = None if code is None else (code, all_headers.get(_ERROR_TEXT, ""))
+        code = all_headers.get(HEADER_ERROR_CODE)
+        error = None if code is None else (code, all_headers.get(HEADER_ERROR, ""))
         return Response(reply.body, reply.headers, error)
 
     async def publish(self, message: Outgoing) -> int:
@@ -225,7 +226,7 @@ async def send_response(connection: Connection, to: str, response: Response) -> 
     headers = dict(response.headers)
     if response.error is not None:
         code, text = response.error
-        headers[_ERROR_CODE], headers[_ERROR_TEXT] = code, text[:_ERROR_TEXT_MAX]
+        headers[HEADER_ERROR_CODE], headers[HEADER_ERROR] = code, text[:_ERROR_TEXT_MAX]
     try:
         await connection.publish(to, response.body, headers=headers or None)
     except BusError:

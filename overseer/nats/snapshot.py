@@ -7,7 +7,7 @@ reads; the stock client's `nats stream restore` takes it as well.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from secrets import token_hex
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ import anyio
 import msgspec
 
 from overseer.nats.accounts import snapshot_prefix
-from overseer.nats.connection import Connection
+from overseer.nats.connection import Connection, Listening
 from overseer.nats.provision import ApiError, call
 from overseer.nats.wire import parse_status
 from overseer.ports.bus import BusError, BusUnavailable
@@ -49,6 +49,8 @@ class Snapshot:
         self._arrived: deque[tuple[bytes, bytes, bytes]] = deque()
         self._some = asyncio.Event()
         self._failure: BusError | None = None
+        self._forget: Callable[[], None] = lambda: None
+        self._listening: Listening | None = None
         self.config: dict[str, Any] = {}
         self.state: dict[str, Any] = {}
 
@@ -90,7 +92,8 @@ class Snapshot:
     async def end(self) -> None:
         """Listen no more; a server that is not done gives up by itself."""
         self._forget()
-        await self._connection.unlisten(self._listening)
+        if self._listening is not None:
+            await self._connection.unlisten(self._listening)
 
     def _arrive(self, _subject: bytes, reply: bytes, headers: bytes, body: bytes) -> None:
         self._arrived.append((reply, headers, body))

@@ -5,13 +5,13 @@ import enum
 from hypothesis import strategies as st
 from msgspec import inspect
 
-from messages.contract import load
+from messages.contract import own
 from messages.message import Message, Spec
 
 __all__ = ["CONTRACT", "messages_of", "simplest"]
 
 # What the package defines; other tests register messages of their own.
-CONTRACT: list[Spec] = [spec for spec in load() if spec.body.__module__.startswith("messages.")]
+CONTRACT = own()
 
 _U64_MAX = 2**64 - 1
 # Lists and byte strings stay small: the bounds have tests of their own.

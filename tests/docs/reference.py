@@ -11,7 +11,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import typer
 from msgspec import inspect
 
-from messages.contract import load
+from messages.contract import own
 from messages.message import Kind, Rejection, Spec
 from overseer.cli.app import app
 from overseer.graph import Graph
@@ -177,7 +177,7 @@ SUBJECTS = {
 
 def message_pages() -> dict[str, str]:
     """File below docs/reference/messages -> text."""
-    specs = [spec for spec in load() if spec.body.__module__.startswith("messages.")]
+    specs = own()
     pages: dict[str, list[Spec]] = {}
     for spec in specs:
         pages.setdefault(PAGE_OF.get(spec.owner, spec.owner), []).append(spec)
@@ -324,9 +324,9 @@ def _text(text: str) -> str:
 
 def _retriable(kind: type[Rejection]) -> str:
     """What the type says of a retry: "" when never."""
-    own = next((c.__dict__["retriable"] for c in kind.__mro__ if "retriable" in c.__dict__), None)
-    if own is None or own is Rejection.__dict__["retriable"]:
+    its_own = next((c.__dict__["retriable"] for c in kind.__mro__ if "retriable" in c.__dict__), None)
+    if its_own is None or its_own is Rejection.__dict__["retriable"]:
         return ""
-    returned = re.search(r"return (.+)", python_inspect.getsource(own.fget))
+    returned = re.search(r"return (.+)", python_inspect.getsource(its_own.fget))
     words = returned[1] if returned else ""
     return "yes" if words == "True" else "" if words == "False" else f"where `{words.replace('self.', '')}`"

@@ -17,6 +17,7 @@ from overseer.nats.provision import ApiError, call, consumer_configs
 from overseer.nats.server import EmbeddedServer
 from overseer.nats.snapshot import BrokenSnapshot, restored_stream, snapshot_of
 from overseer.nats.trimming import trim
+from overseer.ports.bus import BusUnavailable
 
 pytestmark = [pytest.mark.real, pytest.mark.anyio]
 
@@ -89,6 +90,12 @@ async def test_of_a_stream_that_is_not_there_is_none(bare_bus: Bus) -> None:
     prefix, seed = inbox_prefix("provisioner", NODE), bare_bus.keys.seed("provisioner").reveal()
     async with await connect(bare_bus.server.url, name="p", inbox_prefix=prefix, nkey_seed=seed) as connection:
         assert await snapshot_of(connection, NODE, STREAM) is None
+
+
+async def test_without_a_session_it_is_the_bus_that_is_away(bus: Bus, provisioner: Connection) -> None:
+    await provisioner.close()
+    with pytest.raises(BusUnavailable, match="closed"):
+        await snapshot_of(provisioner, NODE, STREAM)
 
 
 @pytest.mark.parametrize("name", ["operator", "reader", "overseer", "votes_db"])

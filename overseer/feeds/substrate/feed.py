@@ -235,17 +235,17 @@ class _Following:
             return False
         missing.reverse()
         for first in range(0, len(missing), BATCH):
-            for block in await self._read(header.hash for header in missing[first : first + BATCH]):
+            for block in await self._read(missing[first : first + BATCH]):
                 await self._take(block)
         return True
 
-    async def _read(self, blocks: Iterable[bytes]) -> list[ReadBlock]:
+    async def _read(self, blocks: Iterable[bytes | RemoteHeader]) -> list[ReadBlock]:
         """Several at once, in their order."""
         listed = list(blocks)
-        found: dict[bytes, ReadBlock] = {}
+        found: dict[bytes | RemoteHeader, ReadBlock] = {}
         failed: list[Exception] = []
 
-        async def one(block: bytes) -> None:
+        async def one(block: bytes | RemoteHeader) -> None:
             try:
                 found[block] = await self._read_one(block)
             except RemoteError as error:
@@ -258,7 +258,7 @@ class _Following:
             raise failed[0]
         return [found[block] for block in listed]
 
-    async def _read_one(self, block: bytes) -> ReadBlock:
+    async def _read_one(self, block: bytes | RemoteHeader) -> ReadBlock:
         return await read_block(self._remote, self._feed.runtimes, block, pruned_too=self._pruned_too)
 
     async def _take(self, block: ReadBlock, *, target: int = 0) -> None:

@@ -5,11 +5,11 @@ from hashlib import blake2b
 
 import anyio
 
-from messages.chain_api import Best, DescendantsOf, Finalized, FinalizedHash, GetHeader, Hashes, Header, IncludedIn, Session
+from messages.chain_api import DescendantsOf, Finalized, FinalizedHash, GetHeader, Hashes, Header, IncludedIn, Session
 from messages.message import Message
 from messages.overseer import CommandOutcome
 from overseer.node.client import Client, Refused
-from overseer.observe.logs import logger
+from overseer.observe.logs import Waits, logger
 from overseer.ports.bus import BusError
 
 __all__ = ["ACCEPTED", "OwnNode"]
@@ -29,7 +29,7 @@ class OwnNode:
         self._client = client
         self._genesis = genesis
         self._waits = waits
-        self._log = logger("feed")
+        self._told = Waits(logger("feed"))
 
     # -------------------------------------------------------------------------------------------- commands
 
@@ -43,11 +43,11 @@ class OwnNode:
             why = ""
             try:
                 outcome = await self._client.request(command, command_id=f"{name}.{attempt}")
-                self._waits("")
+                self._settled()
                 return ACCEPTED, outcome
             except Refused as refused:
                 if not refused.retriable or refused.code in passing:
-                    self._waits("")
+                    self._settled()
                     return refused.code, None
                 # A refusal is this id's outcome for good.
                 attempt += refused.code not in _UNTOLD
@@ -66,9 +66,13 @@ class OwnNode:
     async def _pause(self, pause_s: float, why: str) -> float:
         if pause_s >= _PAUSE_S_MAX:
             self._waits(why[:300])
-            self._log.warning("waiting", error=why[:300])
+            self._told.tell(why[:300])
         await anyio.sleep(pause_s)
         return min(2 * pause_s, _PAUSE_S_MAX)
+
+    def _settled(self) -> None:
+        self._waits("")
+        self._told.tell("")
 
     # -------------------------------------------------------------------------------------------- queries
 
@@ -78,11 +82,11 @@ class OwnNode:
         while True:
             try:
                 answer = await self._client.query(query)
-                self._waits("")
+                self._settled()
                 return answer
             except Refused as refused:
                 if not refused.retriable:
-                    self._waits("")
+                    self._settled()
                     return None
                 why = str(refused)
             except BusError as error:
@@ -91,11 +95,6 @@ class OwnNode:
 
     async def finalized(self) -> Header:
         answer = await self._ask(Finalized())
-        assert isinstance(answer, Header)
-        return answer
-
-    async def best(self) -> Header:
-        answer = await self._ask(Best())
         assert isinstance(answer, Header)
         return answer
 

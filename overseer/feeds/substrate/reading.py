@@ -31,14 +31,12 @@ class ReadBlock(NamedTuple):
     unread: dict[str, str]
 
 
-async def read_block(remote: Remote, runtimes: Runtimes, block: bytes, *, pruned_too: bool = False) -> ReadBlock:
-    """The block. What its runtime does not allow to be read is left out, and said in `unread`.
+async def read_block(remote: Remote, runtimes: Runtimes, block: bytes | RemoteHeader, *, pruned_too: bool = False) -> ReadBlock:
+    """The block, by its hash or by its header in hand. What its runtime does not allow to be read is left out, and said in `unread`.
 
     Raises RemoteError; RemotePruned where state or body is gone, unless `pruned_too`: then that is `unread` as well.
     """
-    header = await remote.header(block)
-    if header is None:
-        raise RemotePruned(f"it does not know block {block.hex()}")
+    header = await _header(remote, block)
     passed = (Unreadable, RemotePruned) if pruned_too else (Unreadable,)
     nothing = CandidateEvents([], [])
     try:
@@ -51,11 +49,11 @@ async def read_block(remote: Remote, runtimes: Runtimes, block: bytes, *, pruned
     except passed as error:
         unread[SESSIONS] = str(error)
     try:
-        candidates = await _stored(remote, runtime.events_key, block, runtime.candidate_events, "events")
+        candidates = await _stored(remote, runtime.events_key, header.hash, runtime.candidate_events, "events")
     except passed as error:
         unread[CANDIDATES] = str(error)
     try:
-        disputes = runtime.disputes((await remote.block(block)).extrinsics)
+        disputes = runtime.disputes(await remote.extrinsics(header.hash))
     except passed as error:
         unread[DISPUTES] = str(error)
     return ReadBlock(header, session, candidates, disputes, unread)
@@ -82,14 +80,22 @@ async def read_receipt(remote: Remote, runtimes: Runtimes, session: int, candida
     return [] if block is None else await receipts_in(remote, runtimes, block)
 
 
-async def receipts_in(remote: Remote, runtimes: Runtimes, block: bytes) -> list[CandidateReceipt]:
-    """Receipts of the candidates that a block backs or includes; none of one that the remote has not. Raises RemoteError, Unreadable."""
+async def receipts_in(remote: Remote, runtimes: Runtimes, block: bytes | RemoteHeader) -> list[CandidateReceipt]:
+    """Receipts of the candidates that a block backs or includes. Raises RemoteError, Unreadable."""
+    header = await _header(remote, block)
+    runtime = await runtimes.get(remote, header.parent)
+    found = await _stored(remote, runtime.events_key, header.hash, runtime.candidate_events, "events")
+    return [*found.backed, *found.included]
+
+
+async def _header(remote: Remote, block: bytes | RemoteHeader) -> RemoteHeader:
+    """Asked for only where it is not in hand. Raises RemoteError; RemotePruned where the remote does not know the block."""
+    if isinstance(block, RemoteHeader):
+        return block
     header = await remote.header(block)
     if header is None:
-        return []
-    runtime = await runtimes.get(remote, header.parent)
-    found = await _stored(remote, runtime.events_key, block, runtime.candidate_events, "events")
-    return [*found.backed, *found.included]
+        raise RemotePruned(f"it does not know block {block.hex()}")
+    return header
 
 
 async def _stored(remote: Remote, key: bytes, at: bytes, read: Callable[[bytes], T], what: str) -> T:

@@ -12,7 +12,7 @@ from overseer.feeds.substrate.link import Link
 from overseer.feeds.substrate.runtime import Runtime
 from overseer.feeds.substrate.troubles import RemoteLies, RemotePruned, RemoteRefused, Unreadable
 
-__all__ = ["Head", "Remote", "RemoteBlock", "RuntimeVersion", "Runtimes"]
+__all__ = ["Head", "Remote", "RuntimeVersion", "Runtimes"]
 
 _FINAL = "chain_subscribeFinalizedHeads"
 
@@ -23,12 +23,6 @@ _METADATA_BYTES_MAX = 8 * 1024 * 1024
 _EXTRINSICS_MAX = 50_000
 # Error of JSON-RPC for a method that is not there.
 _NO_METHOD = -32601
-
-
-class RemoteBlock(NamedTuple):
-    header: RemoteHeader
-    # Each with its length before it.
-    extrinsics: list[bytes]
 
 
 class Head(NamedTuple):
@@ -69,7 +63,7 @@ class Runtimes:
         data = await remote.metadata(at)
         try:
             # A second for a large one.
-            return await anyio.to_thread.run_sync(Runtime, version.spec, data)
+            return await anyio.to_thread.run_sync(Runtime, data)
         except Unreadable as error:
             return error
 
@@ -105,7 +99,8 @@ class Remote:
             raise RemoteLies(f"{len(numbers)} block hashes are asked for, and another number comes")
         return [None if each is None else hex_bytes(each, _HASH_BYTES, "a block hash") for each in cast(list[Any], value)]
 
-    async def block(self, block: bytes) -> RemoteBlock:
+    async def extrinsics(self, block: bytes) -> list[bytes]:
+        """Of a block, each with its length before it."""
         value = await self._link.call("chain_getBlock", _hex(block))
         if value is None:
             raise RemotePruned(f"it has not block {block.hex()}")
@@ -114,7 +109,9 @@ class Remote:
         if not isinstance(listed, list) or len(cast(list[Any], listed)) > _EXTRINSICS_MAX:
             raise RemoteLies("a block without a list of extrinsics")
         extrinsics = [hex_bytes(each, None, "an extrinsic") for each in cast(list[Any], listed)]
-        return RemoteBlock(read_header(inner.get("header"), block), extrinsics)
+        # Raises where they come with another block's header.
+        read_header(inner.get("header"), block)
+        return extrinsics
 
     async def storage(self, key: bytes, at: bytes) -> bytes | None:
         value = await self._link.call("state_getStorage", _hex(key), _hex(at))

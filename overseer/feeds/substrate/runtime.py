@@ -50,8 +50,7 @@ class _Entry(NamedTuple):
 class Runtime:
     """A runtime version. Raises Unreadable for metadata that cannot be read at all; `lacking` are the parts that it has not."""
 
-    def __init__(self, spec: int, metadata: bytes) -> None:
-        self.spec = spec
+    def __init__(self, metadata: bytes) -> None:
         # Its stubs leave half of its types open.
         self._types = cast(Any, RuntimeConfigurationObject(implements_scale_info=True))
         # part -> why it cannot be read

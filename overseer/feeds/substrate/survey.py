@@ -54,7 +54,7 @@ async def survey(url: str) -> Survey:
                 readable[SESSIONS] = "no session in the state of the final block"
         except Unreadable as error:
             # Of the session where the runtime is known.
-            readable.update((part, error.what) for part in ([SESSIONS] if session is not None else parts))
+            readable.update((part, str(error)) for part in ([SESSIONS] if session is not None else parts))
         except RemotePruned as error:
             readable[SESSIONS] = str(error)
         return Survey(

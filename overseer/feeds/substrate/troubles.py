@@ -21,7 +21,6 @@ class RemoteRefused(RemoteError):
     def __init__(self, method: str, code: int, text: str) -> None:
         super().__init__(f"{method} was refused with {code}: {text[:300]}")
         self.code = code
-        self.text = text
 
 
 class RemotePruned(RemoteError):
@@ -29,8 +28,4 @@ class RemotePruned(RemoteError):
 
 
 class Unreadable(Exception):
-    """A runtime that this release does not know, or a part of a block that is not as its runtime says. `what` names it."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
-        self.what = what
+    """A runtime that this release does not know, or a part of a block that is not as its runtime says. The text names it."""

@@ -98,7 +98,7 @@ class DisputeVotes:
         yield await self._by_the_chain(remote, found, header)
         at = header
         for _ in range(_ANCESTORS_MAX):
-            yield await self._of_block(remote, at.hash)
+            yield await self._of_block(remote, at)
             above = await remote.header(at.parent)
             if above is None or not above.number:
                 return
@@ -110,7 +110,7 @@ class DisputeVotes:
         except (Unreadable, RemotePruned):
             return []
 
-    async def _of_block(self, remote: Remote, block: bytes) -> list[CandidateReceipt]:
+    async def _of_block(self, remote: Remote, block: bytes | RemoteHeader) -> list[CandidateReceipt]:
         try:
             return await receipts_in(remote, self._runtimes, block)
         except (Unreadable, RemotePruned):

@@ -219,9 +219,11 @@ async def test_a_remote_that_lies_or_changes_its_mind_is_left_with_a_sentence(tm
         await well(node)
         assert "is not on its chain" in node.events("remote_left")[0]["error"]
 
-        # A header that is not of its hash: nothing of it is taken.
-        def lie(method: str, params: list[Any], result: Any) -> Any:
-            return {**result, "stateRoot": "0x" + "11" * 32} if method == "chain_getHeader" and params and result else result
+        # A body with a header that is not of its hash: nothing of it is taken.
+        def lie(method: str, _: list[Any], result: Any) -> Any:
+            if method != "chain_getBlock":
+                return result
+            return {"block": {**result["block"], "header": {**result["block"]["header"], "stateRoot": "0x" + "11" * 32}}}
 
         server.fault = lie
         after = chain.grow()

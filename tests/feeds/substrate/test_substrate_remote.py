@@ -60,6 +60,9 @@ async def test_a_block_is_read_with_its_candidates_and_votes(server: RpcServer) 
         assert await read_validators(remote, runtimes, 1, chain.genesis) == chain.keyring(1).validators
         # One version, read once.
         assert server.calls["state_getMetadata"] == 1
+        # By a header in hand it is not asked for again.
+        assert await read_block(remote, runtimes, found.header) == found
+        assert server.calls["chain_getHeader"] == 1
 
 
 async def test_a_block_that_changes_the_runtime_is_read_by_the_old_one() -> None:

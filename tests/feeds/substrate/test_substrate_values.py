@@ -32,7 +32,7 @@ def relay(request: pytest.FixtureRequest) -> RelayRuntime:
 
 @pytest.fixture(scope="module")
 def runtime(relay: RelayRuntime) -> Runtime:
-    return Runtime(relay.spec, relay.metadata)
+    return Runtime(relay.metadata)
 
 
 def votes(*kinds: VoteKind) -> list[Vote]:
@@ -105,7 +105,7 @@ def test_a_session_gives_the_keys_that_vote_by_index(relay: RelayRuntime, runtim
 def test_votes_of_polkadots_own_libraries_come_out_of_a_block_and_verify(number: int, checks_of: Callable[..., Any]) -> None:
     """Real signed bytes and receipts in the layout of a real inherent and real events."""
     vector, relay = VECTORS["votes"][number], RelayRuntime(1, receipts=1)
-    runtime = Runtime(1, relay.metadata)
+    runtime = Runtime(relay.metadata)
     real = next(r for r in VECTORS["receipts"] if r["candidate_hash"] == vector["candidate_hash"])
     committed = decode_committed_receipt(bytes.fromhex(real["committed_receipt_scale"][2:]))
     assert committed.commitments is not None
@@ -136,7 +136,7 @@ def test_votes_of_polkadots_own_libraries_come_out_of_a_block_and_verify(number:
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_what_a_runtime_lacks_is_named_and_refused(made: RelayRuntime, lacking: dict[str, str]) -> None:
-    runtime = Runtime(made.spec, made.metadata)
+    runtime = Runtime(made.metadata)
     assert runtime.lacking == lacking
     uses = {
         CANDIDATES: lambda: runtime.candidate_events(b"\0"),
@@ -154,14 +154,14 @@ def test_what_a_runtime_lacks_is_named_and_refused(made: RelayRuntime, lacking: 
 @pytest.mark.parametrize("data", [b"", b"meta", b"meta\x0e", b"meta\x63" + bytes(40), b"no metadata at all"], ids=repr)
 def test_metadata_that_is_none_is_unreadable(data: bytes) -> None:
     with pytest.raises(Unreadable, match="metadata that cannot be read"):
-        Runtime(1, data)
+        Runtime(data)
 
 
 def test_cut_metadata_is_unreadable() -> None:
     data = RelayRuntime(1).metadata
     for end in range(6, len(data), 97):
         with pytest.raises(Unreadable):
-            Runtime(1, data[:end])
+            Runtime(data[:end])
 
 
 def test_a_type_that_holds_itself_is_refused_before_it_is_decoded() -> None:
@@ -172,7 +172,7 @@ def test_a_type_that_holds_itself_is_refused_before_it_is_decoded() -> None:
     registry.composite("a::Loop", [("again", 1)])
     data = metadata(registry, [Pallet("System", 0, [Entry("Events", 1)])], number)
     with pytest.raises(Unreadable, match="holds itself"):
-        Runtime(1, data)
+        Runtime(data)
 
 
 def test_events_cut_anywhere_are_unreadable(relay: RelayRuntime, runtime: Runtime) -> None:
