@@ -4,7 +4,7 @@ What there is to ask is a list (`overseer.node.domains`): one more subsystem is 
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import anyio
@@ -70,24 +70,17 @@ class Ask(Protocol):
         ...
 
 
-class Domain(Protocol):
-    """A part of what a node does: its figures, and how to come by them."""
+class Domain(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of what a node does: its figures, and how to come by them.
 
-    # What people call it.
-    @property
-    def title(self) -> str: ...
+    `title`: what people call it. `subsystem`: who answers for it. `figures`: all that there may be.
+    `look`: the figures now, by name; some may be missing. Bounded. Raises Refused, BusError.
+    """
 
-    # Who answers for it.
-    @property
-    def subsystem(self) -> str: ...
-
-    # All figures that there may be.
-    @property
-    def figures(self) -> Sequence[Figure]: ...
-
-    async def look(self, ask: Ask) -> Mapping[str, float]:
-        """The figures now, by name; some may be missing. Bounded. Raises Refused, BusError."""
-        ...
+    title: str
+    subsystem: str
+    figures: tuple[Figure, ...]
+    look: Callable[[Ask], Awaitable[Mapping[str, float]]]
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
