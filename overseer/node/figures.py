@@ -21,7 +21,7 @@ from overseer.nats.provision import ApiError
 from overseer.nats.stored import stored_message
 from overseer.nats.tls import UnusableCertificate
 from overseer.node.client import Client, Refused
-from overseer.observe.logs import logger
+from overseer.observe.logs import Waits, logger
 from overseer.ports.bus import BusError
 from overseer.sites.client import SitesClient
 
@@ -145,20 +145,18 @@ class DomainWatch:
 
     async def run(self) -> None:
         """For ever. What goes wrong is logged once and tried again; without a bus there are no figures."""
-        log, said = logger("overseer"), ""
+        waits = Waits(logger("overseer"), "domain_not_looked_at")
         while True:
             try:
                 async with Client.connected(self._config, self._url, READER) as client:
                     ask = NodeAsk(client, self._sites)
                     while True:
                         self.looks = await look_at_domains(self.domains, ask)
-                        said = ""
+                        waits.tell("")
                         await anyio.sleep(LOOK_MS / 1000)
             except (BusError, UnusableKey, UnusableCertificate, OSError) as error:
                 # Nothing of the node depends on it.
-                if str(error) != said:
-                    log.warning("domain_not_looked_at", error=str(error))
-                    said = str(error)
+                waits.tell(str(error))
             self.looks = []
             await anyio.sleep(AWAY_MS / 1000)
 
