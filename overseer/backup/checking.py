@@ -5,13 +5,12 @@ from pathlib import Path
 import msgspec
 
 from overseer.backup.manifest import Manifest, damaged_files, read_manifest
-from overseer.history.stored import StoredNode
-from overseer.node.catalogue import CATALOGUE, SECTIONS, build_elections, build_subsystem
+from overseer.node.catalogue import CATALOGUE, SECTIONS
+from overseer.node.verifying import verified
 from overseer.ports.store import StoreError
-from overseer.runner.verify import Verdict, base_of, verify
+from overseer.runner.verify import Verdict
 from overseer.settings import Loaded, load_config
 from overseer.sites.layout import site_stores
-from overseer.sites.verifying import verify_site
 
 __all__ = ["CheckReport", "backed_up_settings", "check_backup"]
 
@@ -42,19 +41,14 @@ async def check_backup(backup: Path) -> CheckReport:
         return CheckReport(manifest=manifest, damaged=damaged)
     loaded = backed_up_settings(backup, manifest)
     sites = site_stores(backup / "stores")
-    verdicts = [await _verified(backup, store.name, loaded, site=store.name in sites) for store in manifest.stores]
+    verdicts = [await _verified(loaded, store.name, site=store.name in sites) for store in manifest.stores]
     return CheckReport(manifest=manifest, damaged=[], verdicts=verdicts)
 
 
-async def _verified(backup: Path, name: str, loaded: Loaded, *, site: bool) -> Verdict:
+async def _verified(loaded: Loaded, name: str, *, site: bool) -> Verdict:
     if not site and name not in CATALOGUE:
         return Verdict(subsystem=name, faults=["this release has no such subsystem"])
     try:
-        with StoredNode(backup).reader(name) as reader:
-            if site:
-                return await verify_site(name, reader, build_elections(loaded))
-            with base_of(reader) as base:
-                kept_ms = loaded.config.limits.command_outcomes_kept_ms
-                return await verify(build_subsystem(name, loaded), loaded.config.node, reader, base, outcomes_kept_ms=kept_ms)
+        return await verified(loaded, name, site=site)
     except StoreError as error:
         return Verdict(subsystem=name, faults=[str(error)])

@@ -14,7 +14,7 @@ import msgspec
 from anyio import to_thread
 
 from overseer.backup.manifest import BackupRefused, FileEntry, Manifest, hash_of, read_manifest
-from overseer.backup.writing import Draft, pieces_of, sync_folders
+from overseer.backup.writing import Draft, pieces_of
 from overseer.nats.account_text import BUS
 from overseer.nats.connection import Connection, connect
 from overseer.nats.keys import KeyFolder
@@ -111,7 +111,6 @@ def _copy(backup: Path, manifest: Manifest, folder: Path) -> None:
     if damaged:
         more = f", and {len(damaged) - 10} more" if len(damaged) > 10 else ""
         raise BackupRefused(f"The backup {backup} is damaged: {', '.join(damaged[:10])}{more}.", "Take another backup.")
-    sync_folders(folder)
 
 
 async def _restore_streams(backup: Path, manifest: Manifest, folder: Path) -> None:

@@ -54,7 +54,7 @@ async def take_backup(loaded: Loaded, target: Path) -> Manifest:
     target = NodeFolder(target).path
     folder = NodeFolder(loaded.config.data_dir)
     ran = kept_settings(loaded)
-    names = _stores(folder, ran)
+    names, sites = _stores(folder, ran), site_stores(folder.path / "stores")
     started_s = time.monotonic()
     more_open_files()
     with _drafted(target) as draft:
@@ -67,7 +67,7 @@ async def take_backup(loaded: Loaded, target: Path) -> Manifest:
             made_ms=int(time.time() * 1000),
             took_ms=int((time.monotonic() - started_s) * 1000),
             running=running,
-            stores=[_store_entry(draft.folder / "stores" / name, site=name in site_stores(folder.path / "stores")) for name in names],
+            stores=[_store_entry(draft.folder / "stores" / name, site=name in sites) for name in names],
             streams=taking.streams,
             files=draft.files,
             left_out=taking.left_out,

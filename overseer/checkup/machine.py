@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from overseer.checkup.check import Check, Patient, Told, ok, warning, wrong
+from overseer.node.findings import DISK_WARN_BYTES, DISK_WRONG_BYTES
 from overseer.node.folder import NodeFolder
 
 __all__ = ["MACHINE", "check_clock", "check_disk", "check_files", "check_filesystem", "check_memory", "check_ports", "mount_of", "nearest"]
@@ -24,8 +25,6 @@ SYNCS = 8
 SLOW_SYNC_MS = 30.0
 # No disk is that quick: the sync went nowhere.
 NO_SYNC_MS = 0.02
-DISK_RESERVE_BYTES = 2 * 1024**3
-DISK_WRONG_BYTES = 256 * 1024**2
 # Seven processes of 70 to 90 MB, the server, and what RocksDB caches.
 MEMORY_BYTES = 1024**3
 # RocksDB keeps up to this many open, and the server has a connection for each.
@@ -103,7 +102,7 @@ def check_disk(patient: Patient, *, free: int | None = None) -> Iterator[Told]:
     folder = nearest(config.data_dir)
     free = shutil.disk_usage(folder).free if free is None else free
     # Of another machine's server the streams lie elsewhere.
-    wanted = DISK_RESERVE_BYTES + (0 if config.nats.url else config.nats.stream_bytes_max)
+    wanted = DISK_WARN_BYTES + (0 if config.nats.url else config.nats.stream_bytes_max)
     if free < DISK_WRONG_BYTES:
         yield wrong(f"{free / 1e6:.0f} MB are free under {folder}", "Free space: a full disk stops the node")
     elif free < wanted:

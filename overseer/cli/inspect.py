@@ -10,26 +10,15 @@ from rich.markup import escape
 from overseer.cli import common
 from overseer.cli.common import ConfigFile, DataDir, Json, load_settings, print_json, run_async, say
 from overseer.graph import Graph
-from overseer.history.stored import StoredNode
-from overseer.node.catalogue import CATALOGUE, build_elections, build_subsystem, build_subsystems
+from overseer.node.catalogue import CATALOGUE, build_subsystems
 from overseer.node.folder import NodeFolder
+from overseer.node.verifying import verified
 from overseer.ports.store import StoreCorrupted
-from overseer.runner.verify import Verdict, base_of
-from overseer.runner.verify import verify as verify_store
+from overseer.runner.verify import Verdict
 from overseer.settings import Loaded
 from overseer.sites.layout import site_stores
-from overseer.sites.verifying import verify_site
 
 __all__ = ["graph", "verify"]
-
-
-def _known(subsystem: str) -> None:
-    if subsystem not in CATALOGUE:
-        common.fail(f"There is no subsystem {subsystem!r}.", common.near(subsystem, CATALOGUE))
-
-
-def _stored(loaded: Loaded) -> StoredNode:
-    return StoredNode(loaded.config.data_dir)
 
 
 def verify(
@@ -63,26 +52,12 @@ def verify(
 
 
 def _verify_one(loaded: Loaded, name: str, *, site: bool) -> Verdict:
+    if not site and name not in CATALOGUE:
+        common.fail(f"There is no subsystem {name!r}.", common.near(name, CATALOGUE))
     try:
-        if site:
-            return _verified_site(loaded, name)
-        _known(name)
-        return _verified(loaded, name)
+        return run_async(lambda: verified(loaded, name, site=site))
     except StoreCorrupted as error:
         return Verdict(subsystem=name, faults=[str(error)])
-
-
-def _verified(loaded: Loaded, name: str) -> Verdict:
-    with _stored(loaded).reader(name) as reader, base_of(reader) as base:
-        subsystem = build_subsystem(name, loaded)
-        kept_ms = loaded.config.limits.command_outcomes_kept_ms
-        return run_async(lambda: verify_store(subsystem, loaded.config.node, reader, base, outcomes_kept_ms=kept_ms))
-
-
-def _verified_site(loaded: Loaded, name: str) -> Verdict:
-    """A site has no journal: its elections are compared with their own events."""
-    with _stored(loaded).reader(name) as reader:
-        return run_async(lambda: verify_site(name, reader, build_elections(loaded)))
 
 
 def _show_verdict(verdict: Verdict) -> None:

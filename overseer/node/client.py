@@ -1,7 +1,7 @@
 """A person's (or feed's) side of the bus: queries, awaited commands, plain injection."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
@@ -74,7 +74,7 @@ class Client:
 
     async def query(self, query: Message, *, timeout_ms: int = QUERY_MS) -> Message:
         """The reply. Raises Refused, BusError."""
-        response = await self._traced(query, build(self.node, "", query.spec), headers_of(query.spec), timeout_ms)
+        response = await self._asked(query, build(self.node, "", query.spec), headers_of(query.spec), timeout_ms)
         if response.error is not None:
             raise refusal_of(query, response)
         assert query.spec.reply is not None
@@ -83,24 +83,31 @@ class Client:
     async def request(self, command: Message, *, command_id: str = "", timeout_ms: int = REQUEST_MS) -> CommandOutcome:
         """The outcome of an accepted command, after its commit. Raises Refused, BusError."""
         headers = {**headers_of(command.spec), HEADER_COMMAND_ID: command_id or token_hex(16)}
-        response = await self._traced(command, request_subject(self.node, command.spec), headers, timeout_ms)
+        response = await self._asked(command, request_subject(self.node, command.spec), headers, timeout_ms)
         if response.error is not None and response.error[0] != "409":
             raise refusal_of(command, response)
         return accepted(command, response)
 
-    async def _traced(self, message: Message, subject: str, headers: dict[str, str], timeout_ms: int) -> Response:
-        """As `_asked`, as the beginning of a trace if traces are wanted."""
-        if self._spans is None:
-            return await self._asked(message, subject, headers, timeout_ms)
-        with self._spans.asking(message.spec.key, subject, headers, len(encode(message))) as parent:
-            return await self._asked(message, subject, {**headers, HEADER_TRACEPARENT: parent}, timeout_ms)
+    @contextmanager
+    def _sending(self, message: Message, subject: str, headers: dict[str, str]) -> Generator[Outgoing, None, None]:
+        """What to send within the block; it begins a trace, if traces are wanted and `headers` are not of one."""
+        out = Outgoing(subject, headers, encode(message))
+        if self._spans is None or HEADER_TRACEPARENT in headers:
+            yield out
+            return
+        with self._spans.asking(message.spec.key, subject, headers, len(out.body)) as parent:
+            yield Outgoing(subject, {**headers, HEADER_TRACEPARENT: parent}, out.body)
 
     async def _asked(self, message: Message, subject: str, headers: dict[str, str], timeout_ms: int) -> Response:
-        """The answer. When the one asked is killed meanwhile, its successor is asked as soon as it is there, within the same time.
+        """The answer. Raises BusError."""
+        with self._sending(message, subject, headers) as out:
+            return await self._answer(message.spec.owner, out, timeout_ms)
+
+    async def _answer(self, owner: str, out: Outgoing, timeout_ms: int) -> Response:
+        """When the one asked is killed meanwhile, its successor is asked as soon as it is there, within the same time.
 
         That has no second effect: a query has none, and a command carries an id. Raises BusError.
         """
-        owner, body = message.spec.owner, encode(message)
         until = anyio.current_time() + timeout_ms / 1000
         while True:
             response: Response | None = None
@@ -109,7 +116,7 @@ class Client:
                 tasks.start_soon(self._watch, owner, tasks.cancel_scope)
                 left_ms = max(1, int((until - anyio.current_time()) * 1000))
                 try:
-                    response = await self._exchange.request(subject, body, headers, left_ms)
+                    response = await self._exchange.request(out.subject, out.body, out.headers, left_ms)
                 except Exception as error:
                     # Not out of the task group: it would come as a group.
                     failed = error
@@ -146,12 +153,8 @@ class Client:
         told = {**headers_of(command.spec), **(headers or {})}
         if command_id:
             told[HEADER_COMMAND_ID] = command_id
-        subject = build(self.node, operator_sender(self.user), command.spec)
-        body = encode(command)
-        if self._spans is None or HEADER_TRACEPARENT in told:
-            return await self._exchange.publish(Outgoing(subject, told, body))
-        with self._spans.asking(command.spec.key, subject, told, len(body)) as parent:
-            return await self._exchange.publish(Outgoing(subject, {**told, HEADER_TRACEPARENT: parent}, body))
+        with self._sending(command, build(self.node, operator_sender(self.user), command.spec), told) as out:
+            return await self._exchange.publish(out)
 
 
 def accepted(command: Message, response: Response) -> CommandOutcome:

@@ -5,9 +5,7 @@ PAGES_MAX is told as far as they go.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
-
-import msgspec
+from collections.abc import Mapping
 
 from messages.chain_queries import Best, Finalized, GovernanceReport, GovernanceStatus, Header
 from messages.consensus_manager import Attempts, AttemptsReport, AttemptState, Epoch, EpochReport, GroupsOnDisk, GroupsReport
@@ -27,18 +25,6 @@ __all__ = ["DOMAINS", "domains_of"]
 PAGES_MAX = 10
 # Queues that one look asks for at most.
 QUEUES_MAX = 32
-
-
-class _Part(msgspec.Struct, frozen=True, kw_only=True):
-    """A `Domain`, put together of its parts."""
-
-    title: str
-    subsystem: str
-    figures: tuple[Figure, ...]
-    asked: Callable[[Ask], Awaitable[Mapping[str, float]]]
-
-    async def look(self, ask: Ask) -> Mapping[str, float]:
-        return await self.asked(ask)
 
 
 async def _disputes(ask: Ask) -> Mapping[str, float]:
@@ -143,7 +129,7 @@ async def _or_none(ask: Ask, query: Message) -> Message | None:
 
 
 DOMAINS: tuple[Domain, ...] = (
-    _Part(
+    Domain(
         title="disputes",
         subsystem="votes_db",
         figures=(
@@ -151,18 +137,18 @@ DOMAINS: tuple[Domain, ...] = (
             Figure("disputes_unconfirmed", "unconfirmed", "Of those, disputes that too few validators take part in"),
             Figure("disputes_concluded_lately", "concluded lately", "Disputes concluded at most 180 s ago"),
         ),
-        asked=_disputes,
+        look=_disputes,
     ),
-    _Part(
+    Domain(
         title="conclusions",
         subsystem="dispute_conclusion",
         figures=(
             Figure("conclusions_open", "open", "Disputes whose consequences are not complete"),
             Figure("oldest_conclusion_seconds", "oldest", "Since when the oldest of them is open", "s"),
         ),
-        asked=_conclusions,
+        look=_conclusions,
     ),
-    _Part(
+    Domain(
         title="chain",
         subsystem="chain_api",
         figures=(
@@ -173,9 +159,9 @@ DOMAINS: tuple[Domain, ...] = (
             Figure("governance_mode", "governance mode", "1 while it is on", "on"),
             Figure("blacklisted_blocks", "blacklisted", "Blocks on the blacklist"),
         ),
-        asked=_chain,
+        look=_chain,
     ),
-    _Part(
+    Domain(
         title="groups",
         subsystem="consensus_manager",
         figures=(
@@ -187,9 +173,9 @@ DOMAINS: tuple[Domain, ...] = (
             Figure("group_attempts_failed", "failed", "Attempts at it that failed"),
             Figure("groups_held", "on disk", "Groups in which this node could serve"),
         ),
-        asked=_groups,
+        look=_groups,
     ),
-    _Part(
+    Domain(
         title="elections",
         subsystem="elections",
         figures=(
@@ -198,9 +184,9 @@ DOMAINS: tuple[Domain, ...] = (
             Figure("gateway_items_open", "requests open", "Requests that wait in them"),
             Figure("gateways", "gateways", "Gateways that take part in them"),
         ),
-        asked=_elections,
+        look=_elections,
     ),
-    _Part(
+    Domain(
         title="peers",
         subsystem="elections",
         figures=(
@@ -210,7 +196,7 @@ DOMAINS: tuple[Domain, ...] = (
             Figure("peer_elections_running", "elections", "Elections of peers in progress"),
             Figure("peer_elections_alert", "alert", "1 when too many of them were split of late", "yes"),
         ),
-        asked=_peers,
+        look=_peers,
     ),
 )
 

@@ -4,7 +4,7 @@ What there is to ask is a list (`overseer.node.domains`): one more subsystem is 
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import anyio
@@ -21,7 +21,7 @@ from overseer.nats.provision import ApiError
 from overseer.nats.stored import stored_message
 from overseer.nats.tls import UnusableCertificate
 from overseer.node.client import Client, Refused
-from overseer.observe.logs import logger
+from overseer.observe.logs import Waits, logger
 from overseer.ports.bus import BusError
 from overseer.sites.client import SitesClient
 
@@ -70,24 +70,17 @@ class Ask(Protocol):
         ...
 
 
-class Domain(Protocol):
-    """A part of what a node does: its figures, and how to come by them."""
+class Domain(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of what a node does: its figures, and how to come by them.
 
-    # What people call it.
-    @property
-    def title(self) -> str: ...
+    `title`: what people call it. `subsystem`: who answers for it. `figures`: all that there may be.
+    `look`: the figures now, by name; some may be missing. Bounded. Raises Refused, BusError.
+    """
 
-    # Who answers for it.
-    @property
-    def subsystem(self) -> str: ...
-
-    # All figures that there may be.
-    @property
-    def figures(self) -> Sequence[Figure]: ...
-
-    async def look(self, ask: Ask) -> Mapping[str, float]:
-        """The figures now, by name; some may be missing. Bounded. Raises Refused, BusError."""
-        ...
+    title: str
+    subsystem: str
+    figures: tuple[Figure, ...]
+    look: Callable[[Ask], Awaitable[Mapping[str, float]]]
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,20 +145,18 @@ class DomainWatch:
 
     async def run(self) -> None:
         """For ever. What goes wrong is logged once and tried again; without a bus there are no figures."""
-        log, said = logger("overseer"), ""
+        waits = Waits(logger("overseer"), "domain_not_looked_at")
         while True:
             try:
                 async with Client.connected(self._config, self._url, READER) as client:
                     ask = NodeAsk(client, self._sites)
                     while True:
                         self.looks = await look_at_domains(self.domains, ask)
-                        said = ""
+                        waits.tell("")
                         await anyio.sleep(LOOK_MS / 1000)
             except (BusError, UnusableKey, UnusableCertificate, OSError) as error:
                 # Nothing of the node depends on it.
-                if str(error) != said:
-                    log.warning("domain_not_looked_at", error=str(error))
-                    said = str(error)
+                waits.tell(str(error))
             self.looks = []
             await anyio.sleep(AWAY_MS / 1000)
 

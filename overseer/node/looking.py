@@ -49,7 +49,7 @@ class _Child(msgspec.Struct, frozen=True):
 
 
 class StreamSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """`commands`: held by the stream now; `at_ms`: the server's clock."""
+    """`commands`: held by the stream now."""
 
     name: str
     first: int
@@ -59,7 +59,6 @@ class StreamSeen(msgspec.Struct, frozen=True, kw_only=True):
     bytes_max: int
     commands: int
     parked: Mapping[str, int]
-    at_ms: int | None
 
 
 class _Taken(msgspec.Struct, frozen=True):
@@ -74,7 +73,6 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
     at_s: float
     facts: Facts
-    children: Sequence[ChildFacts]
     stream: StreamSeen | None
     scrapes: Mapping[str, Scrape]
     pids: Mapping[str, int]
@@ -139,7 +137,6 @@ async def look_at_node(
     return Seen(
         at_s=time.monotonic(),
         facts=_facts(config, info, told, bus, children, looks, why=why),
-        children=children,
         stream=bus.stream,
         scrapes=scrapes,
         pids=pids,
@@ -184,7 +181,6 @@ async def _ask_bus(bus: _Bus, connection: Connection, node: str, names: Sequence
 async def _stream(connection: Connection, node: str) -> tuple[StreamSeen, float | None]:
     name = node_stream(node)
     answer = await call(connection, f"STREAM.INFO.{name}", {"subjects_filter": f"overseer.{node}.>"})
-    at_ms = time_ms(answer["ts"]) if "ts" in answer else None
     state = answer["state"]
     counts: dict[str, int] = state.get("subjects") or {}
     stream = StreamSeen(
@@ -196,9 +192,8 @@ async def _stream(connection: Connection, node: str) -> tuple[StreamSeen, float 
         bytes_max=answer["config"]["max_bytes"],
         commands=sum(count for subject, count in counts.items() if subject.split(".")[3] == "cmd"),
         parked={subject.split(".")[2]: count for subject, count in counts.items() if subject.split(".")[3] == "rejected"},
-        at_ms=at_ms,
     )
-    return stream, None if at_ms is None else at_ms / 1000 - time.time()
+    return stream, time_ms(answer["ts"]) / 1000 - time.time() if "ts" in answer else None
 
 
 def _facts_of(name: str, told: Mapping[str, _Child], bus: _Bus) -> ChildFacts:

@@ -211,4 +211,5 @@ async def _check(subsystem: Subsystem, node: str, new: Path) -> None:
 def known_stores(loaded: Loaded) -> list[str]:
     """Those that can be migrated: of subsystems that this release knows, and of sites."""
     stores = StoredNode(loaded.config.data_dir)
-    return [name for name in stores.subsystems() if name in CATALOGUE or name in site_stores(stores.stores)]
+    known = {*CATALOGUE, *site_stores(stores.stores)}
+    return [name for name in stores.subsystems() if name in known]

@@ -134,7 +134,7 @@ class NodeWatch:
 def _report(config: Config, info: RunInfo, before: Seen | None, seen: Seen) -> NodeReport:
     rates = rates_between(before, seen)
     rows: list[SubsystemReport] = []
-    for child in seen.children:
+    for child in seen.facts.children:
         pid = seen.pids.get(child.name)
         taken = seen.processes.get(pid) if pid else None
         own = rates.subsystems.get(child.name)

@@ -7,8 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 __all__ = ["EMPTY", "Histogram", "PageError", "Scrape", "quantile_s", "read_page", "since"]
 
-_PROCESSED = "overseer_batch_messages_sum"
-_COUNTERS = {_PROCESSED: "processed", "overseer_published_total": "published", "overseer_rejected_total": "rejected"}
+_COUNTERS = {"overseer_batch_messages_sum": "processed", "overseer_published_total": "published"}
 _HISTOGRAMS = {"overseer_flight_seconds_bucket": "flight", "overseer_commit_seconds_bucket": "commit"}
 
 
@@ -25,7 +24,6 @@ class Scrape(msgspec.Struct, frozen=True, kw_only=True):
 
     processed: float = 0.0
     published: float = 0.0
-    rejected: float = 0.0
     flight: Histogram = {}
     commit: Histogram = {}
 
@@ -43,8 +41,7 @@ def read_page(text: str) -> dict[str, Scrape]:
             for sample in family.samples:
                 name = sample.labels.get("subsystem", "")
                 if (counter := _COUNTERS.get(sample.name)) is not None:
-                    own = counts.setdefault(name, {})
-                    own[counter] = own.get(counter, 0.0) + sample.value
+                    counts.setdefault(name, {})[counter] = sample.value
                 elif (histogram := _HISTOGRAMS.get(sample.name)) is not None:
                     times.setdefault(name, {}).setdefault(histogram, {})[float(sample.labels["le"])] = sample.value
     except (ValueError, KeyError) as error:
@@ -63,7 +60,6 @@ def since(before: Scrape, now: Scrape) -> Scrape:
     return Scrape(
         processed=now.processed - before.processed,
         published=now.published - before.published,
-        rejected=max(0.0, now.rejected - before.rejected),
         flight=_difference(before.flight, now.flight),
         commit=_difference(before.commit, now.commit),
     )

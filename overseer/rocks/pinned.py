@@ -17,6 +17,7 @@ from typing import Self
 import msgspec
 
 from overseer.ports.store import StoreError, StoreMissing
+from overseer.rocks.checkpoints import CheckpointFolder
 from overseer.rocks.moment import moment_of
 
 __all__ = ["PinnedFile", "PinnedStore", "more_open_files"]
@@ -24,7 +25,6 @@ __all__ = ["PinnedFile", "PinnedStore", "more_open_files"]
 # A busy owner starts a log or ends a flush every few hundred ms; opening its files takes one.
 _ATTEMPTS = 200
 _WANTED = re.compile(r"[0-9]+\.(sst|log)|MANIFEST-[0-9]+|OPTIONS-[0-9]+|CURRENT|IDENTITY|SEAL|rocksdict-config\.json")
-_CHECKPOINTS = "checkpoints"
 
 
 class PinnedFile(msgspec.Struct, frozen=True):
@@ -91,13 +91,7 @@ class PinnedStore:
 
 
 def _moment(path: Path) -> tuple[object, ...]:
-    return moment_of(path), sorted(_checkpoints(path))
-
-
-def _checkpoints(path: Path) -> list[str]:
-    """Whole ones: a name with a dot in front is being made or removed."""
-    folder = path / _CHECKPOINTS
-    return [each.name for each in folder.iterdir() if not each.name.startswith(".")] if folder.is_dir() else []
+    return moment_of(path), CheckpointFolder(path).names()
 
 
 def _pin(path: Path, files: list[PinnedFile]) -> None:
@@ -105,10 +99,11 @@ def _pin(path: Path, files: list[PinnedFile]) -> None:
     seals = [path / "SEAL"] if (path / "SEAL").exists() else []
     for file in (*seals, *(file for file in sorted(path.iterdir()) if file.name != "SEAL" and _WANTED.fullmatch(file.name))):
         _add(files, file, file.name)
-    for name in _checkpoints(path):
-        for file in sorted((path / _CHECKPOINTS / name).iterdir()):
+    checkpoints = CheckpointFolder(path)
+    for name in checkpoints.names():
+        for file in sorted((checkpoints.folder / name).iterdir()):
             if _WANTED.fullmatch(file.name):
-                _add(files, file, f"{_CHECKPOINTS}/{name}/{file.name}")
+                _add(files, file, str(file.relative_to(path)))
 
 
 def _add(files: list[PinnedFile], file: Path, name: str) -> None:
