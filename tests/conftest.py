@@ -3,7 +3,7 @@
 import pytest
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def anyio_backend() -> str:
-    """nats-py is asyncio only."""
+    """nats-py is asyncio only. Of the session: fixtures of any scope may be asynchronous."""
     return "asyncio"

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import anyio
 import pytest
 
 from messages.ballots import BallotElection, GetBallotElection
@@ -70,7 +71,7 @@ async def killed_in_the_middle(here: Place, name: str) -> Path:
 async def test_what_was_acknowledged_before_a_backup_is_in_it_and_the_node_goes_on(here: Place, tmp_path: Path) -> None:
     async with Node.up(here):
         with load(here, "first") as file:
-            await more(file)
+            first = await more(file)
             backed_up(here, "b1")
             left = await killed_in_the_middle(here, "b2")
             if not (here.folder / "b2").exists():
@@ -93,7 +94,7 @@ async def test_what_was_acknowledged_before_a_backup_is_in_it_and_the_node_goes_
     assert [store["ok"] for store in checked.json["stores"]] == [True] * 5
     await goes_on(tmp_path / "other", newest, before)
     # An older one too, without its streams: the subsystems tell again what they have.
-    await goes_on(tmp_path / "without", here.folder / "b1", [], "--without-stream")
+    await goes_on(tmp_path / "without", here.folder / "b1", first, "--without-stream")
 
 
 async def goes_on(folder: Path, backup: Path, before: list[list[str]], *options: str) -> None:
@@ -103,8 +104,8 @@ async def goes_on(folder: Path, backup: Path, before: list[list[str]], *options:
         assert done.code == 0, done
         assert "settings.toml" in done.out
         async with Node.up(there) as node, node.client() as client:
-            assert before or options
             casts = [line for line in before if line[1].startswith("cast ")]
+            assert len(casts) >= ASKED
             # The first, and those just before the backup.
             for voter, command_id, outcome in (*casts[:ASKED], *casts[-ASKED:]):
                 again = await told(client, vote(voter), command_id)
@@ -117,21 +118,32 @@ async def goes_on(folder: Path, backup: Path, before: list[list[str]], *options:
         verified(there)
 
 
-async def test_a_backup_that_is_ended_in_order_leaves_nothing(here: Place) -> None:
+async def test_a_backup_that_is_ended_in_order_is_whole_or_leaves_nothing(here: Place) -> None:
     async with Node.up(here):
         process = here.start("backup", "b", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         await eventually(lambda: (here.folder / "b.unfinished").exists() or process.poll() is not None, "the backup begins")
         process.send_signal(signal.SIGTERM)
         await eventually(lambda: process.poll() is not None, "the backup ends")
         assert not (here.folder / "b.unfinished").exists()
+        # It may have been through before.
+        assert process.returncode in (0, 130)
+        assert (here.folder / "b").exists() is (process.returncode == 0)
 
 
 async def test_commands_are_answered_while_a_backup_is_taken(here: Place) -> None:
+    unfinished = here.folder / "b.unfinished"
     async with Node.up(here):
         with load(here, "load") as file:
             await more(file)
-            began, count = time.monotonic(), len(acknowledged(file))
-            backed_up(here, "b")
+            process = here.start("backup", "b", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            await eventually(lambda: unfinished.exists() or process.poll() is not None, "the backup begins")
+            began, counts = time.monotonic(), [len(acknowledged(file))]
+            # What is counted while the folder is still unfinished was acknowledged before the end of the backup.
+            while (count := len(acknowledged(file))) and unfinished.exists() and process.poll() is None:
+                counts.append(count)
+                await anyio.sleep(0.01)
             took = time.monotonic() - began
+            await eventually(lambda: process.poll() is not None, "the backup ends")
+        assert process.returncode == 0
         # Slower perhaps, never standing.
-        assert len(acknowledged(file)) > count, f"nothing was acknowledged in {took:.1f} s"
+        assert counts[-1] > counts[0], f"nothing was acknowledged in {took:.1f} s"

@@ -144,10 +144,6 @@ DAMAGES: dict[str, tuple[str, Any, Verdict, str]] = {
 }
 
 
-def half_checkpoint(data: Path) -> None:
-    (data / "stores/votes_db/checkpoints/.new.7").mkdir(parents=True)
-
-
 def old_checkpoint(data: Path) -> None:
     made = data / "stores/votes_db/checkpoints/00000000000000200000"
     made.mkdir(parents=True)
@@ -176,7 +172,13 @@ def test_another_node_s_folder_is_named_with_the_name_to_give(data: Path) -> Non
 
 def test_a_store_of_a_newer_release_is_named(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("overseer.checkup.folder.STORE_SCHEMA", 0)
-    assert all("its schema is 1, this release knows 0" in each.what for each in told(patient(data), "stores")[:-1])
+    found = told(patient(data), "stores")
+    names = sorted(path.name for path in (data / "stores").iterdir())
+    assert len(names) == 5
+    newer = {(f"{name}: its schema is 1, this release knows 0", Verdict.WRONG) for name in names}
+    assert {(each.what, each.verdict) for each in found if each.verdict is not Verdict.OK} == newer
+    # And none is called whole.
+    assert [each.what for each in found if each.verdict is Verdict.OK] == ["there are none yet"]
 
 
 def test_a_lock_without_a_node_is_told(data: Path) -> None:

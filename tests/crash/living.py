@@ -31,6 +31,8 @@ PROBES: Mapping[str, Message] = {
     "consensus_manager": Epoch(),
 }
 RECOVERY_S = 30.0
+# A network of nodes starts all its processes at once.
+START_S = 90.0
 
 # It must never give up however often it is killed, and waits no longer than it must.
 KILLED_OFTEN: Mapping[str, object] = {
@@ -111,7 +113,7 @@ class Living:
             self.log.read()
             return bool(self.log.events["ready", ""]) or self._over()
 
-        await until(ready, "the node is ready", RECOVERY_S)
+        await until(ready, "the node is ready", START_S)
         self.still_there()
         self.known()
 

@@ -157,8 +157,8 @@ async def _said_once(net: NetworkRun, report: NetworkReport) -> Mapping[int, byt
     for node, body in await net.said("block_partial"):
         part = decode(BlockPartial.spec, body)
         assert isinstance(part, BlockPartial)
-        report.parts += 1
         if part.block in parents:
+            report.parts += 1
             signed[node, parents[part.block]].add(part.block)
     twice += [
         f"{node} signed {len(blocks)} children of {parent.hex()[:16]}" for (node, parent), blocks in signed.items() if len(blocks) > 1

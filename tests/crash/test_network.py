@@ -18,3 +18,6 @@ async def test_whatever_is_killed_of_a_network_its_server_too_one_signed_chain_g
     assert report.kills_total >= 20
     assert report.epochs >= 1
     assert report.signed > 0
+    # What was counted twice is looked for among these.
+    assert report.deals > 0
+    assert report.parts > 0

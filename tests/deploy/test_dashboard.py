@@ -40,11 +40,6 @@ Metrics = dict[str, Metric]
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
 async def page(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> AsyncIterator[str]:
     """The metrics of a node that has accepted, refused and set aside something."""
     with place(tmp_path_factory.mktemp("dashboard")) as here:

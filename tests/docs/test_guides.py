@@ -14,6 +14,7 @@ import anyio
 import pytest
 
 from overseer.nats.server import find_server
+from overseer.node.catalogue import CATALOGUE
 from tests.docs.generated import ROOT
 from tests.docs.terminal import environment, terminal
 from tests.docs.test_snippets import PYTEST
@@ -159,9 +160,16 @@ async def test_the_tutorial_shows_what_happens(here: Place) -> None:
                 await eventually(lambda: b"Subscribing" in seen.read_bytes(), "it listens", log=seen.read_text)
                 await anyio.to_thread.run_sync(replay, after, session)
                 # What the page says that the third terminal shows, in that order.
-                told = seen.read_text()
-            names = ("challenged", "resolution", "descendants", "blacklist", "blocks_blacklisted")
-            assert all(re.search(rf"overseer\.node\.\S+\.{name}\b", told) for name in names), told
+                told = cascade(text)
+                await eventually(lambda: told.search(seen.read_text()) is not None, f"{told.pattern} is shown", log=seen.read_text)
+
+
+def cascade(text: str) -> re.Pattern[str]:
+    """The messages that the page names of the third terminal, one behind the other."""
+    (paragraph,) = re.findall(r"^The third terminal shows .*?\n\n", text, re.DOTALL | re.MULTILINE)
+    names = [name for name in re.findall(r"`(\w+)`", paragraph) if name not in CATALOGUE]
+    assert names == ["challenged", "resolution", "revert", "descendants", "blacklist", "blocks_blacklisted"]
+    return re.compile(r".*?".join(rf"overseer\.node\.\S+\.{name}\b" for name in names), re.DOTALL)
 
 
 def _around(found: list[Block], command: str) -> tuple[list[Block], list[Block]]:

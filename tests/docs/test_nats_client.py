@@ -25,12 +25,6 @@ with_client = pytest.mark.skipif(shutil.which("nats") is None, reason="no offici
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """As for all tests; a node is shared by those of this module."""
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with terminal(tmp_path_factory.mktemp("nats_client")) as made:
         yield made

@@ -9,7 +9,7 @@ from overseer.history.causes import History, NodeHistory
 from overseer.history.explaining.trail import Teller
 from overseer.memory.rows import MemoryRows
 from overseer.runner import journal
-from overseer.runner.schema import HEAD, JOURNAL, SYSTEM_TABLES, WATERMARKS, Cause, Head, Record, Result, TimerRow, Watermark
+from overseer.runner.schema import HEAD, JOURNAL, SYSTEM_TABLES, WATERMARKS, Cause, Head, Result, TimerRow, Watermark
 from overseer.tables import Overlay
 
 __all__ = ["Book", "history_of", "teller_of"]
@@ -90,11 +90,6 @@ class Book:
         overlay.put(HEAD.name, journal.HEAD_KEY, encode_value(self.head))
         self.rows.apply(overlay)
         return index
-
-    def record(self, index: int) -> Record:
-        data = self.rows.get(JOURNAL.name, JOURNAL.pack((index,)))
-        assert data is not None
-        return JOURNAL.load(data)
 
 
 def history_of(**nodes: Sequence[Book]) -> History:

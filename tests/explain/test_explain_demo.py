@@ -53,13 +53,14 @@ def test_the_answer_comes_down_to_the_votes_that_were_sent(kept: Kept, kind: str
     votes, all_sent = against(answer), sent()
     # A supermajority of ten.
     assert len({vote["validator"] for vote in votes.values()}) >= 7
-    assert all(vote["verifies"] is True for vote in signed(answer).values())
+    assert {vote["verifies"] for vote in signed(answer).values()} == {True}
     assert {signature: (vote["validator"], vote["candidate"]) for signature, vote in votes.items()} == {
         signature: all_sent[signature] for signature in votes
     }
     assert len({vote["candidate"] for vote in votes.values()}) == 1
     # Where each came from: a message of the stream, somebody's command.
     arrived = [each for one in answer for each in reasons(one["reasons"]) if any(below["vote"] for below in each["because"])]
+    assert arrived
     assert all(each["command_id"].startswith("demo-") and each["position"] and each["sender"] == "req_votes_db" for each in arrived)
 
 
@@ -92,7 +93,7 @@ def test_the_group_is_revoked_by_three_validators_votes(kept: Kept, folder: str)
     ]
     votes = [each["vote"] for each in reasons([gone]) if each["vote"]]
     assert {vote["validator"] for vote in votes} == set(revoked["against"])
-    assert all(vote["verifies"] for vote in votes)
+    assert {vote["verifies"] for vote in votes} == {True}
     assert {vote["candidate"] for vote in votes} == {f"0x{revoked['candidate']}"}
     ends = {each["ends"] for each in reasons([gone]) if each["ends"]}
     if folder == "network":
@@ -169,6 +170,11 @@ def examples() -> list[tuple[str, list[str]]]:
     """Each example of the page: the kind of thing asked about, and the lines that it shows."""
     found = re.findall(r"```text\n\$ overseer explain (\w+) .*?\n(.*?)```", DOCS.read_text(), re.DOTALL)
     return [(kind, [line for line in text.splitlines() if line.strip() != "..."]) for kind, text in found]
+
+
+def test_the_documentation_has_an_example_of_each_kind() -> None:
+    assert sorted(kind for kind, _ in examples()) == ["block", "dispute", "election", "group", "item", "message", "validator"]
+    assert [kind for kind, lines in examples() if len(lines) < 2] == []
 
 
 @pytest.mark.parametrize("number", range(len(examples())))

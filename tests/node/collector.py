@@ -22,8 +22,6 @@ class Seen(NamedTuple):
     instance: str
     pid: int
     attributes: dict[str, str | int]
-    began_ns: int
-    ended_ns: int
 
 
 class Collector:
@@ -57,8 +55,6 @@ class Collector:
                         str(who["service.instance.id"]),
                         int(who["process.pid"]),
                         _plain(span.attributes),
-                        span.start_time_unix_nano,
-                        span.end_time_unix_nano,
                     )
                     for span in scope.spans
                 ]

@@ -20,10 +20,6 @@ from tests.node.nodes import SEED, Node, ballots, eventually, place, told
 pytestmark = [pytest.mark.real, pytest.mark.anyio]
 
 
-def children(spans: list[Seen], above: Seen) -> list[Seen]:
-    return [span for span in spans if span.parent == above.span]
-
-
 def path_to(spans: list[Seen], name: str, service: str) -> list[str]:
     """From the root of the trace to the span of that name: `<service> <name>` each. Fails where a parent is missing."""
     by_id = {span.span: span for span in spans}

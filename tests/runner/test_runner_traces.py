@@ -3,13 +3,15 @@
 from typing import Any
 
 import pytest
-from counting import Add, AddLater, Counted, Counter, QueryTotal
+from counting import Add, AddLater, Counted, Counter, Later, QueryTotal, Total
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanKind, StatusCode
 
 from messages.codec import encode
+from messages.message import Message
+from messages.overseer import Parked
 from messages.subjects import HEADER_CAUSE, HEADER_CORRELATION, HEADER_TRACEPARENT, request_subject
 from messages.tracing import parse_traceparent, processing
 from overseer.observe.trace import PinnedIds, Spans
@@ -111,17 +113,51 @@ async def test_a_refusal_a_dead_letter_and_a_timer_are_told_as_such(in_memory: A
     status = [dict(span.attributes or {})["overseer.status"] for span in memory.named("process counter.cmd.add")]
     assert status == ["rejected", "accepted", "parked"]
     rejected, _, parked = memory.named("process counter.cmd.add")
-    assert rejected.status.is_ok or rejected.status.is_unset
+    assert rejected.status.is_unset
     assert dict(rejected.attributes or {})["error.type"] == "too_much"
-    assert not parked.status.is_ok
-    assert not parked.status.is_unset
+    assert parked.status.status_code is StatusCode.ERROR
     timer = memory.one("process counter.timer.later")
     assert timer.parent is None
     assert dict(timer.attributes or {})["overseer.status"] == "timer"
     assert any(hangs_under(send, timer) for send in memory.named("send counter.evt.counted"))
 
 
-async def test_a_query_is_a_span_with_its_error(in_memory: Any, memory: Memory) -> None:
-    counter = await in_memory(Counter(), tracer=memory.spans)
-    await counter.ask(QueryTotal())
-    assert memory.one("counter.qry.query_total").kind is SpanKind.SERVER
+async def test_a_timer_behind_one_that_was_parked_in_the_same_batch_is_told_as_a_timer(in_memory: Any, memory: Memory) -> None:
+    def hook(message: Message) -> None:
+        if message == Later(amount=13):
+            raise ZeroDivisionError
+
+    counter = await in_memory(Counter(hook=hook), tracer=memory.spans)
+    await counter.inject(AddLater(key="a", amount=13, after_ms=5))
+    await counter.inject(AddLater(key="b", amount=5, after_ms=5))
+    await counter.settled()
+    await counter.advance(10)
+    assert [(letter.reason, letter.subject) for letter in await counter.sent(Parked)] == [("handler_failed", "timer a")]
+    assert [counted.amount for counted in await counter.sent(Counted)] == [5]
+    parked, fired = memory.named("process counter.timer.later")
+    told = [(dict(span.attributes or {})["overseer.status"], dict(span.attributes or {}).get("error.type")) for span in (parked, fired)]
+    assert told == [("parked", "handler_failed"), ("timer", None)]
+    assert parked.status.status_code is StatusCode.ERROR
+    assert fired.status.is_unset
+    # They were committed at once: it is one batch that is asked about here.
+    assert parked.end_time == fired.end_time
+
+
+async def test_a_query_is_a_span_and_one_that_fails_has_its_error(in_memory: Any, memory: Memory) -> None:
+    subject = Counter()
+    counter = await in_memory(subject, tracer=memory.spans)
+    assert isinstance(await counter.ask(QueryTotal()), Total)
+    asked = memory.one("counter.qry.query_total")
+    assert asked.kind is SpanKind.SERVER
+    assert asked.status.is_unset
+
+    def broken(*_: object) -> Total:
+        raise ZeroDivisionError("no")
+
+    subject.answer = broken  # type: ignore[method-assign]
+    with pytest.raises(AssertionError, match="the endpoint failed to handle this request"):
+        await counter.ask(QueryTotal())
+    _, failed = memory.named("counter.qry.query_total")
+    assert (failed.status.status_code, failed.status.description) == (StatusCode.ERROR, "ZeroDivisionError")
+    (event,) = failed.events
+    assert dict(event.attributes or {})["exception.message"] == "no"

@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 
 from messages.polkadot import CandidateReceipt, Validator, Vote, VoteKind
-from messages.scale import commitments_hash, encode_compact, encode_descriptor, encode_vec
+from messages.scale import commitments_hash, encode_compact, encode_descriptor
 from tests.feeds.substrate.runtimes import Entry, Pallet, Registry, Variant, metadata
 
 __all__ = ["DisputeSet", "RelayRuntime"]
@@ -229,10 +229,6 @@ def framed(extrinsic: bytes) -> bytes:
 def timestamp() -> bytes:
     """Another inherent, of a pallet that the feed does not read."""
     return framed(b"\x04" + bytes([3, 0]) + encode_compact(1_700_000_000_000))
-
-
-def extrinsics_bytes(extrinsics: Sequence[bytes]) -> bytes:
-    return encode_vec(list(extrinsics))
 
 
 def _missing() -> Any:

@@ -148,13 +148,13 @@ def _known(block: StoredBlock | None) -> StoredBlock:
 
 
 @asynccontextmanager
-async def rpc_server(chain: RemoteChain, *, port: int = 0) -> AsyncIterator[RpcServer]:
+async def rpc_server(chain: RemoteChain) -> AsyncIterator[RpcServer]:
     """The chain served until the end of the block."""
     server = RpcServer(chain)
     chain.heard.append(server.hear)
     try:
         async with (
-            serve(server.serve, "127.0.0.1", port, close_timeout=1, compression=None) as listening,
+            serve(server.serve, "127.0.0.1", 0, close_timeout=1, compression=None) as listening,
             anyio.create_task_group() as tasks,
         ):
             server.url = f"ws://127.0.0.1:{listening.sockets[0].getsockname()[1]}"

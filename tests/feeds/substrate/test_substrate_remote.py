@@ -12,7 +12,7 @@ from messages.scale import candidate_hash
 from overseer.feeds.substrate.link import linked
 from overseer.feeds.substrate.reading import EVERYTHING, read_block, read_validators
 from overseer.feeds.substrate.remote import Remote, Runtimes
-from overseer.feeds.substrate.runtime import CANDIDATES, DISPUTES
+from overseer.feeds.substrate.runtime import CANDIDATES, DISPUTES, SESSIONS
 from overseer.feeds.substrate.survey import survey
 from overseer.feeds.substrate.troubles import RemoteError, RemoteGone, RemoteLies, RemotePruned, RemoteRefused
 from tests.feeds.substrate.relay import RelayRuntime
@@ -104,7 +104,9 @@ async def test_what_is_pruned_is_named_and_left_out_when_nobody_has_it(server: R
             await read_block(remote, Runtimes(), block)
         found = await read_block(remote, Runtimes(), block, pruned_too=True)
         assert found.header.number == 1
-        assert all("State already discarded" in why for why in found.unread.values())
+        # The body is not state.
+        assert list(found.unread) == [SESSIONS, CANDIDATES]
+        assert ["State already discarded" in why for why in found.unread.values()] == [True, True]
 
 
 async def test_updates_are_told_in_order_and_tell_what_is_final(server: RpcServer) -> None:

@@ -53,17 +53,20 @@ def copied(pinned: PinnedStore, to: Path) -> Path:
     return to
 
 
-def counted(path: Path) -> int:
-    """How many rows a copy says it has; it must have them."""
+def counted(path: Path) -> tuple[int, int]:
+    """How many rows a copy says it has, and how many checkpoints it holds; it must have them, and those their rows."""
     reader = RocksReader.open_read_only(path)
     try:
-        told = int.from_bytes(reader.get("counts", b"all") or b"", "big")
+        count = reader.get("counts", b"all")
+        assert count is not None
+        told = int.from_bytes(count, "big")
         assert [int.from_bytes(key, "big") for key, _ in reader.scan("rows", b"", None)] == list(range(told))
-        for name in reader.checkpoints():
+        names = reader.checkpoints()
+        for name in names:
             base = reader.open_checkpoint(name)
             assert sum(1 for _ in base.scan("rows", b"", None)) == int(name)
             base.close()
-        return told
+        return told, len(names)
     finally:
         reader.close()
 
@@ -75,15 +78,20 @@ async def test_copies_of_a_store_that_is_written_to_are_each_as_of_one_moment(tm
     try:
         await eventually(lambda: len(list(path.glob("*.sst"))) > 2, "the owner flushes")
         counts: list[int] = []
+        bases = 0
         for number in range(COPIES):
             with PinnedStore.open(path) as pinned:
                 # The owner goes on, and removes what it needs no more, before the first byte is read.
-                there = {file.name for file in path.glob("*.sst")}
-                await eventually(lambda there=there: {f.name for f in path.glob("*.sst")} != there, "the owner flushes", seconds=20)
-                counts.append(counted(copied(pinned, tmp_path / f"copy{number}")))
+                there = [path / file.path for file in pinned.files]
+                await eventually(lambda there=there: not all(file.exists() for file in there), "the owner removes a file")
+                count, checkpoints = counted(copied(pinned, tmp_path / f"copy{number}"))
+                counts.append(count)
+                bases += checkpoints
             shutil.rmtree(tmp_path / f"copy{number}")
         assert counts == sorted(counts)
         assert len(set(counts)) == COPIES
+        assert counts[0] > 0
+        assert bases > 0, "no copy had a checkpoint in it"
         assert owner.poll() is None
     finally:
         owner.kill()
