@@ -133,8 +133,8 @@ class VotesModel:
         self.sessions: dict[int, Sequence[Validator]] = {}
         self.current: int | None = None
         self.tallies: dict[Key, Tally] = {}
-        # (session of the block, candidate)
-        self.on_chain: set[Key] = set()
+        # (session of the block, candidate), and whether it was included there.
+        self.on_chain: dict[Key, bool] = {}
         self.held: dict[Key, Dispute] = {}
         # Held until its session had left the window again: it goes with the pruning, or is released with nothing imported.
         self.outlived: set[Key] = set()
@@ -209,7 +209,11 @@ class VotesModel:
         if self.current is not None and message.session < self.oldest:
             return
         for candidate in {*message.backed, *message.included}:
-            self.on_chain.add((message.session, candidate))
+            key, included = (message.session, candidate), candidate in message.included
+            if key in self.on_chain and (self.on_chain[key] or not included):
+                # Told again by a chain that lost its store: nothing follows a second time.
+                continue
+            self.on_chain[key] = included
             for (_, of), tally in self.tallies.items():
                 if of == candidate:
                     tally.known = True
