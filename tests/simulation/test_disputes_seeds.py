@@ -15,6 +15,7 @@ class Found(NamedTuple):
     needs: FaultKind
     what: str
     nodes: int = 1
+    faults: int = 100
 
 
 FOUND = {
@@ -30,13 +31,18 @@ FOUND = {
         FaultKind.COMMITS_LOST,
         "after a store was set back the network was told again what it had, as later records had told it nothing",
     ),
+    508605: Found(
+        FaultKind.STORE_DELETED,
+        "a block of a session far ahead, told again by a chain that lost its store, was taken for news by the checker",
+        faults=160,
+    ),
 }
 
 
 @pytest.mark.parametrize("seed", FOUND)
 def test_a_seed_that_found_a_defect(seed: int) -> None:
     found = FOUND[seed]
-    case = Case(seed=seed, scenario="disputes", nodes=found.nodes, hours=0.1, faults=100)
+    case = Case(seed=seed, scenario="disputes", nodes=found.nodes, hours=0.1, faults=found.faults)
     assert found.needs in {fault.kind for fault in drawn(case, scenario).faults}, f"{seed} can find it no more: {found.what}"
     outcome = play(case, scenario)
     assert outcome.faults.get(found.needs), f"{seed} can find it no more: {found.what}"
