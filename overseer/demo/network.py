@@ -16,20 +16,18 @@ from messages.chain_api import Best, Header
 from messages.codec import decode
 from messages.consensus_manager import Attempts, AttemptsReport, AttemptState, Epoch, EpochReport, GroupsOnDisk, GroupsReport
 from messages.message import Message
-from messages.polkadot import Scheme
 from messages.subjects import net_stream, parse
 from overseer.consensus.epochs import BrokenChain, EpochsReport
-from overseer.consensus.identity import IdentityFolder
 from overseer.consensus.roster import BadNetwork
 from overseer.demo.playing import Unexpected
-from overseer.feeds.keyring import Key, Keyring
+from overseer.feeds.keyring import Keyring
 from overseer.nats.connection import Connection
 from overseer.nats.keys import UnusableKey
 from overseer.nats.provision import ApiError
 from overseer.nats.server import ServerError
 from overseer.nats.stored import stored_message, stored_messages
 from overseer.node.client import Client, Refused
-from overseer.node.testnet import Testnet, TestnetInfo, epochs_of
+from overseer.node.testnet import Testnet, TestnetInfo, epochs_of, keyring_of
 from overseer.ports.bus import BusError
 from overseer.ports.store import StoreError
 from overseer.supervise.status import ChildStatus, GaveUp
@@ -210,8 +208,7 @@ class Network:
 
     def keyring(self) -> Keyring:
         """The validators' keys, by index: the nodes', in the order of their names. Raises UnusableKey."""
-        folders = [self._testnet.nodes[node].config.identity_dir for node in sorted(self.nodes)]
-        return Keyring([Key(Scheme.ED25519, IdentityFolder(folder).load().signing.reveal()) for folder in folders])
+        return keyring_of(self._testnet.nodes)
 
     async def said(self, name: str) -> list[tuple[str, bytes]]:
         """(node, body) of all that the nodes' `consensus_manager` have said to each other under that name. Raises ApiError, BusError."""

@@ -16,8 +16,11 @@ from pathlib import Path
 import anyio
 import msgspec
 
+from messages.polkadot import Scheme
 from overseer.consensus.epochs import EpochsReport, verified_epochs
+from overseer.consensus.identity import IdentityFolder
 from overseer.consensus.section import ConsensusSection
+from overseer.feeds.keyring import Key, Keyring
 from overseer.nats.private_files import private_folder, write_private
 from overseer.nats.server import EmbeddedServer, ServerSettings
 from overseer.node.bus import bus_limits, describe, node_accounts
@@ -31,7 +34,7 @@ from overseer.supervise.status import ChildState
 from overseer.supervise.stopping import StopRequest
 from overseer.supervise.supervisor import Supervisor
 
-__all__ = ["Testnet", "TestnetInfo", "chain_settings", "epochs_of", "node_names"]
+__all__ = ["Testnet", "TestnetInfo", "chain_settings", "epochs_of", "keyring_of", "node_names"]
 
 # Connections of one node, with some to spare.
 _CONNECTIONS_PER_NODE = 64
@@ -66,6 +69,12 @@ def epochs_of(loaded: Loaded) -> EpochsReport:
     folder = NodeFolder(loaded.config.data_dir).path
     nodes = loaded.config.network.nodes or folder.parent / "nodes"
     return verified_epochs(folder / "stores" / "chain_api", nodes, genesis=genesis_of_chain(loaded.config), parameters=section.parameters)
+
+
+def keyring_of(nodes: Mapping[str, Loaded]) -> Keyring:
+    """The keys of a network's validators, by index: its nodes', in the order of their names. Raises UnusableKey."""
+    folders = [nodes[name].config.identity_dir for name in sorted(nodes)]
+    return Keyring([Key(Scheme.ED25519, IdentityFolder(folder).load().signing.reveal()) for folder in folders])
 
 
 def node_names(count: int) -> list[str]:

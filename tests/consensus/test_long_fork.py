@@ -8,14 +8,13 @@ import pytest
 
 from messages.chain_api import Best, Header, ImportBlock
 from messages.consensus_blocks import BlockProposed, BlockSignature, BlockSignatureReport, NextBlock, NextBlockReport
-from messages.polkadot import Scheme, VoteKind
+from messages.polkadot import VoteKind
 from messages.scale import candidate_hash
 from overseer.cli.common import load_settings
 from overseer.consensus.chain import SESSION, hash_of, make_next
-from overseer.consensus.identity import IdentityFolder
-from overseer.feeds.keyring import Key, Keyring
 from overseer.feeds.make import make_bundle, make_receipt
 from overseer.node.client import Client
+from overseer.node.testnet import keyring_of
 from tests.consensus.testnets import NetworkRun, network_up
 from tests.node.nodes import Place, answered, told
 
@@ -83,8 +82,7 @@ async def test_a_fork_that_was_far_ahead_is_blacklisted_and_the_block_that_was_h
     async with network_up(here, "--interval-ms", "1000", **settings) as net, net.clients(*NODES) as clients:
         place, blocks = await half_signed(net, clients)
         await lead(clients, NODES, blocks)
-        folders = [load_settings(data_dir=net.folder / name).config.identity_dir for name in NODES]
-        keyring = Keyring([Key(Scheme.ED25519, IdentityFolder(folder).load().signing.reveal()) for folder in folders])
+        keyring = keyring_of({name: load_settings(data_dir=net.folder / name) for name in NODES})
         ballots = [(0, VoteKind.BACKING_SECONDED), *((index, VoteKind.EXPLICIT_INVALID) for index in (1, 2, 3))]
         await told(clients["n1"], make_bundle(keyring, CANDIDATE, ballots, session=SESSION, block_number=place.number), "votes")
         forked = {block.hash for block in blocks}

@@ -6,15 +6,13 @@ import anyio
 from blake3 import blake3
 
 from messages.chain_api import PendingTransactions, TransactionPool
-from overseer.node.catalogue import CATALOGUE, build_elections, build_subsystem
+from overseer.node.catalogue import CATALOGUE
 from overseer.node.client import Client
 from overseer.node.folder import NodeFolder
+from overseer.node.verifying import verified
 from overseer.ports.store import StoreError
-from overseer.rocks.reader import RocksReader
-from overseer.runner.verify import base_of, verify
 from overseer.settings import Loaded
 from overseer.sites.layout import site_stores
-from overseer.sites.verifying import verify_site
 from overseer.tables import Rows
 from tests.node.nodes import answered
 
@@ -27,35 +25,14 @@ async def verdicts(loaded: Loaded) -> dict[str, list[str]]:
     """What `overseer verify` finds wrong with each store; also beside a running node."""
     sites = site_stores(NodeFolder(loaded.config.data_dir).path / "stores")
     names = [name for name in CATALOGUE if name != "elections" or not sites]
-    return {name: await _faults(loaded, name) for name in names} | {site: await _site_faults(loaded, site) for site in sites}
+    return {name: await _faults(loaded, name, site=name in sites) for name in (*names, *sites)}
 
 
-async def _site_faults(loaded: Loaded, name: str) -> list[str]:
+async def _faults(loaded: Loaded, name: str, *, site: bool) -> list[str]:
     try:
-        reader = RocksReader.open_read_only(NodeFolder(loaded.config.data_dir).store(name))
+        return (await verified(loaded, name, site=site)).faults
     except StoreError as error:
         return [str(error)]
-    try:
-        return (await verify_site(name, reader, build_elections(loaded))).faults
-    except StoreError as error:
-        return [str(error)]
-    finally:
-        reader.close()
-
-
-async def _faults(loaded: Loaded, name: str) -> list[str]:
-    try:
-        reader = RocksReader.open_read_only(NodeFolder(loaded.config.data_dir).store(name))
-    except StoreError as error:
-        return [str(error)]
-    try:
-        kept_ms = loaded.config.limits.command_outcomes_kept_ms
-        with base_of(reader) as base:
-            return (await verify(build_subsystem(name, loaded), loaded.config.node, reader, base, outcomes_kept_ms=kept_ms)).faults
-    except StoreError as error:
-        return [str(error)]
-    finally:
-        reader.close()
 
 
 async def paid(client: Client, wanted: int) -> int:

@@ -31,8 +31,6 @@ PROBES: Mapping[str, Message] = {
     "consensus_manager": Epoch(),
 }
 RECOVERY_S = 30.0
-# A network of nodes starts all its processes at once.
-START_S = 90.0
 
 # It must never give up however often it is killed, and waits no longer than it must.
 KILLED_OFTEN: Mapping[str, object] = {
@@ -93,6 +91,9 @@ class LogTail:
 class Living:
     """A node under kills. `start` it by hand again when the overseer itself was killed."""
 
+    # How long it may take to be ready.
+    start_s = RECOVERY_S
+
     def __init__(self, place: Place, env: Mapping[str, str] | None = None) -> None:
         self.place = place
         self.node: Node
@@ -113,7 +114,7 @@ class Living:
             self.log.read()
             return bool(self.log.events["ready", ""]) or self._over()
 
-        await until(ready, "the node is ready", START_S)
+        await until(ready, "the node is ready", self.start_s)
         self.still_there()
         self.known()
 

@@ -74,6 +74,8 @@ class NetworkLog(LogTail):
 class LivingNetwork(Living):
     """A testnet under kills. Its `overseer` is the testnet's own process."""
 
+    # All processes of all nodes start at once.
+    start_s = 90.0
     net: NetworkRun
 
     def launch(self) -> tuple[Node, LogTail]:

@@ -30,9 +30,9 @@ async def test_every_kind_of_file_is_there_to_be_spoiled(sample: Sample) -> None
 @pytest.mark.timeout(900)
 async def test_new_damage_in_each_run_is_named_or_harmless(sample: Sample, tmp_path: Path) -> None:
     seed = random.SystemRandom().randrange(1 << 32)
-    figures = await injected(sample, tmp_path, range(20), seed)
+    figures = await injected(sample, tmp_path, range(40), seed)
     assert not figures.wrong, figures.wrong
-    assert figures.injections == 20
+    assert figures.injections == 40
 
 
 @pytest.mark.slow
