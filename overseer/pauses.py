@@ -1,10 +1,6 @@
-"""Waiting, as every part that waits does it: between attempts, and for something that may not come."""
+"""Waiting between attempts, as every part that waits does it."""
 
-import anyio
-
-from overseer.ports.clock import Clock
-
-__all__ = ["Pauses", "set_or_at"]
+__all__ = ["Pauses"]
 
 
 class Pauses:
@@ -22,16 +18,3 @@ class Pauses:
     def reset(self) -> None:
         """One succeeded."""
         self._next_ms = self._first_ms
-
-
-async def set_or_at(event: anyio.Event, clock: Clock, at_ms: int) -> None:
-    """Return when the event is set, or at that time, whichever is first."""
-
-    async def give_up() -> None:
-        await clock.sleep_until(at_ms)
-        waiting.cancel_scope.cancel()
-
-    async with anyio.create_task_group() as waiting:
-        waiting.start_soon(give_up)
-        await event.wait()
-        waiting.cancel_scope.cancel()

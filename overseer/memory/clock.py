@@ -51,6 +51,16 @@ class MemoryClock:
                 if self.automatic and self.next_ms() is not None:
                     self._sleepers[0][2].look.set()
 
+    async def wait(self, event: anyio.Event, until_ms: int) -> None:
+        async with anyio.create_task_group() as race:
+            race.start_soon(self._alarm, until_ms, race.cancel_scope)
+            await event.wait()
+            race.cancel_scope.cancel()
+
+    async def _alarm(self, at_ms: int, waiting: anyio.CancelScope) -> None:
+        await self.sleep_until(at_ms)
+        waiting.cancel()
+
     async def _wait(self, at_ms: int, sleeper: _Sleeper) -> None:
         while not sleeper.due:
             if self.automatic:

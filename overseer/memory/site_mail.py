@@ -7,7 +7,6 @@ import anyio.abc
 import anyio.lowlevel
 
 from messages.election_pairs import PairMessage
-from overseer.pauses import set_or_at
 from overseer.ports.bus import BusUnavailable, Handler, Request, Response
 from overseer.ports.clock import Clock
 from overseer.ports.sites import Answer, Hear
@@ -100,7 +99,7 @@ class MemoryPostOffice:
 
         until_ms = self.clock.now_ms() + timeout_ms
         self.tasks.start_soon(work)
-        await set_or_at(done, self.clock, until_ms)
+        await self.clock.wait(done, until_ms)
         if not heard:
             raise BusUnavailable(f"no answer within {timeout_ms} ms")
         return heard[0]

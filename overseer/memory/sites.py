@@ -196,15 +196,7 @@ class MemoryLogServer:
 
     async def wait_for_change(self, until_ms: int) -> None:
         """Until something changes or the clock is there."""
-        changed = self._changed
-        async with anyio.create_task_group() as race:
-            race.start_soon(self._alarm, until_ms, race.cancel_scope)
-            await changed.wait()
-            race.cancel_scope.cancel()
-
-    async def _alarm(self, at_ms: int, waiting: anyio.CancelScope) -> None:
-        await self.clock.sleep_until(at_ms)
-        waiting.cancel()
+        await self.clock.wait(self._changed, until_ms)
 
 
 class MemoryElectionLog:

@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+import anyio
+
 __all__ = ["Clock"]
 
 
@@ -12,4 +14,8 @@ class Clock(Protocol):
 
     async def sleep_until(self, at_ms: int) -> None:
         """Return when now_ms() >= at_ms; at once if it is already."""
+        ...
+
+    async def wait(self, event: anyio.Event, until_ms: int) -> None:
+        """Return when the event is set or now_ms() >= until_ms, whichever is first."""
         ...

@@ -399,16 +399,8 @@ class Runner:
     async def _idle(self) -> None:
         """Sleep until something was pulled, or the next timer is due."""
         due = self._engine.timers.next()
-        async with anyio.create_task_group() as tasks:
-            if due is not None:
-                tasks.start_soon(self._alarm, due.at_ms or 0)
-            await self._wake.wait()
-            tasks.cancel_scope.cancel()
+        await (self._wake.wait() if due is None else self._ports.clock.wait(self._wake, due.at_ms or 0))
         self._wake = anyio.Event()
-
-    async def _alarm(self, at_ms: int) -> None:
-        await self._ports.clock.sleep_until(at_ms)
-        self._rouse()
 
     async def _room_in_outboxes(self) -> None:
         """Intake stops while too much is unpublished: the outbox is kept, nothing is dropped."""

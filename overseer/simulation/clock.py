@@ -1,6 +1,11 @@
 """The Clock port of one simulated machine: the loop's virtual time, skewed."""
 
 import asyncio
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import partial
+
+import anyio
 
 from overseer.simulation.loop import VirtualLoop
 
@@ -16,8 +21,8 @@ class NodeClock:
     def __init__(self, loop: VirtualLoop, *, skew_ms: int = 0) -> None:
         self.skew_ms = skew_ms
         self._loop = loop
-        # Ordered, for they are woken in turn.
-        self._sleepers: dict[asyncio.Future[None], None] = {}
+        # What makes each sleeper look at the clock again. Ordered, for they are woken in turn.
+        self._sleepers: dict[object, Callable[[], None]] = {}
 
     def now_ms(self) -> int:
         return START_MS + self.skew_ms + int(self._loop.now_s * 1000)
@@ -25,19 +30,30 @@ class NodeClock:
     async def sleep_until(self, at_ms: int) -> None:
         while (left_ms := at_ms - self.now_ms()) > 0:
             woken = self._loop.create_future()
-            alarm = self._loop.call_later(left_ms / 1000, _wake, woken)
-            self._sleepers[woken] = None
-            try:
+            with self._alarm(left_ms, partial(_wake, woken)):
                 await woken
-            finally:
-                alarm.cancel()
-                del self._sleepers[woken]
+
+    async def wait(self, event: anyio.Event, until_ms: int) -> None:
+        while not event.is_set() and (left_ms := until_ms - self.now_ms()) > 0:
+            with anyio.CancelScope() as waiting, self._alarm(left_ms, waiting.cancel):
+                await event.wait()
 
     def jump(self, skew_ms: int) -> None:
         """Set the clock, forth or back; sleepers look at it again."""
         self.skew_ms = skew_ms
-        for woken in self._sleepers:
-            _wake(woken)
+        for look in self._sleepers.values():
+            look()
+
+    @contextmanager
+    def _alarm(self, after_ms: int, look: Callable[[], None]) -> Generator[None, None, None]:
+        """`look` is called after that time, and when the clock jumps before."""
+        alarm = self._loop.call_later(after_ms / 1000, look)
+        self._sleepers[alarm] = look
+        try:
+            yield
+        finally:
+            alarm.cancel()
+            del self._sleepers[alarm]
 
 
 def _wake(sleeper: "asyncio.Future[None]") -> None:

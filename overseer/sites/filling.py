@@ -12,7 +12,6 @@ import anyio
 import anyio.lowlevel
 import msgspec
 
-from overseer.pauses import set_or_at
 from overseer.sites.hosted import untold
 from overseer.sites.hosting import Hosting
 from overseer.sites.reading import LogReader
@@ -109,7 +108,7 @@ class Filling:
             await self._wanted.wait()
             return
         clock = self._around.clock
-        await set_or_at(self._wanted, clock, clock.now_ms() + self._around.limits.fill_look_ms)
+        await clock.wait(self._wanted, clock.now_ms() + self._around.limits.fill_look_ms)
 
     async def _look_at_all(self) -> None:
         """Copies that are not here, or behind, are to catch up; what is written here and has left something to tell is started."""

@@ -15,7 +15,6 @@ import msgspec
 
 from messages.election_pairs import SiteRow, TopologyRecord
 from overseer.limits import SiteLimits
-from overseer.pauses import set_or_at
 from overseer.ports.bus import BusError, WrongLastSequence
 from overseer.ports.clock import Clock
 from overseer.ports.sites import TopologyBoard
@@ -105,7 +104,7 @@ class Watch:
         until_ms = self._clock.now_ms() + wait_ms
         while self.record.version < version and self._clock.now_ms() < until_ms:
             self.hurry(version)
-            await set_or_at(self._learnt_one, self._clock, min(until_ms, self._clock.now_ms() + self._limits.look_ms))
+            await self._clock.wait(self._learnt_one, min(until_ms, self._clock.now_ms() + self._limits.look_ms))
         return self.record.version >= version
 
     async def run(self) -> None:
@@ -120,7 +119,7 @@ class Watch:
             except BusError:
                 # Nothing was seen: whoever seems to be away may just be as cut off as we were.
                 self._since.clear()
-            await set_or_at(self._wake, self._clock, self._clock.now_ms() + self._limits.look_ms)
+            await self._clock.wait(self._wake, self._clock.now_ms() + self._limits.look_ms)
 
     async def _look(self) -> None:
         found = await self._board.topology()

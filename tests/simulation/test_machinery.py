@@ -1,9 +1,10 @@
 """The simulation's machinery: it repeats itself exactly, hurts what it runs, and makes small cases of large ones."""
 
+import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from messages.message import Message
 from overseer.runner.engine import Batch, Engine
 from overseer.runner.intake import Intake
 from overseer.simulation.campaign import Report, campaign, cases
-from overseer.simulation.loop import StandsStill, run_virtually
+from overseer.simulation.clock import NodeClock
+from overseer.simulation.loop import StandsStill, VirtualLoop, run_virtually
 from overseer.simulation.plan import LOSING, Case, FaultKind, draw_faults
 from overseer.simulation.run import play
 from overseer.simulation.scenario import Cast, Network
@@ -64,6 +66,33 @@ def test_a_task_that_spins_does_not_stop_the_clock() -> None:
         return anyio.current_time()
 
     assert run_virtually(main()) < 0.02
+
+
+def test_who_waits_by_a_machines_clock_sees_that_it_jumps() -> None:
+    ended: dict[str, float] = {}
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        clock = NodeClock(loop)
+        until_ms, event = clock.now_ms() + 10_000, anyio.Event()
+
+        async def note(name: str, waited: Awaitable[None]) -> None:
+            await waited
+            ended[name] = round(anyio.current_time())
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(note, "asleep", clock.sleep_until(until_ms))
+            tasks.start_soon(note, "in vain", clock.wait(anyio.Event(), until_ms))
+            tasks.start_soon(note, "for it", clock.wait(event, until_ms))
+            await anyio.sleep(3)
+            event.set()
+            # Four seconds are left for who waits for the time; then it steps back, and nine are.
+            clock.jump(3_000)
+            clock.jump(-2_000)
+
+    run_virtually(main())
+    assert ended == {"for it": 3, "asleep": 12, "in vain": 12}
 
 
 # ------------------------------------------------------------------------------------------------ the same again

@@ -57,10 +57,7 @@ class MemoryExchange:
         answer = _Answer()
         served.exchange.accept(served.handler, Request(subject, dict(headers), body, self._account), answer)
         clock = self._broker.clock
-        async with anyio.create_task_group() as race:
-            race.start_soon(self._alarm, clock.now_ms() + timeout_ms, race.cancel_scope)
-            await answer.arrived.wait()
-            race.cancel_scope.cancel()
+        await clock.wait(answer.arrived, clock.now_ms() + timeout_ms)
         if not answer.arrived.is_set() or not self.reachable():
             raise BusUnavailable(f"no answer on {subject} within {timeout_ms} ms")
         return answer.response
@@ -123,7 +120,3 @@ class MemoryExchange:
         await anyio.lowlevel.checkpoint()
         if not self.reachable():
             raise BusUnavailable("no server")
-
-    async def _alarm(self, at_ms: int, waiting: anyio.CancelScope) -> None:
-        await self._broker.clock.sleep_until(at_ms)
-        waiting.cancel()

@@ -41,7 +41,7 @@ class MemoryLine:
     async def connected(self) -> None:
         await anyio.lowlevel.checkpoint()
         while not self.reachable():
-            await self._on.wait_for_change()
+            await self._on.changed.wait()
 
     async def state(self) -> StreamState:
         await self._reach()
@@ -73,7 +73,7 @@ class MemoryLine:
                 return self._torn(taken)
             if self._clock.now_ms() >= deadline_ms:
                 return []
-            await self._wait(deadline_ms)
+            await self._clock.wait(self._on.changed, deadline_ms)
 
     async def ack(self, delivery: Delivery) -> None:
         await anyio.lowlevel.checkpoint()
@@ -154,14 +154,3 @@ class MemoryLine:
         if self.faults.on_torn is not None:
             self.faults.on_torn()
         return taken[:arrived]
-
-    async def _wait(self, deadline_ms: int) -> None:
-        """Until the stream changes or the clock reaches the deadline."""
-        async with anyio.create_task_group() as race:
-            race.start_soon(self._alarm, deadline_ms, race.cancel_scope)
-            await self._on.wait_for_change()
-            race.cancel_scope.cancel()
-
-    async def _alarm(self, deadline_ms: int, waiting: anyio.CancelScope) -> None:
-        await self._clock.sleep_until(deadline_ms)
-        waiting.cancel()

@@ -144,9 +144,10 @@ class MemoryStream:
                 return message
         return None
 
-    async def wait_for_change(self) -> None:
-        """Return when something was stored, or the stream was cut off, replaced or reset since this was called."""
-        await self._changed.wait()
+    @property
+    def changed(self) -> anyio.Event:
+        """Set when something is stored, or the stream is cut off, replaced or reset; another one from then on."""
+        return self._changed
 
     # --- writing ---------------------------------------------------------------------------------------------------------
 

@@ -81,6 +81,8 @@ class ChainAuthor:
         self.wanted: ImportBlock | None = None
         # One that its feeds name as well, afterwards.
         self.rival: ImportBlock | None = None
+        # Set with the next block that is made or wanted.
+        self.news = anyio.Event()
         self._outside = outside
         self._play = play
         self._random = Random(f"{play.network.seed} author")
@@ -110,6 +112,7 @@ class ChainAuthor:
                 await self._wait(self._pause_s())
                 self._hear()
                 await self._grow()
+                self._tell_feeds()
                 self._is_done = await self._is_accepted()
 
     async def _wait(self, seconds: float) -> None:
@@ -117,6 +120,10 @@ class ChainAuthor:
         if self._outside.now_s() >= self._until_s:
             self._outside.violated(Violation("liveness", self.outstanding))
         await anyio.sleep(seconds)
+
+    def _tell_feeds(self) -> None:
+        told, self.news = self.news, anyio.Event()
+        told.set()
 
     def _pause_s(self) -> float:
         if self._ceased_at is not None:
@@ -172,6 +179,7 @@ class SignedChain(ChainAuthor):
         signature: bytes | None = None
         if self._chain.is_signed:
             self.wanted, self.rival = block, self._rival_of(block)
+            self._tell_feeds()
             while (signature := self._signature(block)) is None:
                 await self._wait(_LOOK_S)
             self.wanted = None

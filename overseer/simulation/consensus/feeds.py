@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Feed"]
 
 _LOOKS_S = (0.1, 0.3, 0.3, 1.0)
+# With all brought that there is, it looks again when its author has something new, and now and then: a node may have lost what it had.
+_IDLE_LOOK_S = 3.0
 # How long it asks for one block; then it looks at the chain again.
 _PATIENCE_MS = 20_000
 # A signature that does not come is asked for once more.
@@ -53,6 +55,9 @@ class Feed:
     async def run(self) -> None:
         while True:
             await self._look()
+            if self.is_done and self._author.wanted is None:
+                with anyio.move_on_after(_IDLE_LOOK_S):
+                    await self._author.news.wait()
             await anyio.sleep(self._random.choice(_LOOKS_S))
 
     async def _look(self) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
+import anyio
+
 from messages.codec import encode_value
 from messages.election_pairs import BatchLogged
 from messages.message import Message
@@ -72,6 +74,9 @@ class _Moment:
 
     async def sleep_until(self, at_ms: int) -> None:
         raise NotImplementedError("nobody sleeps while deciding")
+
+    async def wait(self, event: anyio.Event, until_ms: int) -> None:
+        raise NotImplementedError("nobody waits while deciding")
 
 
 class _NoEntropy:

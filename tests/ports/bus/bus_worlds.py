@@ -5,7 +5,6 @@ import shutil
 import socket
 import subprocess
 import sysconfig
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -21,15 +20,6 @@ from overseer.nats.line import NatsLine
 from overseer.ports.bus import Exchange, Line, Outgoing
 
 NODES = (f"n{number}" for number in itertools.count(1))
-
-
-class WallClock:
-    def now_ms(self) -> int:
-        return time.time_ns() // 1_000_000
-
-    async def sleep_until(self, at_ms: int) -> None:
-        while (left_ms := at_ms - self.now_ms()) > 0:
-            await anyio.sleep(left_ms / 1000)
 
 
 async def until(condition: Callable[[], Awaitable[bool]] | Callable[[], bool], within_s: float = 10) -> None:

@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 
 import pytest
-from bus_worlds import MemoryWorld, NatsWorld, Server, WallClock, World, connected_to
+from bus_worlds import MemoryWorld, NatsWorld, Server, World, connected_to
 
 from overseer.memory.bus import MemoryBroker
+from overseer.system.clock import SystemClock
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +25,7 @@ async def closing() -> AsyncIterator[AsyncExitStack]:
 
 @pytest.fixture
 async def memory(closing: AsyncExitStack) -> MemoryWorld:
-    return MemoryWorld(await closing.enter_async_context(MemoryBroker(WallClock())), closing)
+    return MemoryWorld(await closing.enter_async_context(MemoryBroker(SystemClock())), closing)
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ async def nats(shared_server: Server, closing: AsyncExitStack) -> NatsWorld:
 @pytest.fixture(params=["memory", pytest.param("nats", marks=pytest.mark.real)])
 async def world(request: pytest.FixtureRequest, closing: AsyncExitStack) -> World:
     if request.param == "memory":
-        return MemoryWorld(await closing.enter_async_context(MemoryBroker(WallClock())), closing)
+        return MemoryWorld(await closing.enter_async_context(MemoryBroker(SystemClock())), closing)
     server: Server = request.getfixturevalue("shared_server")
     return NatsWorld(await connected_to(server, closing), closing)
 

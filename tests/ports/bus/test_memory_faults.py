@@ -5,29 +5,10 @@ import pytest
 from bus_worlds import MemoryWorld
 
 from overseer.memory.bus import AppendFault, MemoryBroker
+from overseer.memory.clock import MemoryClock
 from overseer.ports.bus import BusUnavailable, EndpointSpec, OutcomeUnknown, Request, Response, WrongLastSequence
 
 pytestmark = pytest.mark.anyio
-
-
-class SteppedClock:
-    """Time that passes only when the test says so."""
-
-    def __init__(self) -> None:
-        self.at_ms = 1_000
-        self._stepped = anyio.Event()
-
-    def now_ms(self) -> int:
-        return self.at_ms
-
-    def step_to(self, at_ms: int) -> None:
-        self.at_ms = at_ms
-        self._stepped.set()
-        self._stepped = anyio.Event()
-
-    async def sleep_until(self, at_ms: int) -> None:
-        while self.at_ms < at_ms:
-            await self._stepped.wait()
 
 
 @pytest.mark.parametrize(("fault", "stored"), [(AppendFault.STORED, 2), (AppendFault.LOST, 0)])
@@ -174,13 +155,13 @@ async def test_a_stopped_server_fails_everybody_and_keeps_what_it_stored(memory:
 
 
 async def test_time_is_the_clocks_an_idle_pull_ends_when_it_says_so(closing: object) -> None:
-    clock = SteppedClock()
+    clock = MemoryClock(1_000)
     async with MemoryBroker(clock) as broker:
         world = MemoryWorld(broker, closing)
         await world.create()
         line = await world.line("votes_db")
         await line.append(world.numbered("votes_db", 1), 0)
-        clock.step_to(5_000)
+        clock.advance_to(5_000)
         await line.append(world.numbered("votes_db", 1), 1)
         await line.seek(1)
         assert [d.message.time_ms for d in await line.pull(10, 1_000)] == [1_000, 5_000]
@@ -196,7 +177,7 @@ async def test_time_is_the_clocks_an_idle_pull_ends_when_it_says_so(closing: obj
                 for at_ms in (5_400, 5_999, 6_000):
                     await anyio.wait_all_tasks_blocked()
                     assert empty == []
-                    clock.step_to(at_ms)
+                    clock.advance_to(at_ms)
         assert empty == [6_000]
 
 

@@ -67,6 +67,32 @@ async def test_a_cancelled_sleeper_is_gone(clock: Clock) -> None:
         await clock.sleep_until(clock.now_ms() + 5)
 
 
+async def test_who_waits_for_an_event_that_does_not_come_returns_at_his_time(clock: Clock) -> None:
+    until_ms = clock.now_ms() + 15
+    with anyio.fail_after(5):
+        await clock.wait(anyio.Event(), until_ms)
+    assert clock.now_ms() >= until_ms
+
+
+@pytest.mark.parametrize("standing", [MemoryClock(), SystemClock()], ids=["memory", "system"])
+async def test_who_waits_for_an_event_returns_when_it_is_set(standing: Clock) -> None:
+    event, until_ms = anyio.Event(), standing.now_ms() + 10**9
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(standing.wait, event, until_ms)
+            await anyio.wait_all_tasks_blocked()
+            event.set()
+    assert standing.now_ms() < until_ms
+
+
+async def test_who_waits_for_what_is_set_or_past_does_not_wait(clock: Clock) -> None:
+    event = anyio.Event()
+    with anyio.fail_after(5):
+        await clock.wait(event, clock.now_ms())
+        event.set()
+        await clock.wait(event, clock.now_ms() + 10**9)
+
+
 class Sleepers:
     """Tasks that sleep on a virtual clock and note when they woke."""
 

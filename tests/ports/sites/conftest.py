@@ -9,7 +9,8 @@ import pytest
 from overseer.memory.clock import MemoryClock
 from overseer.memory.sites import MemoryLogServer
 from overseer.nats.keys import KeyFolder
-from tests.ports.bus.bus_worlds import Server, WallClock
+from overseer.system.clock import SystemClock
+from tests.ports.bus.bus_worlds import Server
 from tests.ports.sites.sites_worlds import LEASE_MS, MemoryWorld, NatsWorld, World, nats_server
 
 
@@ -46,7 +47,7 @@ def memory(clock: MemoryClock) -> MemoryLogServer:
 @pytest.fixture(params=["memory", pytest.param("nats", marks=pytest.mark.real)])
 async def world(request: pytest.FixtureRequest, closing: AsyncExitStack) -> World:
     if request.param == "memory":
-        return MemoryWorld(MemoryLogServer(WallClock(), lease_ms=LEASE_MS))
+        return MemoryWorld(MemoryLogServer(SystemClock(), lease_ms=LEASE_MS))
     return await NatsWorld(*request.getfixturevalue("sites_server"), closing).fresh()
 
 
@@ -54,7 +55,7 @@ async def world(request: pytest.FixtureRequest, closing: AsyncExitStack) -> Worl
 async def mortal(request: pytest.FixtureRequest, closing: AsyncExitStack, tmp_path: Path) -> AsyncIterator[World]:
     """A world whose server may be killed."""
     if request.param == "memory":
-        yield MemoryWorld(MemoryLogServer(WallClock(), lease_ms=LEASE_MS))
+        yield MemoryWorld(MemoryLogServer(SystemClock(), lease_ms=LEASE_MS))
         return
     server, keys = nats_server(tmp_path)
     try:
