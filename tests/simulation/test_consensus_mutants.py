@@ -24,7 +24,7 @@ FOUND: dict[str, Find] = {
     # Acceptance and handover.
     "the_interval_is_one_block_shorter": Find(1, "groups"),
     "any_attempt_is_in_time": Find(22, "groups"),
-    "two_groups_in_a_block": Find(27, "signing"),
+    "two_groups_in_a_block": Find(5, "signing"),
     "the_latest_group_serves_on_every_fork": Find(2, "groups"),
     "the_seed_is_of_the_head": Find(1, "liveness"),
     "no_share_is_told_of": Find(9, "groups"),

@@ -50,7 +50,7 @@ FOUND: dict[str, Find] = {
     "finished_tickets_are_not_recorded": Find(2, "reactions"),
     "handled_tickets_are_not_recorded": Find(19, "reactions"),
     "a_ticket_that_comes_again_is_kept_for_its_first_time": Find(19, "reactions"),
-    "what_was_refused_is_kept_in_memory": Find(15, "bounds"),
+    "what_was_refused_is_kept_in_memory": Find(18, "commands"),
     "channels_are_counted_twice": Find(1, "measures"),
 }
 
