@@ -28,11 +28,11 @@ from overseer.node.folder import NodeFolder
 from overseer.node.hosting import open_store
 from overseer.rocks.store import RocksStore
 from overseer.tables import Overlay, Tables, View
-from subsystems.chain_api import ChainApi
 from subsystems.chain_api.chain import Chain
+from subsystems.chain_api.subsystem import ChainApi
 from subsystems.chain_api.tables import STATE, block_key, ref_of
 from subsystems.chain_api.tree import read_block, skip_of_child
-from subsystems.dispute_conclusion import DisputeConclusion
+from subsystems.dispute_conclusion.subsystem import DisputeConclusion
 
 __all__ = ["cascade"]
 

@@ -17,9 +17,10 @@ from overseer.memory.rows import MemoryRows
 from overseer.subsystem import Context, Decision
 from overseer.tables import Overlay, Tables, View
 from overseer.verification import verify_check
-from subsystems.consensus_manager import ConsensusConfig, ConsensusManager, Enrolled
+from subsystems.consensus_manager.config import ConsensusConfig, Enrolled
 from subsystems.consensus_manager.crypto.secret import Secret
 from subsystems.consensus_manager.parameters import Parameters
+from subsystems.consensus_manager.subsystem import ConsensusManager
 from subsystems.consensus_manager.wallet import Wallet
 
 __all__ = ["CHAIN", "ConsensusNode", "members_of", "wallet_of"]

@@ -21,12 +21,12 @@ from overseer.ports.store import StoreIdentity
 from overseer.rocks.store import RocksStore
 from overseer.sites.tables import SITE_SCHEMA, table_names
 from overseer.tables import Overlay, Tables
-from subsystems.elections import Elections
 from subsystems.elections.ballots.rows import BALLOTS, ROUNDS, Ballot, Round
 from subsystems.elections.projection import COUNTS, PROJECTIONS, ProjectionRow
 from subsystems.elections.rows import ELECTIONS, EVENTS, ElectionRow, dump_event, key_hash
 from subsystems.elections.runtime.entry import behind, dump_entry, head_after
 from subsystems.elections.runtime.rows import COMMANDS, COPIES, CopyRow
+from subsystems.elections.subsystem import Elections
 
 __all__ = ["grow_election", "voter"]
 

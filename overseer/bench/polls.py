@@ -26,9 +26,9 @@ from overseer.node.bus import FEED, connected_as, own_users, provisioned
 from overseer.node.catalogue import CATALOGUE
 from overseer.sites.layout import Sites, sites_of
 from overseer.subsystem import Subsystem
-from subsystems.dispute_conclusion import DisputeConclusion
-from subsystems.elections import ElectionsConfig
-from subsystems.votes_db import VotesDb
+from subsystems.dispute_conclusion.subsystem import DisputeConclusion
+from subsystems.elections.config import ElectionsConfig
+from subsystems.votes_db.subsystem import VotesDb
 
 __all__ = [
     "BARE",

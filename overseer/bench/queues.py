@@ -16,10 +16,10 @@ from overseer.rocks.store import RocksStore
 from overseer.subsystem import Context
 from overseer.tables import Overlay, Tables
 from overseer.verification import verify_check
-from subsystems.elections import Elections
 from subsystems.elections.gateways.rounds import close_height, cut_height
 from subsystems.elections.gateways.rows import STAKES, WEIGHTS, Snapshot
 from subsystems.elections.rows import key_hash
+from subsystems.elections.subsystem import Elections
 
 __all__ = ["BALLOT", "QUEUE", "QueueOfBench"]
 

@@ -32,8 +32,8 @@ from overseer.rocks.store import RocksStore
 from overseer.sites.client import SitesClient
 from overseer.sites.tables import SITE_SCHEMA, election_tables, table_names
 from overseer.tables import WriteSet
-from subsystems.elections import Elections
 from subsystems.elections.rows import key_hash
+from subsystems.elections.subsystem import Elections
 
 __all__ = ["ballots_recovery"]
 

@@ -15,8 +15,9 @@ from overseer.bench.measure import Measure, Report, Sizes, judged
 from overseer.bench.site import OPERATOR, Feeder, Site, open_site
 from overseer.checks import InlineVerifier, PoolVerifier, Verifier
 from overseer.feeds.author import genesis_of
-from subsystems.chain_api import ChainApi, ChainConfig
-from subsystems.votes_db import VotesDb
+from subsystems.chain_api.config import ChainConfig
+from subsystems.chain_api.subsystem import ChainApi
+from subsystems.votes_db.subsystem import VotesDb
 
 __all__ = ["Database", "chain_of_bench", "database", "votes_bundled", "votes_single"]
 

@@ -5,22 +5,25 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 
 from overseer.failures import lone
-from overseer.node.catalogue import CATALOGUE, SECTIONS, build_elections, build_sites, build_subsystem, chore_of
+from overseer.node.catalogue import CATALOGUE, SECTIONS, build_elections, build_sites, build_subsystem
 from overseer.node.hosting import UNMENDABLE, serve_subsystem
 from overseer.observe.logs import configure_logs, logger
 from overseer.runner.observer import Step
 from overseer.settings import ConfigError, load_config
 from overseer.sites.layout import UnknownLayout
-from overseer.sites.process import SiteKill, serve_site
 from overseer.sites.watching import WrongTopology
 from overseer.supervise.parent import die_with_parent
 from overseer.supervise.policy import EXIT_FATAL
 from overseer.supervise.pulse import NoPulse, own_pulse
 from overseer.supervise.stopping import StopRequest, watch_signals
+
+if TYPE_CHECKING:
+    from overseer.sites.process import SiteKill
 
 __all__ = ["KILL_AT", "subsystem_main"]
 
@@ -61,6 +64,8 @@ def subsystem_main(name: str, file: Path | None = None, flags: Mapping[str, obje
             # A supervised one is asked through its supervisor, which has the configured address itself.
             http = loaded.config.http if isinstance(pulse, NoPulse) else None
             if site is not None:
+                from overseer.sites.process import serve_site
+
                 elections, kill = build_elections(loaded), _kill_at_commit(name)
                 await serve_site(site, sites, elections, loaded.config, url=url, pulse=pulse, stop=stop, http=http, kill=kill)
             else:
@@ -74,7 +79,7 @@ def subsystem_main(name: str, file: Path | None = None, flags: Mapping[str, obje
                     stop=stop,
                     http=http,
                     kill_at=_kill_at(name),
-                    chore=chore_of(subsystem),
+                    chore=CATALOGUE[name].chore(subsystem),
                 )
             tasks.cancel_scope.cancel()
 
@@ -109,7 +114,7 @@ def _kill_at(name: str) -> Callable[[Step], None] | None:
     return None
 
 
-def _kill_at_commit(name: str) -> SiteKill | None:
+def _kill_at_commit(name: str) -> "SiteKill | None":
     """Of a site: `<site's process> committed <count> <file>`, when the log has taken an entry of its and nobody knows yet."""
     kill = _kill_at(name)
     return None if kill is None else lambda: kill(Step.COMMITTED)

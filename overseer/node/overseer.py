@@ -19,7 +19,7 @@ from overseer.nats.private_files import write_private
 from overseer.nats.server import EmbeddedServer
 from overseer.nats.sites import site_user
 from overseer.node.bus import FEED, connected_as, embedded_server, heed_new_keys, provisioned
-from overseer.node.catalogue import build_elections, build_sites, build_subsystems, chore_of
+from overseer.node.catalogue import CATALOGUE, build_elections, build_sites, build_subsystems
 from overseer.node.domains import domains_of
 from overseer.node.elsewhere import ElsewhereChild, looking_at
 from overseer.node.feeding import feed
@@ -168,10 +168,13 @@ class Node:
         return [ChildSpec(name=name, argv=(sys.executable, "-m", "overseer.cli.entry", "subsystem", name), env=env) for name in self._names]
 
     def _task(self, subsystem: Subsystem, url: str) -> TaskChild:
-        async def serve(pulse: Pulse, stop: StopRequest) -> None:
-            await serve_subsystem(subsystem, self._config, url=url, run_id=self._run_id, pulse=pulse, stop=stop, chore=chore_of(subsystem))
+        name = subsystem.declaration.name
+        chore = CATALOGUE[name].chore(subsystem)
 
-        return TaskChild(name=subsystem.declaration.name, serve=serve, final=UNMENDABLE)
+        async def serve(pulse: Pulse, stop: StopRequest) -> None:
+            await serve_subsystem(subsystem, self._config, url=url, run_id=self._run_id, pulse=pulse, stop=stop, chore=chore)
+
+        return TaskChild(name=name, serve=serve, final=UNMENDABLE)
 
     def _site_task(self, site: str, url: str) -> TaskChild:
         async def serve(pulse: Pulse, stop: StopRequest) -> None:

@@ -8,12 +8,15 @@ from messages.polkadot import Scheme
 from overseer.feeds.keyring import Key, derive
 from overseer.simulation.scenario import Cast
 from overseer.subsystem import Subsystem
-from subsystems.chain_api import ChainApi, ChainConfig
-from subsystems.dispute_conclusion import Config as DisputeConclusionConfig
-from subsystems.dispute_conclusion import DisputeConclusion
-from subsystems.elections import Elections, ElectionsConfig
+from subsystems.chain_api.config import ChainConfig
+from subsystems.chain_api.subsystem import ChainApi
+from subsystems.dispute_conclusion.declaration import Config as DisputeConclusionConfig
+from subsystems.dispute_conclusion.subsystem import DisputeConclusion
+from subsystems.elections.config import ElectionsConfig
 from subsystems.elections.gateways.config import GatewaysConfig
-from subsystems.votes_db import VotesDb, VotesDbConfig
+from subsystems.elections.subsystem import Elections
+from subsystems.votes_db.declaration import VotesDbConfig
+from subsystems.votes_db.subsystem import VotesDb
 
 __all__ = ["AUTHORITY", "CAST", "GATEWAYS_CAST", "GENESIS", "HELD_MAX", "INCLUSION_SESSIONS", "ORPHANS_MAX", "SEED", "SPAM_SLOTS", "WINDOW"]
 

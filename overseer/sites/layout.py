@@ -7,7 +7,7 @@ import msgspec
 from messages.election_pairs import SiteRow, TopologyRecord
 from overseer.nats.sites import site_user
 from overseer.rocks.reader import RocksReader
-from overseer.sites.signals import declaration
+from overseer.sites.declaration import declaration
 from overseer.subsystem import Declaration
 from subsystems.elections.config import ElectionsConfig
 from subsystems.elections.rows import ELECTIONS

@@ -4,27 +4,18 @@ from collections.abc import Callable
 
 import anyio.lowlevel
 
-from messages.message import Message
-from messages.signals import BestChain, GovernanceMode, SessionChange
 from overseer.ports.bus import BusUnavailable, Delivery, Line
 from overseer.runner.intake import Reader
+from overseer.sites.declaration import SIGNALS, declaration
 from overseer.sites.surroundings import Surroundings
 from overseer.sites.tables import PLACES, Place, signal_place
-from overseer.subsystem import Context, Declaration
+from overseer.subsystem import Context
 from overseer.verification import verify_check
 
-__all__ = ["SIGNALS", "SignalReader", "declaration"]
-
-# What a site takes from the node's stream.
-SIGNALS: tuple[type[Message], ...] = (GovernanceMode, BestChain, SessionChange)
+__all__ = ["SignalReader"]
 
 _BATCH = 64
 _WAIT_MS = 1_000
-
-
-def declaration(name: str) -> Declaration:
-    """A site as far as the node's stream is concerned: what its consumer is made for, and its reader reads."""
-    return Declaration(name=name, description="A site of the elections", consumes=SIGNALS, sends=(), answers=(), events=(), tables=())
 
 
 class SignalReader:

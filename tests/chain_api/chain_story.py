@@ -22,7 +22,8 @@ from messages.message import Message
 from messages.polkadot import DisputeRef, Side, Transaction, TransactionKind, VoteKind
 from messages.signals import ActiveLeaves, BestChain, BlockFinalized, BlocksBlacklisted
 from overseer.testing.given import Given, Then
-from subsystems.chain_api import ChainApi, ChainConfig
+from subsystems.chain_api.config import ChainConfig
+from subsystems.chain_api.subsystem import ChainApi
 
 AUTHORITY = SigningKey(bytes(range(32)))
 

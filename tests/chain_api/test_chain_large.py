@@ -13,7 +13,8 @@ from messages.signals import BlocksBlacklisted
 from overseer.memory.rows import MemoryRows
 from overseer.tables import Overlay, Tables
 from overseer.testing.given import Given
-from subsystems.chain_api import ChainApi, ChainConfig
+from subsystems.chain_api.config import ChainConfig
+from subsystems.chain_api.subsystem import ChainApi
 from subsystems.chain_api.tables import block_key, ref_of
 from subsystems.chain_api.tree import ancestor, fork_point, read_block, skip_of_child
 

@@ -38,7 +38,8 @@ from messages.polkadot import Validator
 from messages.signals import ActiveLeaves, SessionChange
 from messages.transaction import transaction_id
 from overseer.subsystem import Check
-from subsystems.chain_api import ChainApi, ChainConfig
+from subsystems.chain_api.config import ChainConfig
+from subsystems.chain_api.subsystem import ChainApi
 
 ALICE, BOB = (Validator(digest(name)) for name in ("alice", "bob"))
 

@@ -8,7 +8,7 @@ from overseer.cli.common import load_settings
 from overseer.consensus.roster import BadNetwork, Described, read_network
 from overseer.node.catalogue import build_subsystem
 from overseer.settings import ConfigError
-from subsystems.consensus_manager import ConsensusManager
+from subsystems.consensus_manager.subsystem import ConsensusManager
 
 
 def described(node: str, number: int) -> Described:

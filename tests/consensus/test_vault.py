@@ -12,9 +12,10 @@ from overseer.consensus.vault import DiskVault
 from overseer.nats.keys import UnusableKey
 from overseer.tables import View
 from overseer.testing.given import Given
-from subsystems.consensus_manager import ConsensusConfig, ConsensusManager
+from subsystems.consensus_manager.config import ConsensusConfig
 from subsystems.consensus_manager.crypto.boxes import box_public
 from subsystems.consensus_manager.crypto.secret import Secret
+from subsystems.consensus_manager.subsystem import ConsensusManager
 from subsystems.consensus_manager.tables import ATTEMPTS, AttemptRow
 
 SESSION, OTHER = bytes([1]) * 32, bytes([2]) * 32

@@ -16,8 +16,9 @@ from messages.message import Kind, Message
 from messages.polkadot import Scheme, Validator
 from messages.signals import BestChain, BlockFinalized, BlockRef, SessionChange
 from overseer.testing.given import Given
-from subsystems.consensus_manager import ConsensusConfig, ConsensusManager, Enrolled
+from subsystems.consensus_manager.config import ConsensusConfig, Enrolled
 from subsystems.consensus_manager.parameters import Parameters
+from subsystems.consensus_manager.subsystem import ConsensusManager
 from subsystems.consensus_manager.wallet import Wallet
 
 __all__ = ["ManagerNode", "World", "block_hash"]

@@ -15,9 +15,10 @@ from messages.signals import BestChain, BlockRef, SessionChange
 from overseer.runner.observer import Step
 from overseer.testing.virtual import VirtualOverseer
 from overseer.testing.worlds import MemoryWorld
-from subsystems.consensus_manager import ConsensusConfig, ConsensusManager, Enrolled
+from subsystems.consensus_manager.config import ConsensusConfig, Enrolled
 from subsystems.consensus_manager.crypto.secret import Secret
 from subsystems.consensus_manager.parameters import Parameters
+from subsystems.consensus_manager.subsystem import ConsensusManager
 from subsystems.consensus_manager.tables import MINE
 
 pytestmark = pytest.mark.anyio

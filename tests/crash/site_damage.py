@@ -23,7 +23,7 @@ from overseer.nats.sites import site_user
 from overseer.ports.store import StoreCorrupted, StoreError, StoreIdentity
 from overseer.rocks.store import RocksStore
 from overseer.sites.tables import SITE_SCHEMA, table_names
-from subsystems.elections import Elections
+from subsystems.elections.subsystem import Elections
 from tests.crash.damage import NAMED, Figures, Judged
 from tests.crash.damage_checks import rows_hash
 from tests.crash.damage_faults import NODE_KINDS, STORE_KINDS, Damage, damage

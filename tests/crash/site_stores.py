@@ -11,10 +11,10 @@ from overseer.rocks.reader import RocksReader
 from overseer.sites.tables import election_tables
 from overseer.sites.verifying import verify_site
 from overseer.tables import View
-from subsystems.elections import Elections
 from subsystems.elections.rows import ELECTIONS, EVENTS, key_hash
 from subsystems.elections.runtime.entry import BEGIN
 from subsystems.elections.runtime.rows import COMMANDS, COPIES
+from subsystems.elections.subsystem import Elections
 
 __all__ = ["store_problems"]
 

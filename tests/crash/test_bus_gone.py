@@ -21,7 +21,8 @@ from overseer.observe.http import fetch
 from overseer.ports.bus import BusError
 from overseer.testing.virtual import VirtualOverseer
 from overseer.testing.worlds import RealWorld
-from subsystems.votes_db import VotesDb, VotesDbConfig
+from subsystems.votes_db.declaration import VotesDbConfig
+from subsystems.votes_db.subsystem import VotesDb
 from tests.crash.living import KILLED_OFTEN, Living
 from tests.crash.reckoning import reckon
 from tests.crash.traffic import Scenery, Traffic, until

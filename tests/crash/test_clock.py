@@ -14,7 +14,8 @@ from overseer.memory.clock import MemoryClock
 from overseer.system.clock import SystemClock
 from overseer.testing.virtual import VirtualOverseer
 from overseer.testing.worlds import RealWorld
-from subsystems.votes_db import VotesDb, VotesDbConfig
+from subsystems.votes_db.declaration import VotesDbConfig
+from subsystems.votes_db.subsystem import VotesDb
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 

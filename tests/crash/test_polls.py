@@ -11,7 +11,7 @@ from messages.overseer import CommandOutcome, OutcomeStatus
 from overseer.memory.rows import MemoryRows
 from overseer.subsystem import Context, Decision
 from overseer.tables import Overlay, Tables
-from subsystems.elections import Elections
+from subsystems.elections.subsystem import Elections
 from tests.crash.polls import Acknowledged, Election, Polls
 from tests.crash.polls_reckoning import Counted, counted
 

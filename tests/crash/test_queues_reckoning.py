@@ -19,7 +19,8 @@ from overseer.ports.bus import StoredMessage
 from overseer.runner.intake import identity
 from overseer.runner.schema import Cause, Record, Result
 from overseer.testing.given import Given
-from subsystems.elections import Elections, ElectionsConfig
+from subsystems.elections.config import ElectionsConfig
+from subsystems.elections.subsystem import Elections
 from tests.crash.queues import Accepted, Queue
 from tests.crash.queues_reckoning import QueueFound, judged, shown
 from tests.node.nodes import Stored

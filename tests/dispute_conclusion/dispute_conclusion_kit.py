@@ -18,7 +18,8 @@ from messages.message import Message
 from messages.polkadot import DisputeRef, Validator, Vote, VoteKind
 from messages.signals import BlocksBlacklisted, SessionChange
 from overseer.testing.given import Given, Then
-from subsystems.dispute_conclusion import Config, DisputeConclusion
+from subsystems.dispute_conclusion.declaration import Config
+from subsystems.dispute_conclusion.subsystem import DisputeConclusion
 
 
 def h(name: str) -> bytes:

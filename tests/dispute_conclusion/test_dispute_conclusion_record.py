@@ -33,7 +33,7 @@ from messages.dispute_conclusion import (
 )
 from messages.polkadot import Side, TransactionKind
 from overseer.testing.given import Given
-from subsystems.dispute_conclusion import DisputeConclusion
+from subsystems.dispute_conclusion.subsystem import DisputeConclusion
 
 
 def test_old_sessions_are_forgotten_by_range_and_watched_conclusions_outlive_their_inclusions() -> None:

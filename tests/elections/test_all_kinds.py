@@ -26,10 +26,11 @@ from messages.elections import (
 )
 from messages.message import CATALOG, Kind, Message
 from overseer.testing.given import Given
-from subsystems.elections import Elections, ElectionsConfig
 from subsystems.elections.composition import Clash
+from subsystems.elections.config import ElectionsConfig
 from subsystems.elections.projection import Counts
 from subsystems.elections.rows import EVENTS, key_hash
+from subsystems.elections.subsystem import Elections
 
 DAY_MS = 24 * 3_600_000
 START_MS = 1_000_000

@@ -40,8 +40,9 @@ from messages.elections import ElectionEvent, GovernanceHeld, OfElection, Record
 from messages.message import Message
 from messages.signals import GovernanceMode, GovernanceState
 from overseer.testing.given import Given
-from subsystems.elections import Elections, ElectionsConfig
 from subsystems.elections.ballots.transitions import TRANSITIONS
+from subsystems.elections.config import ElectionsConfig
+from subsystems.elections.subsystem import Elections
 
 KEY = "mayor-2026"
 S, T = b"signature of S", b"signature of T"

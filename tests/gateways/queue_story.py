@@ -37,8 +37,9 @@ from messages.message import Message
 from messages.polkadot import Scheme, Validator
 from messages.signals import BestChain, BlockRef, GovernanceMode, GovernanceState, SessionChange
 from overseer.testing.given import Given, Then
-from subsystems.elections import Elections, ElectionsConfig
+from subsystems.elections.config import ElectionsConfig
 from subsystems.elections.gateways.config import GatewaysConfig
+from subsystems.elections.subsystem import Elections
 
 QUEUE = "ingestion"
 SHORT = GatewaysConfig(collect_blocks=4, vote_blocks=3)

@@ -14,7 +14,7 @@ from overseer.testing.wired import Wired
 from subsystems.chain_api.config import ChainConfig
 from subsystems.chain_api.subsystem import ChainApi
 from subsystems.dispute_conclusion.subsystem import DisputeConclusion
-from subsystems.elections import Elections
+from subsystems.elections.subsystem import Elections
 from subsystems.votes_db.subsystem import VotesDb
 
 

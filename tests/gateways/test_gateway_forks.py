@@ -13,10 +13,12 @@ from messages.message import Message
 from messages.polkadot import DisputeRef
 from overseer.testing.given import Then
 from overseer.testing.wired import Wired
-from subsystems.chain_api import ChainApi, ChainConfig
-from subsystems.elections import Elections, ElectionsConfig
+from subsystems.chain_api.config import ChainConfig
+from subsystems.chain_api.subsystem import ChainApi
+from subsystems.elections.config import ElectionsConfig
 from subsystems.elections.gateways.rows import BALLOTS
 from subsystems.elections.rows import key_hash
+from subsystems.elections.subsystem import Elections
 
 GENESIS = digest("genesis")
 AUTHORITY = SigningKey(digest("authority"))

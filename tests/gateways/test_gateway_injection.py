@@ -24,8 +24,10 @@ from messages.message import Message
 from messages.overseer import OutcomeStatus
 from messages.polkadot import DisputeRef, Scheme
 from messages.signals import BestChain, BlockRef
-from subsystems.chain_api import ChainApi, ChainConfig
-from subsystems.elections import Elections, ElectionsConfig
+from subsystems.chain_api.config import ChainConfig
+from subsystems.chain_api.subsystem import ChainApi
+from subsystems.elections.config import ElectionsConfig
+from subsystems.elections.subsystem import Elections
 
 pytestmark = pytest.mark.anyio
 

@@ -31,7 +31,7 @@ from messages.gateways import (
 )
 from messages.signals import BestChain
 from overseer.settings import ConfigError, load_config
-from subsystems.elections import ElectionsConfig
+from subsystems.elections.config import ElectionsConfig
 from subsystems.elections.gateways.config import GatewaysConfig
 
 # ------------------------------------------------------------------------------------------------ cut

@@ -9,7 +9,7 @@ from messages.message import Kind, Message, command, fact, network, query, reply
 from messages.overseer import IncarnationStarted, Parked
 from overseer.graph import FindingKind, Graph, Senders, filters, net_filters
 from overseer.subsystem import Declaration
-from subsystems.dispute_conclusion import DisputeConclusion
+from subsystems.dispute_conclusion.subsystem import DisputeConclusion
 
 
 @reply(by="graph_a")

@@ -18,7 +18,8 @@ from overseer.rocks.store import RocksStore
 from overseer.runner import journal
 from overseer.runner.schema import HEAD
 from overseer.tables import WriteSet
-from subsystems.elections import Elections, ElectionsConfig
+from subsystems.elections.config import ElectionsConfig
+from subsystems.elections.subsystem import Elections
 from tests.node.nodes import ROOT, Node, Place, answered
 
 pytestmark = [pytest.mark.real, pytest.mark.anyio]

@@ -11,10 +11,11 @@ from messages.message import Kind, Message
 from messages.peer_queries import HoldTokens, Peers, PeersReport
 from messages.peers import TokenMapping
 from overseer.testing.given import Given, Then
-from subsystems.elections import Elections, ElectionsConfig
+from subsystems.elections.config import ElectionsConfig
 from subsystems.elections.peers.config import PeersConfig
 from subsystems.elections.peers.kind import PeerElections
 from subsystems.elections.peers.traffic import peer_id
+from subsystems.elections.subsystem import Elections
 
 HOP_MS = 100
 PAGE = 4_000

@@ -34,10 +34,12 @@ from overseer.runner.checkpoints import tables_hash
 from overseer.subsystem import Subsystem
 from overseer.testing.virtual import VirtualOverseer
 from overseer.testing.worlds import MemoryShelf, MemoryWorld
-from subsystems.chain_api import ChainApi, ChainConfig
-from subsystems.dispute_conclusion import DisputeConclusion
-from subsystems.elections import Elections, ElectionsConfig
-from subsystems.votes_db import VotesDb
+from subsystems.chain_api.config import ChainConfig
+from subsystems.chain_api.subsystem import ChainApi
+from subsystems.dispute_conclusion.subsystem import DisputeConclusion
+from subsystems.elections.config import ElectionsConfig
+from subsystems.elections.subsystem import Elections
+from subsystems.votes_db.subsystem import VotesDb
 
 FOLDER = Path(__file__).parent / "stores"
 NODE = "test"

@@ -20,7 +20,8 @@ from overseer.runner.observer import Silent, Step
 from overseer.runner.runner import Ports, Runner
 from overseer.system.clock import SystemClock
 from overseer.system.entropy import SystemEntropy
-from subsystems.votes_db import VotesDb, VotesDbConfig
+from subsystems.votes_db.declaration import VotesDbConfig
+from subsystems.votes_db.subsystem import VotesDb
 
 NODE = "bundles"
 

@@ -18,7 +18,8 @@ from overseer.memory.store import CommitStep
 from overseer.runner.observer import Step
 from overseer.testing.virtual import VirtualOverseer
 from overseer.testing.witness import Killed
-from subsystems.votes_db import VotesDb, VotesDbConfig
+from subsystems.votes_db.declaration import VotesDbConfig
+from subsystems.votes_db.subsystem import VotesDb
 
 pytestmark = pytest.mark.anyio
 

@@ -17,7 +17,7 @@ from overseer.nats.server import EmbeddedServer, ServerSettings
 from overseer.nats.sites import site_user
 from overseer.node.catalogue import SECTIONS, build_subsystems
 from overseer.settings import load_config
-from overseer.sites.signals import declaration
+from overseer.sites.declaration import declaration
 from overseer.subsystem import Declaration
 from tests.security.raw_client import RawClient
 

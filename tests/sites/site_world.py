@@ -23,16 +23,16 @@ from overseer.memory.store import MemoryDisk, MemoryStore
 from overseer.ports.bus import BusUnavailable, Line, Response
 from overseer.simulation.clock import NodeClock
 from overseer.simulation.loop import VirtualLoop, run_virtually
+from overseer.sites.declaration import SIGNALS
 from overseer.sites.mailroom import HEADER_FRESHNESS, HEADER_REQUIRED
-from overseer.sites.signals import SIGNALS
 from overseer.sites.site import Site, SitePorts
 from overseer.sites.surroundings import Silent
 from overseer.sites.tables import table_names
-from subsystems.elections import Elections
 from subsystems.elections.ballots.rows import BALLOTS
 from subsystems.elections.rows import key_hash
 from subsystems.elections.runtime.limits import RuntimeLimits
 from subsystems.elections.runtime.placement import placed
+from subsystems.elections.subsystem import Elections
 from tests.node.asking import recorded_of
 
 KEY = "mayor-2026"

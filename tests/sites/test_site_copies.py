@@ -19,12 +19,12 @@ from overseer.sites.ledger import Ledger
 from overseer.sites.tables import table_names
 from overseer.system.clock import SystemClock
 from overseer.tables import Tables
-from subsystems.elections import Elections
 from subsystems.elections.ballots.rows import BALLOTS, Ballot
 from subsystems.elections.rows import ELECTIONS, EVENTS, ElectionRow, key_hash
 from subsystems.elections.runtime.entry import chained
 from subsystems.elections.runtime.rows import COPIES, CopyRow, load_copy
 from subsystems.elections.runtime.steps import BLANK
+from subsystems.elections.subsystem import Elections
 
 pytestmark = pytest.mark.anyio
 

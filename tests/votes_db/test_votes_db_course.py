@@ -37,7 +37,7 @@ from messages.votes_db import (
 from overseer.memory.rows import MemoryRows
 from overseer.tables import Overlay, Tables
 from overseer.testing.given import Given
-from subsystems.votes_db import VotesDbConfig
+from subsystems.votes_db.declaration import VotesDbConfig
 
 
 def test_D01_one_sided_votes_never_dispute_not_even_at_supermajority() -> None:

@@ -50,7 +50,8 @@ from messages.votes_db_journal import GossipReleased
 from overseer.subsystem import Check
 from overseer.testing.given import Given
 from overseer.verification import verify_check
-from subsystems.votes_db import VotesDb, VotesDbConfig
+from subsystems.votes_db.declaration import VotesDbConfig
+from subsystems.votes_db.subsystem import VotesDb
 
 
 def nothing_stored(db: Given, session: int = 1) -> bool:

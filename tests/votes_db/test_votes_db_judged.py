@@ -12,7 +12,7 @@ from overseer.simulation.checks_course import Input
 from overseer.simulation.checks_votes import VotesModel
 from overseer.simulation.scenario import Violation
 from overseer.testing.given import Then
-from subsystems.votes_db import VotesDbConfig
+from subsystems.votes_db.declaration import VotesDbConfig
 
 WINDOW = 3
 

@@ -24,7 +24,8 @@ from messages.votes_db import (
 from messages.votes_db_journal import PruneStep, RowsPruned
 from overseer.subsystem import Check
 from overseer.testing.given import Given
-from subsystems.votes_db import VotesDb, VotesDbConfig
+from subsystems.votes_db.declaration import VotesDbConfig
+from subsystems.votes_db.subsystem import VotesDb
 
 # Tables keyed by session first, and where in a key of the index by id the session stands.
 SESSION_FIRST = ("votes", "voted", "disputed", "disputes", "candidates", "spam", "known", "held", "sessions")

@@ -22,7 +22,7 @@ from messages.polkadot import (
 from messages.signals import SessionChange
 from messages.votes_db import MalformedBundle, Outcome, RegisterVote
 from overseer.testing.given import Given
-from subsystems.votes_db import VotesDb
+from subsystems.votes_db.subsystem import VotesDb
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parent.parent / "vectors" / "polkadot_votes.json").read_text())
 

@@ -14,7 +14,8 @@ from messages.signals import SessionChange
 from messages.statements import vote_payload
 from messages.votes_db import Attestation, AttestationKind, Outcome, QueryVotes, RegisterVote, VotesRegistered, VotesSnapshot
 from overseer.testing.given import Given, Then
-from subsystems.votes_db import VotesDb, VotesDbConfig
+from subsystems.votes_db.declaration import VotesDbConfig
+from subsystems.votes_db.subsystem import VotesDb
 
 VALID, INVALID = VoteKind.EXPLICIT_VALID, VoteKind.EXPLICIT_INVALID
 SECONDED, BACKED, APPROVED, APPROVED_SEVERAL = (

@@ -15,10 +15,12 @@ from overseer.feeds.keyring import derive
 from overseer.simulation.consensus.lies import LIES, LyingManager
 from overseer.simulation.scenario import Cast, Network
 from overseer.subsystem import Subsystem
-from subsystems.chain_api import ChainApi, ChainConfig
-from subsystems.consensus_manager import ConsensusConfig, ConsensusManager, Enrolled
+from subsystems.chain_api.config import ChainConfig
+from subsystems.chain_api.subsystem import ChainApi
+from subsystems.consensus_manager.config import ConsensusConfig, Enrolled
 from subsystems.consensus_manager.crypto.secret import Secret
 from subsystems.consensus_manager.parameters import Parameters
+from subsystems.consensus_manager.subsystem import ConsensusManager
 from subsystems.consensus_manager.terms import faulty_most
 from subsystems.consensus_manager.wallet import Wallet
 

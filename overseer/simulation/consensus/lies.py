@@ -22,7 +22,8 @@ from messages.consensus_manager import (
     PhaseClosed,
 )
 from messages.message import Message
-from subsystems.consensus_manager import ConsensusConfig, ConsensusManager, Vault
+from subsystems.consensus_manager.config import ConsensusConfig, Vault
+from subsystems.consensus_manager.subsystem import ConsensusManager
 
 __all__ = ["LIES", "LyingManager"]
 

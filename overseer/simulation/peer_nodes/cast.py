@@ -17,12 +17,13 @@ from overseer.simulation.peers.universe import Holding
 from overseer.simulation.scenario import Cast, Network
 from overseer.subsystem import Subsystem
 from subsystems.consensus_manager.crypto.secret import Secret
-from subsystems.elections import Elections, ElectionsConfig
 from subsystems.elections.ballots.kind import Ballots
+from subsystems.elections.config import ElectionsConfig
 from subsystems.elections.gateways.kind import Gateways
 from subsystems.elections.peers.config import ElectionConfig, PeerMode, PeersConfig
 from subsystems.elections.peers.kind import PeerElections
 from subsystems.elections.peers.traffic import peer_id
+from subsystems.elections.subsystem import Elections
 
 __all__ = ["Play", "play_of"]
 
