@@ -18,6 +18,7 @@ from overseer.nats.session import Sink
 from overseer.nats.wire import parse_headers, parse_status, wire_text
 from overseer.ports.bus import BusError, EndpointSpec, Handler, MessageTooLarge, Outgoing, Request, Response
 from overseer.ports.envelope import BUSY, HANDLER_FAILED, RESPONSE_TOO_LARGE, check_envelope
+from overseer.release import RELEASE
 
 __all__ = ["HEADER_ERROR", "HEADER_ERROR_CODE", "NatsExchange", "caller_account", "finish", "send_response", "track"]
 
@@ -93,7 +94,7 @@ class NatsExchange:
         self,
         connection: Connection,
         *,
-        version: str = "0.1.0",
+        version: str = RELEASE,
         metadata: Mapping[str, str] | None = None,
         requests_in_flight_max: int = 1_024,
         requests_per_caller_max: int = 256,

@@ -62,7 +62,7 @@ def _completed(draft: Draft, best: Branch, now: Serving) -> list[bytes]:
 
 
 def name_block(draft: Draft, message: SignBlock) -> NotNext | None:
-    """The feed's next block: signed, if this node is a member with a share; and its parts are counted from now on."""
+    """The feed's next block: signed, if this node is a member with a share by now; and its parts are counted from now on."""
     expected = next_block(draft)
     if expected is None:
         return NotNext(reason="unknown", best=draft.head.number)
@@ -71,19 +71,22 @@ def name_block(draft: Draft, message: SignBlock) -> NotNext | None:
     header = (message.number, message.epoch, message.epoch_start, message.round)
     if header != (expected.number, expected.epoch, expected.epoch_start, expected.round):
         return NotNext(reason="header", best=draft.head.number)
-    group = draft.best().group
-    if group is None or draft.tables.has(NAMED, (message.hash,)):
+    group, named = draft.best().group, draft.tables.get(NAMED, (message.hash,))
+    if group is None or (named is not None and named.signature is not None):
         return None
     signs = not _has_signed(draft, message.parent)
-    draft.record(BlockNamed(block=message.hash, parent=message.parent, number=message.number, epoch=message.epoch))
+    if named is None:
+        draft.record(BlockNamed(block=message.hash, parent=message.parent, number=message.number, epoch=message.epoch))
     if signs:
+        # Also one that was named before: the network may have been behind the chain, and the share come after the block.
         _sign(draft, group, message.hash)
-    _combine(draft, message.hash, is_new=True)
+    if named is None:
+        _combine(draft, message.hash, is_new=True)
     return None
 
 
 def _has_signed(draft: Draft, parent: bytes) -> bool:
-    """Whether this node stands by another child of that block: by one that it signed, unless that was imported and is not the best."""
+    """Whether this node stands by a child of that block: by one that it signed, unless that was imported and is not the best."""
     rows = draft.tables.scan(NAMED)
     return any(row.parent == parent and row.signed_here and not draft.tables.has(BLOCKS, key) for key, row in rows)
 

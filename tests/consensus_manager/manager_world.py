@@ -56,6 +56,8 @@ class ManagerNode:
         self.away = False
         # No block comes to it.
         self.blind = False
+        # Nothing of the network comes to it.
+        self.deaf = False
 
     def epoch(self) -> EpochReport:
         report = self.given.ask(Epoch())
@@ -169,7 +171,7 @@ class World:
         for node in self.live:
             if node.line and not node.blind:
                 yield lambda node=node: self._hand(node, node.line.pop(0))
-            if node.position < len(self.log):
+            if node.position < len(self.log) and not node.deaf:
                 yield lambda node=node: self._read(node)
 
     def _read(self, node: ManagerNode) -> None:

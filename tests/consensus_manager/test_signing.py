@@ -130,6 +130,27 @@ def test_one_child_of_a_block_is_signed_and_no_other(world: World) -> None:
     assert named(world, first) == []
 
 
+def test_a_member_that_gets_its_share_after_the_block_was_named_signs_when_it_is_named_again(elected: World) -> None:
+    group = elected.nodes[0].epoch().group
+    assert group is not None
+    (late,) = [n for n in range(6) if identity(n).signing == group.members[0].identity.signing]
+    world = World(seed=3)
+    node = world.nodes[late]
+    node.deaf = True
+    world.mine(16)
+    assert node.epoch().group is not None
+    block = drawn("next")
+    # The chain has told it of the group, but the network not of what the members said.
+    assert late not in {each.number for each, _ in named(world, block)}
+    node.deaf = False
+    world.settle()
+    (said,) = parts_of(node.given.when(command(node, block)))
+    assert said.sender == 0
+    assert parts_of(node.given.when(command(node, block))) == []
+    # By what it signed it stands.
+    assert parts_of(node.given.when(command(node, drawn("other")))) == []
+
+
 def test_only_the_child_of_the_best_block_with_its_right_header_is_signed(world: World) -> None:
     node, block = world.nodes[0], drawn("next")
     refused = node.given.when(command(node, block, parent=drawn("other"))).rejection

@@ -290,6 +290,8 @@ async def test_verify_finds_a_flipped_bit_of_any_table(stopped: Place) -> None:
         before = await changed(stopped, table, flip)
         done = stopped.run("verify", "votes_db", "--json")
         assert done.code == 1, done
-        assert all(f"table {table}:" in fault for fault in done.json[0]["faults"])
+        faults = done.json[0]["faults"]
+        assert faults
+        assert all(f"table {table}:" in fault for fault in faults)
         await changed(stopped, table, lambda _, before=before: before)
     verified(stopped)
