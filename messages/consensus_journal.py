@@ -63,7 +63,7 @@ class AttemptEvent(Message, frozen=True, kw_only=True):
 
 @event(by="consensus_manager")
 class AttemptOpened(AttemptEvent, frozen=True, kw_only=True):
-    """An attempt is followed from here on. `place`: this node's among the members."""
+    """An attempt is followed from here on. `place`: this node's among the members; None also of one that lost what a member said in it."""
 
     attempt: Attempt
     epoch: U32
@@ -289,16 +289,16 @@ class ChainForgotten(Message, frozen=True, kw_only=True):
 
 @event(by="consensus_manager")
 class MessageHeld(AttemptEvent, frozen=True, kw_only=True):
-    """A message of an attempt that is not known yet, from `node`. `dropped`: no room; then nothing is said in that attempt.
+    """A message of an attempt that is not known yet, from `node`. `height`: that of the head, for forgetting it.
 
-    `height`: that of the head, for forgetting it.
+    `instead_of`: which of that node's, the oldest, gave room to it.
     """
 
     node: str
     position: U64
     name: str
     body: bytes
-    dropped: bool
+    instead_of: U64 | None
     height: BlockNumber
 
 

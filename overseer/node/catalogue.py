@@ -98,7 +98,7 @@ def _consensus_manager(config: Config, section: msgspec.Struct | None) -> Subsys
 
     assert isinstance(section, ConsensusSection)
     nodes = read_network(config.network.nodes).values()
-    enrolled = tuple(Enrolled(signing=node.signing_key, box=node.box_key, weight=node.weight) for node in nodes)
+    enrolled = tuple(Enrolled(signing=node.signing_key, box=node.box_key, weight=node.weight, node=node.node) for node in nodes)
     vault = DiskVault(config.identity_dir, NodeFolder(config.data_dir).sessions)
     return ConsensusManager(ConsensusConfig(chain=genesis_of_chain(config), parameters=section.parameters, enrolled=enrolled), vault)
 

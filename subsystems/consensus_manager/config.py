@@ -11,11 +11,12 @@ __all__ = ["ConsensusConfig", "Enrolled", "Vault"]
 
 
 class Enrolled(Struct, frozen=True, kw_only=True):
-    """A validator that takes part in elections: its session key (Ed25519), the key that boxes are sealed to, its weight."""
+    """A validator that takes part in elections: its session key (Ed25519), the key that boxes are sealed to, its weight, its node."""
 
     signing: bytes
     box: bytes
     weight: int = 1
+    node: str = ""
 
 
 class ConsensusConfig(Struct, frozen=True, kw_only=True):

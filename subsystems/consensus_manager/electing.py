@@ -17,7 +17,7 @@ from subsystems.consensus_manager.outcome import absent_among
 from subsystems.consensus_manager.progress import Progress
 from subsystems.consensus_manager.restoring import Disk, Head, Held, Plan, plan
 from subsystems.consensus_manager.schedule import attempts_before, begins
-from subsystems.consensus_manager.tables import ATTEMPTS, HELD, HELD_BY, MINE, MUTED, PROGRESS
+from subsystems.consensus_manager.tables import ATTEMPTS, AWAITED, HELD, HELD_BY, LOST, MINE, PROGRESS
 from subsystems.consensus_manager.terms import Terms
 from subsystems.consensus_manager.transcript import take
 
@@ -80,6 +80,7 @@ def _open(draft: Draft, terms: Terms, stalls: Sequence[Approval] = ()) -> None:
     """Follow an attempt from here on; what was held for it comes first (E23). Opened once (E03)."""
     if draft.tables.has(ATTEMPTS, (terms.session,)):
         return
+    waiting = [row for _, row in draft.tables.scan(HELD) if row.session == terms.session]
     draft.record(
         AttemptOpened(
             session=terms.session,
@@ -89,16 +90,25 @@ def _open(draft: Draft, terms: Terms, stalls: Sequence[Approval] = ()) -> None:
             members=list(terms.members),
             validators=list(terms.validators),
             stalls=list(stalls),
-            place=terms.place_of(draft.signing),
+            place=None if _is_lossy(draft, terms) else terms.place_of(draft.signing),
         )
     )
-    waiting = [row for _, row in draft.tables.scan(HELD) if row.session == terms.session]
     for row in waiting:
         message = _message(row.name, row.body)
         if isinstance(message, OfAttempt):
             _take(draft, terms, message, row.position)
     if waiting:
         draft.record(MessagesReleased(session=terms.session))
+
+
+def _is_lossy(draft: Draft, terms: Terms) -> bool:
+    """Whether something that a member said since the attempt began had to give room: this node would not find what the others find."""
+    awaited = draft.tables.get(AWAITED, (terms.session,))
+    if awaited is None:
+        return False
+    members = {member.identity.signing for member in terms.members}
+    nodes = {each.node for each in draft.config.enrolled if each.signing in members}
+    return any((draft.tables.get(LOST, (node,)) or 0) >= awaited.first for node in nodes)
 
 
 def _next_round(draft: Draft, best: Branch, now: Serving, session: bytes) -> None:
@@ -127,16 +137,16 @@ def hear(draft: Draft, message: OfAttempt) -> NotTaken | None:
     terms = draft.terms(message.session)
     if terms is not None:
         return _take(draft, terms, message, draft.context.position)
+    # Each node has room of its own: who fills it keeps out nobody but itself. The oldest gives room: it may be of an attempt long over.
     node = draft.context.node
-    # Each node has room of its own: who fills it keeps out nobody but itself.
     full = (draft.tables.get(HELD_BY, (node,)) or 0) >= draft.config.held_per_node_max
     held = MessageHeld(
         session=message.session,
         node=node,
         position=draft.context.position,
         name=message.spec.name,
-        body=b"" if full else encode(message),
-        dropped=full,
+        body=encode(message),
+        instead_of=next(place for (place,), row in draft.tables.scan(HELD) if row.node == node) if full else None,
         height=draft.head.number,
     )
     draft.record(held)
@@ -179,7 +189,7 @@ def _absent(draft: Draft, terms: Terms, position: int) -> list[int]:
 def _speak(draft: Draft, session: bytes) -> None:
     terms, mine = draft.terms(session), draft.tables.get(MINE, (session,))
     progress = draft.tables.get(PROGRESS, (session,))
-    if terms is None or mine is None or progress is None or draft.tables.has(MUTED, (session,)):
+    if terms is None or mine is None or progress is None:
         return
     wallet = draft.vault.wallet(session)
     speaker = Speaker(terms, progress, mine, draft.deals(session), head=draft.head.number, wallet=wallet)

@@ -30,6 +30,7 @@ from subsystems.consensus_manager.progress import Mine, Progress, heard, own
 from subsystems.consensus_manager.tables import (
     ACCEPTED,
     ATTEMPTS,
+    AWAITED,
     BLOCKS,
     CHAIN,
     DEALS,
@@ -38,14 +39,15 @@ from subsystems.consensus_manager.tables import (
     HELD,
     HELD_BY,
     JUDGED,
+    LOST,
     MINE,
-    MUTED,
     NAMED,
     PARTIALS,
     PARTIALS_BY,
     PROGRESS,
     VALIDATORS,
     AttemptRow,
+    AwaitedRow,
     BlockRow,
     FloorRow,
     HeadRow,
@@ -182,17 +184,26 @@ def _accepted(tables: Tables, event: GroupAccepted) -> None:
 
 
 def _forget(tables: Tables, session: bytes) -> None:
-    for table in (ATTEMPTS, PROGRESS, MINE, MUTED):
+    for table in (ATTEMPTS, PROGRESS, MINE):
         tables.delete(table, (session,))
     tables.delete_range(DEALS, (session,))
     _release(tables, session)
 
 
 def _release(tables: Tables, session: bytes) -> None:
-    for place, row in list(tables.scan(HELD)):
+    for (place,), row in list(tables.scan(HELD)):
         if row.session == session:
-            tables.delete(HELD, place)
-            _one_less(tables, HELD_BY, row.node)
+            _let_go(tables, place, row)
+
+
+def _let_go(tables: Tables, place: int, row: HeldRow) -> None:
+    tables.delete(HELD, (place,))
+    _one_less(tables, HELD_BY, row.node)
+    awaited = tables.get(AWAITED, (row.session,))
+    if awaited is not None and awaited.held > 1:
+        tables.put(AWAITED, (row.session,), replace(awaited, held=awaited.held - 1))
+    else:
+        tables.delete(AWAITED, (row.session,))
 
 
 def _of_attempt(tables: Tables, event: AttemptEvent) -> None:
@@ -232,11 +243,15 @@ def _of_attempt(tables: Tables, event: AttemptEvent) -> None:
 
 
 def _held(tables: Tables, event: MessageHeld) -> None:
-    if event.dropped:
-        tables.put(MUTED, (event.session,), event.height)
-        return
+    if event.instead_of is not None:
+        lost = tables.get(HELD, (event.instead_of,))
+        if lost is not None:
+            tables.put(LOST, (event.node,), lost.position)
+            _let_go(tables, event.instead_of, lost)
     row = tables.get(HEAD, (0,)) or HeadRow(hash=b"")
     held = HeldRow(session=event.session, node=event.node, position=event.position, name=event.name, body=event.body, height=event.height)
     tables.put(HELD_BY, (event.node,), (tables.get(HELD_BY, (event.node,)) or 0) + 1)
     tables.put(HELD, (row.next_held,), held)
+    awaited = tables.get(AWAITED, (event.session,)) or AwaitedRow(first=event.position)
+    tables.put(AWAITED, (event.session,), replace(awaited, held=awaited.held + 1))
     _put_head(tables, next_held=row.next_held + 1)

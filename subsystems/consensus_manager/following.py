@@ -21,7 +21,7 @@ from subsystems.consensus_manager.handover import acceptance_of
 from subsystems.consensus_manager.judging import Ground, judge_block
 from subsystems.consensus_manager.schedule import begins
 from subsystems.consensus_manager.signing import forget_blocks
-from subsystems.consensus_manager.tables import ACCEPTED, ATTEMPTS, BLOCKS, FLOOR, HELD, JUDGED, MUTED, BlockRow
+from subsystems.consensus_manager.tables import ACCEPTED, ATTEMPTS, BLOCKS, FLOOR, HELD, JUDGED, BlockRow
 from subsystems.consensus_manager.terms import Terms
 
 __all__ = ["on_best_chain", "on_block", "on_governance", "on_session"]
@@ -119,7 +119,6 @@ def _forget_strangers(draft: Draft) -> None:
     """What was held for attempts that never came to be known. Of a node whose blocks come late they are of its future: it waits long."""
     oldest = draft.head.number - draft.config.held_blocks
     held = {row.session for _, row in draft.tables.scan(HELD) if row.height < oldest}
-    held |= {session for (session,), height in draft.tables.scan(MUTED) if height < oldest}
     over = sorted(session for session in held if not draft.tables.has(ATTEMPTS, (session,)))
     if over:
         draft.record(AttemptsForgotten(sessions=over))

@@ -119,6 +119,9 @@ class Speaker:
             if note.dealer != self.mine.place or note.answer is not None or self.mine.has_said("justify", about):
                 continue
             seed = self._wallet.unseal(self.mine.seed, self._label(b"seed"))
+            if seed is None:
+                # The store that recorded it was lost; the deal is still of the session's key (R5).
+                seed = self._wallet.deal_seed(self.terms.session)
             if seed is not None:
                 share = shown_share(
                     seed, session=self.terms.session, dealer=self.mine.place, degree=self.terms.degree, member=note.complainer

@@ -92,7 +92,10 @@ def _has_signed(draft: Draft, parent: bytes) -> bool:
 
 
 def _sign(draft: Draft, group: Acceptance, block: bytes) -> None:
-    mine = draft.tables.get(MINE, (group.session,))
+    mine, progress = draft.tables.get(MINE, (group.session,)), draft.tables.get(PROGRESS, (group.session,))
+    if progress is None or progress.key is None or progress.key.key != group.key:
+        # A share of another key than the one that the chain accepted would give a wrong part.
+        return
     share = None if mine is None else held_share(mine, group.session, draft.vault.wallet(group.session))
     if mine is None or share is None:
         # A member without a share does not vote.
@@ -176,6 +179,10 @@ def forget_blocks(draft: Draft) -> None:
     """What is far behind the head."""
     oldest = draft.head.number - _KEPT_HEIGHTS
     over = {block for (block,), row in draft.tables.scan(NAMED) if row.number < oldest}
-    over |= {block for (block, _, _), row in draft.tables.scan(PARTIALS) if row.height < oldest}
+    # Parts that came before their block was named. Those of one block go together: one that came early takes none that came later with it.
+    newest: dict[bytes, int] = {}
+    for (block, _, _), row in draft.tables.scan(PARTIALS):
+        newest[block] = max(newest.get(block, 0), row.height)
+    over |= {block for block, height in newest.items() if height < oldest and not draft.tables.has(NAMED, (block,))}
     if over:
         draft.record(BlocksForgotten(blocks=sorted(over)))

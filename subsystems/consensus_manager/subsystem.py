@@ -151,7 +151,7 @@ DECLARATION = Declaration(
     tables=TABLES,
     hears_itself=True,
     # 2: a best chain that goes back to genesis is noticed.
-    evolve_version=2,
+    evolve_version=3,
 )
 
 

@@ -11,6 +11,7 @@ from subsystems.consensus_manager.progress import Mine, Progress
 __all__ = [
     "ACCEPTED",
     "ATTEMPTS",
+    "AWAITED",
     "BLOCKS",
     "CHAIN",
     "DEALS",
@@ -19,8 +20,8 @@ __all__ = [
     "HELD",
     "HELD_BY",
     "JUDGED",
+    "LOST",
     "MINE",
-    "MUTED",
     "NAMED",
     "PARTIALS",
     "PARTIALS_BY",
@@ -28,6 +29,7 @@ __all__ = [
     "TABLES",
     "VALIDATORS",
     "AttemptRow",
+    "AwaitedRow",
     "BlockRow",
     "FloorRow",
     "HeadRow",
@@ -106,6 +108,13 @@ class HeldRow(Struct, frozen=True, kw_only=True):
     height: int
 
 
+class AwaitedRow(Struct, frozen=True, kw_only=True):
+    """`first`: where the first message of the attempt is in the network's stream; `held`: how many of them are held."""
+
+    first: int
+    held: int = 0
+
+
 # (0)
 HEAD = Table("head", key=(U8,), value=HeadRow)
 BLOCKS = Table("blocks", key=(HASH,), value=BlockRow)
@@ -123,10 +132,12 @@ ATTEMPTS = Table("attempts", key=(HASH,), value=AttemptRow)
 PROGRESS = Table("progress", key=(HASH,), value=Progress)
 MINE = Table("mine", key=(HASH,), value=Mine)
 DEALS = Table("deals", key=(HASH, U32), value=Deal)
-# Attempts of which a message was not kept: this node says nothing in them. The height of the head then.
-MUTED = Table("muted", key=(HASH,), value=int)
 # Messages of attempts that are not known yet, in their order.
 HELD = Table("held", key=(U64,), value=HeldRow)
+# The attempts that they are of.
+AWAITED = Table("awaited", key=(HASH,), value=AwaitedRow)
+# The place in the network's stream of the last one of a node that had to give room.
+LOST = Table("lost", key=(TEXT,), value=int)
 # How many of them are of a node.
 HELD_BY = Table("held_by", key=(TEXT,), value=int)
 # Blocks to be signed by the serving group.
@@ -148,8 +159,9 @@ TABLES = (
     PROGRESS,
     MINE,
     DEALS,
-    MUTED,
     HELD,
+    AWAITED,
+    LOST,
     HELD_BY,
     NAMED,
     PARTIALS,

@@ -168,6 +168,14 @@ class Network:
                 self.height += 1
             self.random.choice(steps)()
 
+    def until(self, reached: Callable[[], bool]) -> "Network":
+        """One thing after the other, without a block."""
+        for node in self.live:
+            node.speak()
+        while not reached():
+            self.random.choice([*self._steps()])()
+        return self
+
     def settle(self) -> "Network":
         """Until all is read, without a block."""
         return self.run(0)

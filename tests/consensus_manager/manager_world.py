@@ -88,12 +88,14 @@ class World:
         config = ConsensusConfig(
             chain=CHAIN,
             parameters=self.parameters,
-            enrolled=tuple(Enrolled(signing=identity(n).signing, box=identity(n).box) for n in range(count)),
+            enrolled=tuple(Enrolled(signing=identity(n).signing, box=identity(n).box, node=f"n{n}") for n in range(count)),
             kept_blocks=kept_blocks,
         )
         validators = [Validator(identity(n).signing, Scheme.ED25519) for n in range(count)]
         self.nodes = [ManagerNode(n, config, validators) for n in range(count)]
         self.log: list[Message] = []
+        # The node that said each.
+        self.said_by: list[str] = []
         self.blocks: list[BlockImported] = []
         self.forks = 0
         # Whether the author takes group transactions.
@@ -179,7 +181,7 @@ class World:
         node.position += 1
         if isinstance(message, OfAttempt):
             # What the context tells: the place in the network's stream.
-            node.given.position = node.position
+            node.given.position, node.given.node = node.position, self.said_by[node.position - 1]
             self._hand(node, message)
 
     def _hand(self, node: ManagerNode, message: Message) -> None:
@@ -192,10 +194,15 @@ class World:
             node.refused.append(then.rejection)
         for message in then.sent:
             if message.spec.kind is Kind.NETWORK:
-                self.log.append(message)
+                self.say(message, f"n{node.number}")
             else:
                 assert isinstance(message, GroupJudged)
                 node.judged.append(message)
+
+    def say(self, message: Message, node: str) -> None:
+        """Into the network's stream."""
+        self.log.append(message)
+        self.said_by.append(node)
 
     def silence(self, ms: int | None = None) -> "World":
         """No block for a while, and all timers that are due fire."""

@@ -354,6 +354,20 @@ def test_R5_a_member_without_its_store_never_deals_a_second_time() -> None:
     assert network.transaction is not None
 
 
+def test_R5_a_member_that_lost_its_store_behind_its_deal_still_answers_a_complaint() -> None:
+    network = Network(4, seed=1, min_confirmations=3, lies={2: [complains_falsely]})
+    network.until(lambda: bool(network.said(Deal, 1)))
+    node = network.nodes[1]
+    node.lose_store()
+    # What was said before is applied before it says anything, its own deal with it.
+    node.deaf = True
+    network.until(lambda: node.progress.deal_of(1) is not None)
+    node.deaf = False
+    network.run()
+    assert 2 in {answer.complainer for answer in network.said(Justify, 1)}
+    assert 1 in qualified(network)
+
+
 def test_a_member_whose_sealing_key_is_erased_says_nothing_it_could_not_keep() -> None:
     network = Network(4, min_confirmations=3)
     node = network.nodes[2]

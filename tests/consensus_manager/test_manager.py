@@ -1,8 +1,8 @@
 """`consensus_manager` as a subsystem: several nodes on one stream and one chain, messages in and out."""
 
 import pytest
-from dkg_kit import identity
-from manager_world import World, block_hash
+from dkg_kit import drawn, identity
+from manager_world import ManagerNode, World, block_hash
 from msgspec.structs import replace
 
 from messages.chain_api import GroupVerdict
@@ -21,7 +21,7 @@ from messages.consensus_manager import (
     UnknownGroup,
 )
 from messages.signals import BestChain, BlockFinalized, BlockRef, GovernanceMode, GovernanceState
-from subsystems.consensus_manager.tables import ATTEMPTS, HELD, HELD_BY
+from subsystems.consensus_manager.tables import ATTEMPTS, HELD, HELD_BY, MINE
 
 
 def epochs(world: World) -> set[tuple[int, int]]:
@@ -255,21 +255,51 @@ def test_a_forged_group_transaction_is_refused_by_every_node_and_the_chain_is_to
     assert epochs(world) == {(1, 15)}
 
 
-def test_what_is_held_for_an_unknown_attempt_is_bounded_and_then_nothing_is_said_in_it() -> None:
-    world = World(seed=3).mine(9)
+def late_member(world: World, room: int) -> ManagerNode:
+    """A member of the first election that sees none of its blocks, and has so much room for what each node says of it."""
     late = next(node for node in world.nodes if identity(node.number).signing in first_members(3))
-    late.given.subsystem.config = replace(late.given.subsystem.config, held_per_node_max=2)
+    late.given.subsystem.config = replace(late.given.subsystem.config, held_per_node_max=room)
     late.blind = True
+    return late
+
+
+def test_of_an_unknown_attempt_the_oldest_gives_room_and_who_lost_what_a_member_said_says_nothing_in_it() -> None:
+    world = World(seed=3).mine(9)
+    late = late_member(world, room=2)
     world.mine(3)
-    assert len(list(late.given.view.scan(HELD))) == 2
-    said = len(world.log)
+    held = [row for _, row in late.given.view.scan(HELD)]
+    assert {count for _, count in late.given.view.scan(HELD_BY)} == {2}
+    for node in {row.node for row in held}:
+        said = [encode(m) for m, by in zip(world.log, world.said_by, strict=True) if by == node and isinstance(m, OfAttempt)]
+        assert [row.body for row in held if row.node == node] == said[-2:]
+    before = len(world.log)
     late.blind = False
     world.settle()
     (attempt,) = late.attempts().attempts
-    place = attempt.place
-    assert place is not None
-    assert not any(m.sender == place for m in world.log[said:] if isinstance(m, OfAttempt))
+    assert not late.given.view.has(MINE, (attempt.session,))
+    assert f"n{late.number}" not in world.said_by[before:]
     assert list(late.given.view.scan(HELD)) == list(late.given.view.scan(HELD_BY)) == []
+    assert epochs(world.mine(3)) == {(1, 14)}
+
+
+def test_a_node_that_is_no_member_mutes_nobody_however_much_it_says() -> None:
+    world = World(seed=3).mine(9)
+    members = first_members(3)
+    late = late_member(world, room=32)
+    loud = next(node for node in world.nodes if identity(node.number).signing not in members)
+    world.mine(1)
+    opened = next(message for message in world.log if isinstance(message, Opened))
+    for number in range(100):
+        world.say(opened, f"n{loud.number}")
+        world.say(replace(opened, session=drawn("flood", number)), f"n{loud.number}")
+    world.mine(2)
+    assert late.given.view.get(HELD_BY, (f"n{loud.number}",)) == 32
+    before = len(world.log)
+    late.blind = False
+    world.settle()
+    (attempt,) = late.attempts().attempts
+    assert attempt.place is not None
+    assert f"n{late.number}" in world.said_by[before:]
 
 
 def test_attempts_that_a_final_block_decided_are_forgotten_but_for_the_serving_groups() -> None:

@@ -193,3 +193,16 @@ def test_a_node_that_says_too_much_keeps_out_nobody_else_and_all_is_forgotten_in
     world.mine(20)
     for table in (NAMED, PARTIALS, PARTIALS_BY):
         assert list(node.given.view.scan(table)) == []
+
+
+def test_a_part_that_came_early_takes_none_with_it_that_came_in_time(world: World) -> None:
+    node, block = world.nodes[0], drawn("next")
+    said = [part for _, part in named(world, block)]
+    other = drawn("later")
+    hear(node, replace(said[0], block=other), at="early")
+    world.mine(10)
+    hear(node, replace(said[1], block=other), at="in time")
+    world.mine(8)
+    assert {by for (of, _, by), _ in node.given.view.scan(PARTIALS) if of == other} == {"early", "in time"}
+    world.mine(9)
+    assert [of for (of, _, _), _ in node.given.view.scan(PARTIALS) if of == other] == []

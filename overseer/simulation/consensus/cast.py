@@ -61,7 +61,9 @@ class Play(msgspec.Struct, frozen=True, kw_only=True):
         config = ConsensusConfig(
             chain=GENESIS,
             parameters=self.parameters,
-            enrolled=tuple(Enrolled(signing=each.signing_key, box=each.box_key) for each in map(described, self.network.nodes)),
+            enrolled=tuple(
+                Enrolled(signing=each.signing_key, box=each.box_key, node=each.node) for each in map(described, self.network.nodes)
+            ),
             kept_blocks=self.kept_blocks,
             forget_step=_FORGET_STEP,
         )
