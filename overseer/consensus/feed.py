@@ -2,7 +2,8 @@
 
 All feeds read the same messages in the same order (`overseer.consensus.chain`). The node whose turn it is proposes; each feed names the
 proposal to its `consensus_manager`, and who has the group's signature of it seals it: the proposer, or another when that takes too long.
-What is sealed goes to the node's own `chain_api`. Nothing is kept: a restarted feed reads the stream anew.
+What is sealed goes to the node's own `chain_api`. Nothing is kept: a restarted feed reads the stream anew. A running one does so when it is
+another stream by now, or has lost its end.
 """
 
 import time
@@ -22,15 +23,18 @@ from messages.consensus_blocks import (
     NextBlockReport,
 )
 from messages.message import Message
-from messages.subjects import SubjectError, build, headers_of, net_stream, parse
+from messages.subjects import SubjectError, build, headers_of, net_filter, net_stream, parse
 from overseer.consensus.chain import FEED_SENDS, NetworkChain, header_of
 from overseer.consensus.roster import Described
 from overseer.consensus.trust import NodeTrust
+from overseer.nats.append import append_one
+from overseer.nats.line import NatsLine
 from overseer.nats.provision import ApiError
 from overseer.nats.stored import stored_messages
 from overseer.node.client import Client, Refused
 from overseer.observe.logs import Waits, logger
-from overseer.ports.bus import BusError, Outgoing, StoredMessage
+from overseer.pauses import Pauses
+from overseer.ports.bus import BusError, Outgoing, StoredMessage, StreamFull
 from overseer.runner.trust import signed, untrusted
 
 __all__ = ["NetworkFeed"]
@@ -38,6 +42,8 @@ __all__ = ["NetworkFeed"]
 _SENDER = "feed"
 # How often the stream is looked at, and the signature asked for.
 _LOOK_MS = 50
+# How long the stream may take to acknowledge what is said.
+_SAY_MS = 5_000
 # A feed that does not propose, or seal, in its turn is waited for so many intervals, and so long at least.
 _PATIENCE_INTERVALS = 2
 _PATIENCE_MS_MIN = 1_000
@@ -69,11 +75,18 @@ class NetworkFeed:
         self._interval_ms = interval_ms
         self._patience_ms = max(_PATIENCE_MS_MIN, _PATIENCE_INTERVALS * interval_ms)
         self._next = 1
+        # The id of the stream that it is of, and when that was looked at last.
+        self._line = NatsLine(client.connection, stream=net_stream(), sender=_SENDER, own_filter=net_filter(client.node, _SENDER))
+        self._stream: str | None = None
+        self._looked_ms = 0
         # Blocks that were sealed and are not imported yet, in order, and what is final with each.
         self._sealed: list[tuple[ImportBlock, bytes | None]] = []
-        # The block that was named last, and when.
-        self._named: tuple[bytes, int] = (b"", 0)
-        self._proposed = b""
+        # The block that was named last, when it is to be named again, and how soon while that is refused.
+        self._named = b""
+        self._name_ms = 0
+        self._name_pauses = Pauses(_LOOK_MS, self._patience_ms)
+        # What was said last: the parent of a proposed block, or the hash of a sealed one; and when.
+        self._said: tuple[bytes, int] = (b"", 0)
         self._moved_ms = _now_ms()
         self._heard = heard
         self._waits_for = ""
@@ -100,6 +113,7 @@ class NetworkFeed:
 
     async def _read(self) -> None:
         """All that is in the stream by now."""
+        await self._look()
         async for stored in stored_messages(self._client.connection, net_stream(), "overseer.net.*.feed.*", self._next):
             match self._taken(stored):
                 case BlockProposed(block=block):
@@ -109,9 +123,23 @@ class NetworkFeed:
                     self._sealed.append((block, self._chain.hash_at(block.number - _FINALITY_LAG)))
                     self._moved_ms = _now_ms()
                     self._tell("")
+                case BlockSealed(block=block) if block.number > self._chain.number + 1:
+                    missing = self._chain.number + 1
+                    self._tell(f"the network's stream does not hold the chain: block {missing} is not there, block {block.number} is")
                 case _:
                     pass
             self._next = stored.sequence + 1
+
+    async def _look(self) -> None:
+        """Once in a while: whether the stream is the one that was read, with all of it. If not, it is read again; the chain stays."""
+        if self._stream is not None and _now_ms() < self._looked_ms + self._patience_ms:
+            return
+        state = await self._line.state()
+        self._looked_ms = _now_ms()
+        if self._stream not in (None, state.id) or state.last_sequence < self._next - 1:
+            self._log.warning("stream_is_another", stream=net_stream(), last=state.last_sequence, read=self._next - 1)
+            self._next = 1
+        self._stream = state.id
 
     def _taken(self, stored: StoredMessage) -> Message | None:
         """What a node of the network said; None for anything else."""
@@ -164,7 +192,7 @@ class NetworkFeed:
         proposal, waited_ms = self._chain.proposal, _now_ms() - self._moved_ms
         if proposal is None:
             due_ms = self._interval_ms + self._rank(self._chain.number + 1) * self._patience_ms
-            if self._proposed != self._chain.tip and waited_ms >= due_ms:
+            if waited_ms >= due_ms and self._may_say(self._chain.tip):
                 await self._propose()
             return
         signature: bytes | None = None
@@ -176,8 +204,8 @@ class NetworkFeed:
                 if waited_ms >= _TELL_PATIENCES * self._patience_ms and isinstance(report, BlockSignatureReport):
                     self._tell(_missing(proposal, report))
                 return
-        if waited_ms >= self._rank(proposal.number) * self._patience_ms:
-            await self._say(BlockSealed(block=msgspec.structs.replace(proposal, epoch_signature=signature)))
+        if waited_ms >= self._rank(proposal.number) * self._patience_ms and self._may_say(proposal.hash):
+            await self._say(BlockSealed(block=msgspec.structs.replace(proposal, epoch_signature=signature)), proposal.hash)
 
     def _tell(self, what: str) -> None:
         """Once for each thing that is waited for."""
@@ -199,20 +227,41 @@ class NetworkFeed:
         if not isinstance(report, NextBlockReport) or report.parent != self._chain.tip:
             # Not there yet.
             return
-        await self._say(BlockProposed(block=self._chain.propose(report.group_transactions)))
-        self._proposed = self._chain.tip
+        await self._say(BlockProposed(block=self._chain.propose(report.group_transactions)), self._chain.tip)
 
     async def _name(self, block: ImportBlock) -> None:
-        """Once in a while, until it is signed: to name it again changes nothing where it is known."""
-        named, at_ms = self._named
-        if named != block.hash or _now_ms() >= at_ms + _NAME_PATIENCES * self._patience_ms:
-            await self._client.request(header_of(block))
-            self._named = block.hash, _now_ms()
+        """Once in a while, until it is signed: to name it again changes nothing where it is known.
 
-    async def _say(self, message: Message) -> None:
+        Right after an import it may be refused for some milliseconds, so it is soon tried again; less and less often where that lasts.
+        """
+        if self._named != block.hash:
+            self._named, self._name_ms = block.hash, 0
+            self._name_pauses.reset()
+        if _now_ms() < self._name_ms:
+            return
+        try:
+            await self._client.request(header_of(block))
+        except Refused as refused:
+            if not refused.retriable:
+                raise
+            self._name_ms = _now_ms() + self._name_pauses.next_ms()
+            return
+        self._name_pauses.reset()
+        self._name_ms = _now_ms() + _NAME_PATIENCES * self._patience_ms
+
+    def _may_say(self, what: bytes) -> bool:
+        """Once in a while, until it is heard: the stream may have refused it. A second one does no harm, the first counts."""
+        said, at_ms = self._said
+        return said != what or _now_ms() >= at_ms + self._patience_ms
+
+    async def _say(self, message: Message, what: bytes) -> None:
+        self._said = what, _now_ms()
         out = Outgoing(build(self._client.node, _SENDER, message.spec), headers_of(message.spec), encode(message))
-        told = signed(self._trust, out)
-        await self._client.connection.request(told.subject, told.body, headers=told.headers, timeout_ms=5_000)
+        try:
+            await append_one(self._client.connection, signed(self._trust, out), {}, _SAY_MS)
+        except StreamFull as full:
+            # It stays so until somebody makes room.
+            self._tell(f"the network's stream takes nothing: {full}")
 
 
 def _missing(block: ImportBlock, report: BlockSignatureReport) -> str:

@@ -1,7 +1,7 @@
 """Trimming: drop from a stream what every subsystem has durably processed, but for a configured history.
 
 A subsystem acknowledges after its synced commit, so its consumer's ack floor is never ahead of its store. The last message of
-each sender always stays: it is that sender's published mark, which it compares and sets with every publish.
+each sender always stays: it is that sender's published mark, which it compares and sets with every publish. So does what is NEVER_TRIMMED.
 """
 
 import sys
@@ -10,14 +10,20 @@ from typing import Any
 
 import msgspec
 
+from messages.consensus_blocks import BlockSealed
+from messages.message import Message
+from messages.subjects import SubjectError, parse
 from overseer.nats.provision import Api, call, consumer_infos, metadata_of
 from overseer.nats.quota import fill_of
 from overseer.nats.resources import SUBSYSTEM
 
-__all__ = ["TRIMMED_BELOW", "Holder", "Trimmed", "lowest_position", "trim"]
+__all__ = ["NEVER_TRIMMED", "TRIMMED_BELOW", "Holder", "Trimmed", "lowest_position", "trim"]
 
 # Metadata of the stream: what is missing below this sequence was trimmed, and is not lost.
 TRIMMED_BELOW = "overseer_trimmed_below"
+
+# Stays, however old: from its sealed blocks alone, all from genesis on, a restarted feed makes its network's chain again (ADR 0026).
+NEVER_TRIMMED: tuple[type[Message], ...] = (BlockSealed,)
 
 # A stream of large messages could be full of history alone.
 _HISTORY_FILL_MAX = 0.5
@@ -31,7 +37,7 @@ class Holder(msgspec.Struct, frozen=True, order=True):
 
 
 class Trimmed(msgspec.Struct, frozen=True, kw_only=True):
-    """What a trim did. `below`: everything kept, but for senders' last messages, is at this sequence or after it.
+    """What a trim did. `below`: everything kept, but for senders' last messages and what stays for ever, is at this sequence or after it.
 
     `held_by` is the consumer that kept it from going further, "" when that was the history or the caller's own bound.
     """
@@ -57,7 +63,8 @@ def _holder(info: dict[str, Any], last: int) -> Holder:
 
 async def trim(api: Api, stream: str, *, below: int | None = None, keep: int) -> Trimmed:
     """Purge messages before `below` (exclusive; none: as far as allowed), but none that a subsystem may still need and
-    not the newest `keep`, or fewer where so many would take up more than half of what the stream may hold. Raises ApiError.
+    not the newest `keep`, or fewer where so many would take up more than half of what the stream has room for beside what
+    stays for ever. Raises ApiError.
     """
     info = await call(api, f"STREAM.INFO.{stream}", {"subjects_filter": ">"})
     lowest = await lowest_position(api, stream)
@@ -78,9 +85,13 @@ async def trim(api: Api, stream: str, *, below: int | None = None, keep: int) ->
 
 
 def _history_max(info: Mapping[str, Any]) -> int:
-    """How many messages, of the present average size, are half of what the stream may hold: history must not fill it."""
+    """How many messages, of the present average size, are half of what the stream has room for: history must not fill it."""
     fill = fill_of(info)
-    return int(_HISTORY_FILL_MAX * info["state"]["messages"] / fill) if fill else sys.maxsize
+    if not fill:
+        return sys.maxsize
+    subjects: dict[str, int] = info["state"].get("subjects") or {}
+    stay = sum(count for subject, count in subjects.items() if _stays(subject))
+    return max(0, int(_HISTORY_FILL_MAX * (info["state"]["messages"] / fill - stay)))
 
 
 async def _mark(api: Api, stream: str, config: dict[str, Any], bound: int) -> None:
@@ -91,14 +102,28 @@ async def _mark(api: Api, stream: str, config: dict[str, Any], bound: int) -> No
 
 
 async def _purge(api: Api, stream: str, subjects: list[str], bound: int) -> int:
-    """Purge below `bound`, all senders together as far as their last messages allow (cheap), then one by one."""
+    """Purge below `bound`, all senders together as far as their last messages allow (cheap), then one by one.
+
+    Where something stays for ever nothing is purged together, and of its senders each other subject alone.
+    """
     lasts = {own: await _last(api, stream, own) for own in dict.fromkeys(map(_own_filter, subjects))}
-    together = min([bound, *lasts.values()])
-    purged = int((await call(api, f"STREAM.PURGE.{stream}", {"seq": together}))["purged"])
-    for own, last in lasts.items():
-        if together < bound:
-            purged += int((await call(api, f"STREAM.PURGE.{stream}", {"seq": min(bound, last), "filter": own}))["purged"])
+    staying = {_own_filter(subject) for subject in subjects if _stays(subject)}
+    together = min([bound, *lasts.values()]) if not staying else 0
+    purged = int((await call(api, f"STREAM.PURGE.{stream}", {"seq": together}))["purged"]) if together else 0
+    if together >= bound:
+        return purged
+    alone = {subject: _own_filter(subject) for subject in subjects if _own_filter(subject) in staying and not _stays(subject)}
+    for which, own in [*((own, own) for own in lasts if own not in staying), *alone.items()]:
+        purged += int((await call(api, f"STREAM.PURGE.{stream}", {"seq": min(bound, lasts[own]), "filter": which}))["purged"])
     return purged
+
+
+def _stays(subject: str) -> bool:
+    try:
+        spec = parse(subject).spec()
+    except SubjectError:
+        return False
+    return spec is not None and spec.body in NEVER_TRIMMED
 
 
 async def _last(api: Api, stream: str, own_filter: str) -> int:

@@ -27,6 +27,7 @@ from overseer.node.bus import bus_limits, describe, node_accounts
 from overseer.node.catalogue import SECTIONS, build_sites, build_subsystems, genesis_of_chain
 from overseer.node.folder import NodeFolder
 from overseer.node.keeping import keep_server
+from overseer.node.writing import keep_writing
 from overseer.observe.logs import logger
 from overseer.settings import Loaded, load_config
 from overseer.supervise.process import ChildSpec
@@ -131,9 +132,15 @@ class Testnet:
                 async with anyio.create_task_group() as tasks:
                     again = partial(self._write_info, server)
                     tasks.start_soon(partial(keep_server, server, self._first.config.supervise, self._log, stop, restarted=again))
+                    tasks.start_soon(keep_writing, server, self._hear_server)
                     tasks.start_soon(self._tell_when_ready, server, started)
                     await self.supervisor.run()
                     tasks.cancel_scope.cancel()
+
+    def _hear_server(self, trouble: str) -> None:
+        """That it cannot write is logged already."""
+        if not trouble:
+            self._log.info("nats_writes_again")
 
     def _info(self, server: EmbeddedServer) -> TestnetInfo:
         folders = {name: str(self.folder / name) for name in self._loaded}

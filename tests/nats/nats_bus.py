@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats_declarations import DECLARATIONS, NODE
 
+from messages.message import Message
 from overseer.graph import filters, net_filters
 from overseer.nats.accounts import NodeUsers, accounts_config, inbox_prefix, user_names
 from overseer.nats.keys import KeyFolder
@@ -89,10 +91,13 @@ class User:
 class Bus:
     """The server, the keys, and clients on demand."""
 
-    def __init__(self, folder: Path, *, sites: tuple[str, ...] = ()) -> None:
+    def __init__(self, folder: Path, *, sites: tuple[str, ...] = (), speaks: Mapping[str, tuple[type[Message], ...]] | None = None) -> None:
+        """`speaks`: operators besides the usual one, and what they say to the network."""
+        told = speaks or {}
+        operators = ("operator", *told)
         self.keys = KeyFolder(folder / "keys")
-        keys = self.keys.ensure(user_names(DECLARATIONS, sites=sites))
-        self.node = NodeUsers(node=NODE, declarations=DECLARATIONS, keys=keys, sites=sites)
+        keys = self.keys.ensure(user_names(DECLARATIONS, operators=operators, sites=sites))
+        self.node = NodeUsers(node=NODE, declarations=DECLARATIONS, keys=keys, operators=operators, speaks=told, sites=sites)
         self.server = EmbeddedServer(folder / "nats", accounts_config([self.node]), settings=SETTINGS)
         self.users: list[User] = []
 

@@ -4,6 +4,8 @@ import pytest
 from nats_bus import Bus, User
 from nats_declarations import NODE
 
+from messages.consensus_blocks import BlockProposed, BlockSealed
+from messages.subjects import build, net_stream
 from overseer.nats.provision import call
 from overseer.nats.trimming import Holder, lowest_position, trim
 
@@ -11,6 +13,7 @@ pytestmark = [pytest.mark.real, pytest.mark.anyio]
 
 STREAM = f"OVERSEER_{NODE}"
 P = f"overseer.{NODE}."
+NET = net_stream()
 
 
 async def say(bus: Bus, count: int) -> None:
@@ -29,9 +32,9 @@ async def acknowledge(bus: Bus, name: str, count: int) -> User:
     return user
 
 
-async def sequences(user: User) -> list[int]:
-    state = (await call(user, f"STREAM.INFO.{STREAM}"))["state"]
-    gone = set((await call(user, f"STREAM.INFO.{STREAM}", {"deleted_details": True}))["state"].get("deleted") or [])
+async def sequences(user: User, stream: str = STREAM) -> list[int]:
+    state = (await call(user, f"STREAM.INFO.{stream}"))["state"]
+    gone = set((await call(user, f"STREAM.INFO.{stream}", {"deleted_details": True}))["state"].get("deleted") or [])
     return [n for n in range(state["first_seq"], state["last_seq"] + 1) if n not in gone]
 
 
@@ -133,4 +136,42 @@ async def test_a_full_stream_takes_again_once_it_is_trimmed(bus: Bus) -> None:
 
 async def test_an_empty_stream_is_left_alone(bus: Bus) -> None:
     assert (await trim(await bus.user("provisioner"), STREAM, keep=0)).messages == 0
-    assert (await trim(await bus.user("provisioner"), "OVERSEER_NET", keep=0)).messages == 0
+    assert (await trim(await bus.user("provisioner"), NET, keep=0)).messages == 0
+
+
+async def chained(bus: Bus, blocks: int) -> list[int]:
+    """A feed proposes and seals so many blocks, beside another that proposes them too; where in the stream the sealed ones are."""
+    feed, other = await bus.user("feed"), await bus.user("other")
+    sealed: list[int] = []
+    for _ in range(blocks):
+        for user in (feed, other):
+            await user.ask(build(NODE, "feed", BlockProposed.spec).replace(".feed.", f".{user.name}."), {})
+        sealed.append((await feed.ask(build(NODE, "feed", BlockSealed.spec), {}))["seq"])
+    return sealed
+
+
+async def test_sealed_blocks_are_never_trimmed_and_what_was_proposed_is(fed_bus: Bus) -> None:
+    provisioner = await fed_bus.user("provisioner")
+    sealed = await chained(fed_bus, 5)
+    trimmed = await trim(provisioner, NET, keep=0)
+    # Of the two senders of three messages a block the other's last one stays as well.
+    assert await sequences(provisioner, NET) == sorted([*sealed, sealed[-1] - 1])
+    assert trimmed.messages == 9
+    assert (await trim(provisioner, NET, keep=0)).messages == 0
+
+
+async def test_history_is_kept_beside_sealed_blocks(fed_bus: Bus) -> None:
+    provisioner = await fed_bus.user("provisioner")
+    sealed = await chained(fed_bus, 5)
+    await trim(provisioner, NET, keep=4)
+    assert await sequences(provisioner, NET) == sorted({*sealed, *range(sealed[-1] - 3, sealed[-1] + 1)})
+
+
+async def test_sealed_blocks_leave_history_no_more_than_half_of_the_room(fed_bus: Bus) -> None:
+    provisioner = await fed_bus.user("provisioner")
+    config = (await call(provisioner, f"STREAM.INFO.{NET}"))["config"]
+    await call(provisioner, f"STREAM.UPDATE.{NET}", {**config, "max_msgs": 17})
+    sealed = await chained(fed_bus, 5)
+    # Room for 12 beside the five.
+    await trim(provisioner, NET, keep=100)
+    assert await sequences(provisioner, NET) == sorted({*sealed, *range(sealed[-1] - 5, sealed[-1] + 1)})
