@@ -124,8 +124,7 @@ class NetworkFeed:
                     self._moved_ms = _now_ms()
                     self._tell("")
                 case BlockSealed(block=block) if block.number > self._chain.number + 1:
-                    missing = self._chain.number + 1
-                    self._tell(f"the network's stream does not hold the chain: block {missing} is not there, block {block.number} is")
+                    self._tell(f"the network's stream does not hold the chain: block {self._chain.number + 1} is not there, later ones are")
                 case _:
                     pass
             self._next = stored.sequence + 1

@@ -13,9 +13,9 @@ pytestmark = [pytest.mark.anyio, pytest.mark.real, pytest.mark.timeout(900)]
 async def test_a_flood_of_requests_is_refused_aloud_and_others_are_answered(tmp_path: Path) -> None:
     figures = await flood(tmp_path, seconds=5, raw=False)
     assert figures["failures"] == []
-    # What was not taken was refused by name.
-    refused = {word: count for word, count in figures["flooder"].items() if word.startswith("refused")}
-    assert refused["refused busy"] > 0, figures
+    # What was not taken was refused by name: by the subsystem, or before it, as of one caller too much is under way.
+    refused = {word for word, count in figures["flooder"].items() if count and ("busy" in word or "too many requests in flight" in word)}
+    assert refused, figures
     assert not [word for word in figures["others_told"] if "too many" in word or "busy" in word], figures
 
 
