@@ -26,7 +26,7 @@ def simulate(
     scenario: Annotated[
         str, typer.Option(help="What is played: disputes, gateways, elections, consensus, peers, or `module:name`.")
     ] = "disputes",
-    nodes: Annotated[int | None, typer.Option(min=1, max=16, help="Nodes of every network (default: 1 to 4, by the seed).")] = None,
+    nodes: Annotated[int | None, typer.Option(min=1, max=16, help="Nodes of every network (default: by the seed).")] = None,
     hours: Annotated[
         float | None, typer.Option(min=0.001, help="Virtual hours of each seed in which things go wrong (default: the scenario's).")
     ] = None,
@@ -49,20 +49,19 @@ def simulate(
     Exit code 1 when a promise was broken.
     """
     # Pulls in everything there is; the other commands start without it.
-    from overseer.simulation.campaign import Report, campaign, cases
-    from overseer.simulation.registry import UnknownScenario, find_scenario
+    from overseer.simulation.campaign import Report, WrongSize, campaign, cases
+    from overseer.simulation.registry import UnknownScenario
 
+    first = random.SystemRandom().randrange(10**9) if from_ is None else from_
     try:
-        find_scenario(scenario)
-    except (UnknownScenario, ImportError, AttributeError) as error:
+        played = cases(scenario, range(first, first + seeds) if seed is None else [seed], nodes=nodes, hours=hours, faults=faults)
+    except (UnknownScenario, WrongSize, ImportError, AttributeError) as error:
         raise UserError(str(error), "see `overseer simulate --help`") from error
     if seed is not None:
-        case = next(cases(scenario, [seed], nodes=nodes, hours=hours, faults=faults))
+        case = next(played)
         raise typer.Exit(_one(_only(case, keep_faults, keep_inputs), trace or None, shrink, json=json))
     if keep_faults is not None or keep_inputs is not None:
         raise UserError("--keep-faults and --keep-inputs are for a single seed", "give it with --seed")
-    first = random.SystemRandom().randrange(10**9) if from_ is None else from_
-    played = cases(scenario, range(first, first + seeds), nodes=nodes, hours=hours, faults=faults)
     report = campaign(
         played, Report(scenario=scenario, first_seed=first), jobs=jobs, seconds=seconds, shrink_s=shrink, tell=None if json else _tell
     )

@@ -18,7 +18,7 @@ from overseer.simulation.run import Outcome, play
 from overseer.simulation.scenario import Sized
 from overseer.simulation.shrink import command, shrink
 
-__all__ = ["FAULTS", "HOURS", "Broken", "Report", "campaign", "cases"]
+__all__ = ["FAULTS", "HOURS", "Broken", "Report", "WrongSize", "campaign", "cases"]
 
 # Virtual hours of one seed in which things go wrong, and how many of them: six minutes, a fault every two seconds.
 HOURS = 0.1
@@ -29,6 +29,10 @@ _CHUNK = 5
 # Failing cases that are shrunk; more are only listed.
 _SHRUNK_MAX = 3
 _TRACE_LINES = 40
+
+
+class WrongSize(ValueError):
+    """The scenario has no networks of that size."""
 
 
 class Broken(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,14 +77,19 @@ class Report(msgspec.Struct, kw_only=True):
 
 
 def cases(scenario: str, seeds: Iterable[int], *, nodes: int | None, hours: float | None, faults: int | None) -> Iterator[Case]:
-    """`nodes`: of every network (None: drawn from the seed). `hours` and `faults`: None for what the scenario is made for."""
+    """`nodes`: of every network (None: drawn from the seed). `hours` and `faults`: None for what the scenario is made for.
+
+    Raises WrongSize.
+    """
     found = find_scenario(scenario)
     own = found if isinstance(found, Sized) else None
+    if own is not None and nodes is not None and nodes not in own.sizes:
+        sizes = f"{own.sizes[0]} to {own.sizes[-1]}" if isinstance(own.sizes, range) else " or ".join(map(str, own.sizes))
+        raise WrongSize(f"a network of {scenario} has {sizes} nodes, not {nodes}")
     hours = hours if hours is not None else own.hours if own is not None else HOURS
     faults = faults if faults is not None else own.faults if own is not None else FAULTS
-    for seed in seeds:
-        size = nodes or (draw_network(seed) if own is None else own.nodes_of(seed))
-        yield Case(seed=seed, scenario=scenario, nodes=size, hours=hours, faults=faults)
+    drawn = draw_network if own is None else own.nodes_of
+    return (Case(seed=seed, scenario=scenario, nodes=nodes or drawn(seed), hours=hours, faults=faults) for seed in seeds)
 
 
 def campaign(

@@ -100,13 +100,9 @@ class Outcome(msgspec.Struct, kw_only=True):
 
 @runtime_checkable
 class OwnMachinery(Sized, Protocol):
-    """A scenario that is not played by nodes and their runners, but in a way of its own (replicated elections).
-
-    `sizes`: how many nodes its networks may have.
-    """
+    """A scenario that is not played by nodes and their runners, but in a way of its own (replicated elections)."""
 
     name: str
-    sizes: tuple[int, ...]
 
     def drawn(self, case: Case) -> Played[Timed, Timed]: ...
 

@@ -192,8 +192,9 @@ def alike(network: Network, cast: Cast) -> Mapping[str, Cast]:
 
 @runtime_checkable
 class Sized(Protocol):
-    """A scenario that has sizes of its own: how many nodes each seed's network has, virtual hours and faults of a case."""
+    """A scenario that has sizes of its own: how many nodes its networks may have, and each seed's has; hours and faults of a case."""
 
+    sizes: Sequence[int]
     hours: float
     faults: int
 

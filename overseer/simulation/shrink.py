@@ -9,7 +9,7 @@ import msgspec
 from overseer.simulation.plan import Case
 from overseer.simulation.registry import find_scenario
 from overseer.simulation.run import Outcome, OwnMachinery, drawn, play
-from overseer.simulation.scenario import Scenario
+from overseer.simulation.scenario import Scenario, Sized
 
 __all__ = ["command", "kept", "shrink"]
 
@@ -35,7 +35,7 @@ class _Search:
         self._until = until
 
     def fewer_nodes(self) -> None:
-        sizes = self._scenario.sizes if isinstance(self._scenario, OwnMachinery) else range(1, self.best.case.nodes)
+        sizes = self._scenario.sizes if isinstance(self._scenario, Sized) else range(1, self.best.case.nodes)
         for nodes in sizes:
             if nodes < self.best.case.nodes and self._fails(msgspec.structs.replace(self.best.case, nodes=nodes)):
                 return

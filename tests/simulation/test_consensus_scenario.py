@@ -3,14 +3,16 @@
 from collections import Counter
 
 import pytest
+from msgspec.structs import replace
 
-from overseer.simulation.campaign import cases
+from overseer.simulation import shrink as shrinking
+from overseer.simulation.campaign import WrongSize, cases
 from overseer.simulation.consensus.cast import play_of
 from overseer.simulation.consensus.lies import LIES
 from overseer.simulation.consensus.scenario import scenario
 from overseer.simulation.plan import Case
 from overseer.simulation.registry import find_scenario
-from overseer.simulation.run import play
+from overseer.simulation.run import Outcome, play
 from overseer.simulation.shrink import command
 
 _MET = (
@@ -47,6 +49,21 @@ def test_networks_of_many_sizes_signed_and_forking_honest_and_with_every_lie_are
     assert {each.parameters.group_size for each in drawn} == {4, 7}
     for each in drawn:
         assert len(each.liars) <= (each.parameters.group_size - 1) // 3
+
+
+def test_a_network_too_small_for_a_group_is_refused_and_no_failing_case_is_shrunk_to_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(WrongSize, match="4 to 16 nodes, not 3"):
+        cases("consensus", [1], nodes=3, hours=None, faults=None)
+    tried: list[int] = []
+
+    def passing(smaller: Case, *_: object, **__: object) -> Outcome:
+        tried.append(smaller.nodes)
+        return Outcome(case=smaller)
+
+    monkeypatch.setattr(shrinking, "play", passing)
+    shrinking.shrink(Outcome(case=replace(case(1), nodes=7), violation="liveness: it stands", checker="liveness"), seconds=60)
+    assert tried[:3] == [4, 5, 6]
+    assert min(tried) == 4
 
 
 @pytest.mark.slow

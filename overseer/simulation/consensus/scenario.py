@@ -18,6 +18,8 @@ class Consensus:
     """Two or three elections under faults, and one after them."""
 
     name = "consensus"
+    # Fewer than a group has members elect none.
+    sizes = range(4, 17)
     hours = 0.04
     faults = 60
 

@@ -19,6 +19,8 @@ class Peers:
     """Some elections of every node under faults, and one of each after them."""
 
     name = "peers"
+    # Its plan and its checkers are made for so many.
+    sizes = range(4, 17)
     hours = 0.04
     faults = 60
 
