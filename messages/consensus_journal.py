@@ -63,7 +63,10 @@ class AttemptEvent(Message, frozen=True, kw_only=True):
 
 @event(by="consensus_manager")
 class AttemptOpened(AttemptEvent, frozen=True, kw_only=True):
-    """An attempt is followed from here on. `place`: this node's among the members; None also of one that lost what a member said in it."""
+    """An attempt is known from here on, and followed unless it is `lossy`: what a member said in it had to give room here.
+
+    `place`: this node's among the members.
+    """
 
     attempt: Attempt
     epoch: U32
@@ -74,6 +77,7 @@ class AttemptOpened(AttemptEvent, frozen=True, kw_only=True):
     validators: list[Hash32]
     stalls: list[Approval]
     place: U32 | None
+    lossy: bool
 
 
 @event(by="consensus_manager")

@@ -87,6 +87,7 @@ class _Group:
                 validators=[member.identity.signing for member in members],
                 stalls=[],
                 place=0,
+                lossy=False,
             ),
             KeyFormed(
                 session=session,

@@ -90,7 +90,8 @@ def _open(draft: Draft, terms: Terms, stalls: Sequence[Approval] = ()) -> None:
             members=list(terms.members),
             validators=list(terms.validators),
             stalls=list(stalls),
-            place=None if _is_lossy(draft, terms) else terms.place_of(draft.signing),
+            place=terms.place_of(draft.signing),
+            lossy=_is_lossy(draft, terms),
         )
     )
     for row in waiting:
@@ -154,8 +155,8 @@ def hear(draft: Draft, message: OfAttempt) -> NotTaken | None:
 
 
 def _take(draft: Draft, terms: Terms, message: OfAttempt, position: int) -> NotTaken | None:
-    progress = draft.tables.get(PROGRESS, (terms.session,))
-    if progress is None:
+    row, progress = draft.tables.get(ATTEMPTS, (terms.session,)), draft.tables.get(PROGRESS, (terms.session,))
+    if row is None or row.lossy or progress is None:
         return None
     taken = take(
         terms,
@@ -210,7 +211,7 @@ def say_stalled(draft: Draft, planned: Plan) -> None:
     now = draft.best().serving()
     # The serving group's own session is finished as well, by who has no share yet.
     due = {session for session in planned.finish if now is None or now.group is None or session != now.group.session}
-    rows = [(row.attempt, session, row) for session, row in draft.attempts() if session in due]
+    rows = [(row.attempt, session, row) for session, row in draft.attempts() if session in due and not row.lossy]
     if not rows or any(_is_complete(draft, session) for _, session, _ in rows):
         return
     _, session, row = max(rows, key=lambda item: (item[0].delay, item[0].round))

@@ -217,10 +217,11 @@ def _of_attempt(tables: Tables, event: AttemptEvent) -> None:
                 members=tuple(event.members),
                 validators=tuple(event.validators),
                 stalls=tuple(event.stalls),
+                lossy=event.lossy,
             )
             tables.put(ATTEMPTS, key, row)
             tables.put(PROGRESS, key, Progress(session=event.session))
-            if event.place is not None:
+            if event.place is not None and not event.lossy:
                 tables.put(MINE, key, Mine(place=event.place))
         case MessageHeld():
             _held(tables, event)

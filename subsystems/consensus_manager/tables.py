@@ -69,7 +69,10 @@ class FloorRow(Struct, frozen=True, kw_only=True):
 
 
 class AttemptRow(Struct, frozen=True, kw_only=True):
-    """The terms of an attempt; `block` begins it. `stalled`: phases in which this node, a validator, said that no block comes."""
+    """The terms of an attempt; `block` begins it. `stalled`: phases in which this node, a validator, said that no block comes.
+
+    `lossy`: this node does not follow it, as it would find something else than the others.
+    """
 
     attempt: Attempt
     epoch: int
@@ -78,6 +81,7 @@ class AttemptRow(Struct, frozen=True, kw_only=True):
     validators: tuple[bytes, ...]
     stalls: tuple[Approval, ...] = ()
     stalled: tuple[Phase, ...] = ()
+    lossy: bool = False
 
 
 class NamedRow(Struct, frozen=True, kw_only=True):

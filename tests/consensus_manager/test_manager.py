@@ -21,7 +21,7 @@ from messages.consensus_manager import (
     UnknownGroup,
 )
 from messages.signals import BestChain, BlockFinalized, BlockRef, GovernanceMode, GovernanceState
-from subsystems.consensus_manager.tables import ATTEMPTS, HELD, HELD_BY, MINE
+from subsystems.consensus_manager.tables import ATTEMPTS, HELD, HELD_BY, MINE, PROGRESS
 
 
 def epochs(world: World) -> set[tuple[int, int]]:
@@ -276,6 +276,10 @@ def test_of_an_unknown_attempt_the_oldest_gives_room_and_who_lost_what_a_member_
     late.blind = False
     world.settle()
     (attempt,) = late.attempts().attempts
+    progress = late.given.view.get(PROGRESS, (attempt.session,))
+    assert progress is not None
+    # It would find another key than the others.
+    assert progress.key is None
     assert not late.given.view.has(MINE, (attempt.session,))
     assert f"n{late.number}" not in world.said_by[before:]
     assert list(late.given.view.scan(HELD)) == list(late.given.view.scan(HELD_BY)) == []
