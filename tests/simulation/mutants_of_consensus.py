@@ -151,12 +151,6 @@ def any_attempt_is_in_time() -> AbstractContextManager[None]:
 
 
 @mutant
-def what_gave_room_is_not_missed() -> AbstractContextManager[None]:
-    """Who lost what a member said takes part all the same."""
-    return patched(electing, "_is_lossy", lambda draft, terms: False)
-
-
-@mutant
 def two_groups_in_a_block() -> AbstractContextManager[None]:
     """Each of a block's transactions is judged alone (E15)."""
     return patched(judging, "_second", lambda body, ground: judging.judge(body, ground, _anything))

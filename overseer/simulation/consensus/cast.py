@@ -12,7 +12,7 @@ import msgspec
 from overseer.consensus.identity import Identity
 from overseer.consensus.roster import Described
 from overseer.feeds.keyring import derive
-from overseer.simulation.consensus.lies import HELD_MAX, LIES, LyingManager
+from overseer.simulation.consensus.lies import LIES, LyingManager
 from overseer.simulation.scenario import Cast, Network
 from overseer.subsystem import Subsystem
 from subsystems.chain_api.config import ChainConfig
@@ -64,7 +64,6 @@ class Play(msgspec.Struct, frozen=True, kw_only=True):
             enrolled=tuple(
                 Enrolled(signing=each.signing_key, box=each.box_key, node=each.node) for each in map(described, self.network.nodes)
             ),
-            held_per_node_max=HELD_MAX,
             kept_blocks=self.kept_blocks,
             forget_step=_FORGET_STEP,
         )

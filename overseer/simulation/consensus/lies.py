@@ -25,14 +25,12 @@ from messages.message import Message
 from subsystems.consensus_manager.config import ConsensusConfig, Vault
 from subsystems.consensus_manager.subsystem import ConsensusManager
 
-__all__ = ["HELD_MAX", "LIES", "LyingManager"]
+__all__ = ["LIES", "LyingManager"]
 
 # Signs a message of an attempt.
 Sign = Callable[[OfAttempt], OfAttempt]
 Lie = Callable[[Message, Sign], Iterator[Message]]
 _PLACES = 4
-# What is held of one node's messages of attempts not known yet: as much as an honest one has to say of those that live at once.
-HELD_MAX = 32
 
 
 def silent(message: Message, sign: Sign) -> Iterator[Message]:
@@ -143,15 +141,6 @@ def signs_wrongly(message: Message, sign: Sign) -> Iterator[Message]:
         yield message
 
 
-def floods(message: Message, sign: Sign) -> Iterator[Message]:
-    """Of attempts that there never are as much as who is late holds of one node, before and behind what it has to say."""
-    if not isinstance(message, Opened):
-        yield message
-        return
-    junk = [replace(message, session=bytes((byte + number) % 256 for byte in message.session)) for number in range(1, 2 * HELD_MAX + 1)]
-    yield from [*junk[:HELD_MAX], message, *junk[HELD_MAX:]]
-
-
 LIES: dict[str, Lie] = {
     lie.__name__: lie
     for lie in (
@@ -167,7 +156,6 @@ LIES: dict[str, Lie] = {
         replays,
         forges_groups,
         signs_wrongly,
-        floods,
     )
 }
 
