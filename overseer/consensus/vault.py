@@ -41,7 +41,7 @@ class DiskVault:
         self._sessions = sessions.absolute()
         self._keys: dict[bytes, Secret[bytes]] = {}
         # Sessions that the store knew when it was last looked at.
-        self._known: set[bytes] | None = None
+        self._known: set[bytes] = set()
         self._erased: set[bytes] | None = None
 
     @property
@@ -56,14 +56,12 @@ class DiskVault:
         return Wallet(signing=self.identity.signing, box=self.identity.box, sealing=self._sealing(session))
 
     def erase_forgotten(self, view: View) -> list[bytes]:
-        """Erase the keys of sessions that the committed store no longer has; which. At the first call also old ones that it never had.
+        """Erase the keys of sessions that the committed store no longer has; which. Also old ones that it never had. Raises OSError.
 
-        A key whose session is not committed yet stays: only what was there and is gone is erased.
+        A key whose session is not committed yet stays: only what was there and is gone is erased, or what lay there for long.
         """
         now = {session for (session,), _ in view.scan(ATTEMPTS)}
-        if self._known is None:
-            self._known = self._strays() | now
-        gone = sorted(self._known - now)
+        gone = sorted((self._known | self._strays()) - now)
         for session in gone:
             self._erase(session)
         self._known = now

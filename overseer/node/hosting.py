@@ -23,7 +23,7 @@ from overseer.node.folder import NodeFolder
 from overseer.node.waiting import connected_when_up, outlast_full_disk
 from overseer.observe.export import TracingNotInstalled, exported
 from overseer.observe.http import health_routes, serving
-from overseer.observe.logs import logger
+from overseer.observe.logs import Waits, logger
 from overseer.observe.metrics import RunnerInstruments, RunnerMetrics, page
 from overseer.ports.bus import BusDenied, BusError
 from overseer.ports.store import StoreCorrupted, StoreIdentity, StoreLocked, WrongStore
@@ -41,7 +41,7 @@ from overseer.system.clock import SystemClock
 from overseer.system.entropy import SystemEntropy
 from overseer.tables import View
 
-__all__ = ["STORE_SCHEMA", "UNMENDABLE", "open_store", "serve_subsystem", "store_identity", "table_names"]
+__all__ = ["STORE_SCHEMA", "UNMENDABLE", "keep_doing", "open_store", "serve_subsystem", "store_identity", "table_names"]
 
 # Raise when the system tables change in a way that older code cannot read.
 STORE_SCHEMA = 1
@@ -186,7 +186,7 @@ async def _serve(
 
             tasks.start_soon(keep_beating, pulse, beat)
             tasks.start_soon(conclude)
-            tasks.start_soon(_keep_doing, chore, store)
+            tasks.start_soon(keep_doing, chore, View(store), Waits(log, "chore_failed"))
             await runner.run()
             log.info("concluded", handled=runner.progress.handled)
             tasks.cancel_scope.cancel()
@@ -198,9 +198,15 @@ def _trust(config: Config, declaration: Declaration) -> NodeTrust | None:
     return NodeTrust.of(config) if networked(declaration) else None
 
 
-async def _keep_doing(chore: Callable[[View], object] | None, store: RocksStore) -> None:
+async def keep_doing(chore: Callable[[View], object] | None, view: View, waits: Waits) -> None:
+    """What is to be done now and then, with the committed tables; tried again where the disk refuses it."""
     while chore is not None:
-        chore(View(store))
+        try:
+            chore(view)
+            waits.tell("")
+        except OSError as error:
+            # A disk may be full, or away: it is done as soon as it can be.
+            waits.tell(str(error))
         await anyio.sleep(CHORE_MS / 1000)
 
 

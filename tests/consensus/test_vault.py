@@ -1,8 +1,11 @@
 """The vault on disk: keys that are made once, kept privately, and erased when the store has forgotten their session."""
 
+import errno
 import os
+from collections import Counter
 from pathlib import Path
 
+import anyio
 import pytest
 from nacl.bindings import crypto_sign_open
 
@@ -10,6 +13,8 @@ from messages.consensus_manager import Attempt
 from overseer.consensus.identity import IdentityFolder
 from overseer.consensus.vault import DiskVault
 from overseer.nats.keys import UnusableKey
+from overseer.node import hosting
+from overseer.observe.logs import Waits, logger
 from overseer.tables import View
 from overseer.testing.given import Given
 from subsystems.consensus_manager.config import ConsensusConfig
@@ -18,6 +23,7 @@ from subsystems.consensus_manager.crypto.secret import Secret
 from subsystems.consensus_manager.subsystem import ConsensusManager
 from subsystems.consensus_manager.tables import ATTEMPTS, AttemptRow
 
+CONFIG, NOWHERE = ConsensusConfig(chain=bytes(32)), DiskVault(Path("nowhere"), Path("nowhere"))
 SESSION, OTHER = bytes([1]) * 32, bytes([2]) * 32
 
 
@@ -29,7 +35,7 @@ def vault(tmp_path: Path) -> DiskVault:
 
 def knowing(*sessions: bytes) -> View:
     """Committed tables with these attempts."""
-    view = Given(ConsensusManager(ConsensusConfig(chain=bytes(32)), DiskVault(Path("nowhere"), Path("nowhere")))).view.scratch()
+    view = Given(ConsensusManager(CONFIG, NOWHERE)).view.scratch()
     for session in sessions:
         view.put(ATTEMPTS, (session,), AttemptRow(attempt=Attempt(0, 30, 0, 0), epoch=1, block=bytes(32), members=(), validators=()))
     return view
@@ -130,3 +136,34 @@ def test_a_key_that_cannot_be_had_leaves_the_node_silent_in_that_session(vault: 
     assert wallet.deal_seed(SESSION) is None
     os.unlink(tmp_path / "sessions")
     assert vault.wallet(SESSION).sealing is not None
+
+
+def test_a_key_that_the_store_never_knew_is_erased_once_it_is_a_day_old_also_by_a_process_that_runs_on(
+    vault: DiskVault, tmp_path: Path
+) -> None:
+    vault.wallet(SESSION)
+    again = DiskVault(tmp_path / "identity", tmp_path / "sessions")
+    assert again.erase_forgotten(knowing(OTHER)) == []
+    os.utime(key_file(tmp_path, SESSION), (0, 0))
+    assert again.erase_forgotten(knowing(OTHER)) == [SESSION]
+    assert not key_file(tmp_path, SESSION).exists()
+
+
+@pytest.mark.anyio
+async def test_a_disk_that_refuses_the_erasing_ends_nothing_and_it_is_done_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried, done = Counter[str](), anyio.Event()
+
+    def chore(_: View) -> None:
+        tried["times"] += 1
+        if tried["times"] == 1:
+            raise OSError(errno.ENOSPC, "no space left")
+        done.set()
+
+    monkeypatch.setattr(hosting, "CHORE_MS", 1)
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(
+                hosting.keep_doing, chore, Given(ConsensusManager(CONFIG, NOWHERE)).view, Waits(logger("test"), "chore_failed")
+            )
+            await done.wait()
+            tasks.cancel_scope.cancel()
