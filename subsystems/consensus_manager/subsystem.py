@@ -150,7 +150,7 @@ DECLARATION = Declaration(
     rejections=(EpochUnknown, NotNext, NotTaken, UnknownGroup),
     tables=TABLES,
     hears_itself=True,
-    # 2: a best chain that goes back to genesis is noticed.
+    # 2: a best chain that goes back to genesis is noticed. 3: of a node's held messages the oldest gives room; lossy attempts.
     evolve_version=3,
 )
 

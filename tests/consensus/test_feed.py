@@ -1,8 +1,7 @@
 """The feed of a network of one node, on a real server with the real subsystems: what becomes of it when its stream is not as it was."""
 
 import shutil
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -35,6 +34,7 @@ from overseer.runner.trust import signed
 from overseer.settings import Loaded, load_config
 from overseer.supervise.stopping import StopRequest
 from subsystems.consensus_manager.parameters import Parameters
+from tests.crash.traffic import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
@@ -89,7 +89,7 @@ class Lone:
         """So many blocks, by a feed that ends then."""
         chain = self.chain()
         async with self.feeding(chain):
-            await until(lambda: chain.number >= blocks, f"{blocks} blocks")
+            await until(lambda: chain.number >= blocks, f"{blocks} blocks", DEADLINE_S)
         return chain
 
     async def say(self, message: Message) -> None:
@@ -107,13 +107,6 @@ class Lone:
         subject = f"overseer.{NODE}.*.cmd.consensus_manager.{SignBlock.spec.name}"
         info = await call(self.manage, f"STREAM.INFO.{node_stream(NODE)}", {"subjects_filter": subject})
         return sum((info["state"].get("subjects") or {}).values())
-
-
-async def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {DEADLINE_S} s: {what}"
-        await anyio.sleep(0.01)
 
 
 def settled(folder: Path, **more: object) -> Loaded:
@@ -152,7 +145,7 @@ async def test_a_restarted_feed_finds_the_chain_in_a_stream_that_was_trimmed(tmp
         assert (await trim(lone.manage, net_stream(), keep=0)).messages >= 4
         after = lone.chain()
         async with lone.feeding(after):
-            await until(lambda: after.number > before.number, "the chain goes on")
+            await until(lambda: after.number > before.number, "the chain goes on", DEADLINE_S)
         assert after.hash_at(before.number) == before.tip
 
 
@@ -163,7 +156,7 @@ async def test_a_feed_says_that_the_stream_does_not_hold_the_chain(tmp_path: Pat
         await call(lone.manage, f"STREAM.PURGE.{net_stream()}", {"seq": 5})
         chain = lone.chain()
         async with lone.feeding(chain) as heard:
-            await until(lambda: bool(heard), "the feed says what it waits for")
+            await until(lambda: bool(heard), "the feed says what it waits for", DEADLINE_S)
         assert heard == ["the network's stream does not hold the chain: block 1 is not there, later ones are"]
         assert chain.number == 0
 
@@ -173,10 +166,10 @@ async def test_a_proposal_that_a_full_stream_refused_is_told_and_made_again_when
         await lone.limit_bytes(64)
         chain = lone.chain()
         async with lone.feeding(chain) as heard:
-            await until(lambda: any("takes nothing" in what for what in heard), "the feed says that the stream is full")
+            await until(lambda: any("takes nothing" in what for what in heard), "the feed says that the stream is full", DEADLINE_S)
             assert chain.number == 0
             await lone.limit_bytes(2**24)
-            await until(lambda: chain.number >= 2, "the chain goes on")
+            await until(lambda: chain.number >= 2, "the chain goes on", DEADLINE_S)
         assert heard[-1] == ""
 
 
@@ -184,14 +177,14 @@ async def test_a_running_feed_goes_on_in_a_stream_that_replaced_the_one_it_has_r
     async with lone_node(tmp_path) as lone:
         chain = lone.chain()
         async with lone.feeding(chain):
-            await until(lambda: chain.number >= 5, "some blocks")
+            await until(lambda: chain.number >= 5, "some blocks", DEADLINE_S)
             await lone.server.stop()
             (stream,) = (tmp_path / "nats").rglob(f"streams/{net_stream()}")
             shutil.rmtree(stream)
             number = chain.number
             await lone.server.start()
             await again(lone)
-            await until(lambda: chain.number >= number + 3, "the chain goes on")
+            await until(lambda: chain.number >= number + 3, "the chain goes on", DEADLINE_S)
 
 
 async def again(lone: Lone) -> None:
@@ -215,7 +208,7 @@ async def test_a_block_that_the_node_refuses_to_sign_is_named_ever_more_rarely_a
         # Its parent is not the node's best block: refused, for as long as that stays so.
         await lone.say(BlockProposed(block=block))
         async with lone.feeding(chain) as heard:
-            await until(lambda: bool(heard), "the feed says what it waits for")
+            await until(lambda: bool(heard), "the feed says what it waits for", DEADLINE_S)
             named = await lone.named()
         assert heard == ["waits for the group of epoch 0 to sign block 1: this node knows nothing of it"]
         # Pauses of 50 ms to 1 s, in three seconds; at first they are short, since right after an import it is refused as well.
