@@ -161,17 +161,18 @@ class _Writer:
 
     @asynccontextmanager
     async def _voting(self, waited: list[float]):
-        """Voters come one after another meanwhile; how long each waited."""
+        """Voters come one after another meanwhile; how long each waited, the last one too: it is answered before this ends."""
+        over = anyio.Event()
 
         async def vote() -> None:
-            while True:
+            while not over.is_set():
                 waited.append(await self._cast(self._client))
                 await anyio.sleep(_VOTERS_EVERY_S)
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(vote)
             yield
-            tasks.cancel_scope.cancel()
+            over.set()
 
     async def _cast(self, client: SitesClient) -> float:
         began = anyio.current_time()
