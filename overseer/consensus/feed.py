@@ -85,8 +85,8 @@ class NetworkFeed:
         self._named = b""
         self._name_ms = 0
         self._name_pauses = Pauses(_LOOK_MS, self._patience_ms)
-        # What was said last: the parent of a proposed block, or the hash of a sealed one; and when.
-        self._said: tuple[bytes, int] = (b"", 0)
+        # When a block was proposed last, and its parent; and sealed, and its hash.
+        self._said: dict[type[Message], tuple[bytes, int]] = {}
         self._moved_ms = _now_ms()
         self._heard = heard
         self._waits_for = ""
@@ -191,7 +191,7 @@ class NetworkFeed:
         proposal, waited_ms = self._chain.proposal, _now_ms() - self._moved_ms
         if proposal is None:
             due_ms = self._interval_ms + self._rank(self._chain.number + 1) * self._patience_ms
-            if waited_ms >= due_ms and self._may_say(self._chain.tip):
+            if waited_ms >= due_ms and self._may_say(BlockProposed, self._chain.tip):
                 await self._propose()
             return
         signature: bytes | None = None
@@ -203,7 +203,7 @@ class NetworkFeed:
                 if waited_ms >= _TELL_PATIENCES * self._patience_ms and isinstance(report, BlockSignatureReport):
                     self._tell(_missing(proposal, report))
                 return
-        if waited_ms >= self._rank(proposal.number) * self._patience_ms and self._may_say(proposal.hash):
+        if waited_ms >= self._rank(proposal.number) * self._patience_ms and self._may_say(BlockSealed, proposal.hash):
             await self._say(BlockSealed(block=msgspec.structs.replace(proposal, epoch_signature=signature)), proposal.hash)
 
     def _tell(self, what: str) -> None:
@@ -248,13 +248,13 @@ class NetworkFeed:
         self._name_pauses.reset()
         self._name_ms = _now_ms() + _NAME_PATIENCES * self._patience_ms
 
-    def _may_say(self, what: bytes) -> bool:
+    def _may_say(self, kind: type[Message], what: bytes) -> bool:
         """Once in a while, until it is heard: the stream may have refused it. A second one does no harm, the first counts."""
-        said, at_ms = self._said
+        said, at_ms = self._said.get(kind, (b"", 0))
         return said != what or _now_ms() >= at_ms + self._patience_ms
 
     async def _say(self, message: Message, what: bytes) -> None:
-        self._said = what, _now_ms()
+        self._said[type(message)] = what, _now_ms()
         out = Outgoing(build(self._client.node, _SENDER, message.spec), headers_of(message.spec), encode(message))
         try:
             await append_one(self._client.connection, signed(self._trust, out), {}, _SAY_MS)

@@ -12,9 +12,10 @@ from subsystems.consensus_manager.deriving import derive
 from subsystems.consensus_manager.evolution import evolve, floor_of
 from subsystems.consensus_manager.handover import Acceptance, Serving, serving
 from subsystems.consensus_manager.progress import Deals
+from subsystems.consensus_manager.schedule import begins
 from subsystems.consensus_manager.selection import Candidate
 from subsystems.consensus_manager.tables import ACCEPTED, ATTEMPTS, BLOCKS, CHAIN, DEALS, HEAD, VALIDATORS, AttemptRow, FloorRow, HeadRow
-from subsystems.consensus_manager.terms import Terms
+from subsystems.consensus_manager.terms import Terms, terms_of
 
 __all__ = ["Branch", "Draft", "terms_of_row"]
 
@@ -175,6 +176,21 @@ class Branch:
     def _is_rooted(self) -> bool:
         """Whether no group at all was accepted before the first one that is known here."""
         return self._known_from == 0 and not self._draft.floor.rootless
+
+    def terms_of(self, group: Acceptance) -> Terms | None:
+        """The terms of the attempt that a group on this chain came out of, as it was accepted; None: its beginning is forgotten."""
+        block, candidates = self.hash_at(begins(group.attempt)), self.validators_at(begins(group.attempt))
+        if block is None or candidates is None:
+            return None
+        return terms_of(
+            chain=self.genesis,
+            epoch=group.epoch,
+            attempt=group.attempt,
+            block=block,
+            members=group.members,
+            validators=[candidate.identity.signing for candidate in candidates],
+            min_confirmations=self._draft.config.parameters.confirmations,
+        )
 
     def derive(self, now: Serving, attempt: Attempt, stalls: Sequence[Approval] = ()) -> Terms | None:
         return derive(self, now, self._draft.config.parameters, attempt, stalls=stalls)

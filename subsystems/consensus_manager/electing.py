@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from messages.codec import decode, encode
 from messages.consensus_journal import AttemptOpened, MessageHeld, MessagesReleased, Spoken
-from messages.consensus_manager import Approval, Attempt, NotTaken, OfAttempt
+from messages.consensus_manager import Approval, Attempt, Confirm, NotTaken, OfAttempt
 from messages.message import CATALOG, Kind, Message
 from subsystems.consensus_manager.draft import Branch, Draft
-from subsystems.consensus_manager.handover import Serving
+from subsystems.consensus_manager.handover import Acceptance, Serving
 from subsystems.consensus_manager.member import Speaker, stalled
 from subsystems.consensus_manager.outcome import absent_among
 from subsystems.consensus_manager.progress import Progress
@@ -68,16 +68,45 @@ def act(draft: Draft) -> Plan:
     found = [terms for attempt in planned.follow if (terms := best.derive(now, attempt)) is not None]
     for terms in found:
         _open(draft, terms)
+    if planned.recover and now.group is not None:
+        _recover(draft, best, now.group)
     if found:
         planned = now_planned(draft, best, now)
     for session in planned.finish:
         _next_round(draft, best, now, session)
-        _speak(draft, session)
+        _speak(draft, session, accepted=now.group is not None and session == now.group.session)
     return planned
 
 
-def _open(draft: Draft, terms: Terms, stalls: Sequence[Approval] = ()) -> None:
-    """Follow an attempt from here on; what was held for it comes first (E23). Opened once (E03)."""
+def _recover(draft: Draft, best: Branch, group: Acceptance) -> None:
+    """Look for this node's share of the serving group's key in what is held of its session, of which nothing is on the disk (R7).
+
+    Once f + 1 members' `confirm` are held, what made the key is held as well, or lost: it gives the accepted key and a share, or the
+    session is left.
+    """
+    terms = best.terms_of(group) if draft.tables.has(AWAITED, (group.session,)) else None
+    if terms is None or not _is_confirmed(draft, terms):
+        return
+    trial = Draft(draft.tables, draft.config, draft.vault, draft.context)
+    _open(trial, terms)
+    _speak(trial, terms.session, accepted=True)
+    progress, mine = trial.tables.get(PROGRESS, (terms.session,)), trial.tables.get(MINE, (terms.session,))
+    if progress is None or progress.key is None or progress.key.key != group.key or mine is None or mine.share is None:
+        _open(draft, terms, leaving=True)
+        return
+    for event in trial.events:
+        draft.record(event)
+
+
+def _is_confirmed(draft: Draft, terms: Terms) -> bool:
+    """Whether somebody honest had the key, by what is held."""
+    members = _nodes_of(draft, terms)
+    said = {row.node for _, row in draft.tables.scan(HELD) if row.session == terms.session and row.name == Confirm.spec.name}
+    return len(said & members) > terms.faulty_most
+
+
+def _open(draft: Draft, terms: Terms, stalls: Sequence[Approval] = (), *, leaving: bool = False) -> None:
+    """Follow an attempt from here on; what was held for it comes first (E23). Opened once (E03). `leaving`: known, and not followed."""
     if draft.tables.has(ATTEMPTS, (terms.session,)):
         return
     waiting = [row for _, row in draft.tables.scan(HELD) if row.session == terms.session]
@@ -91,7 +120,7 @@ def _open(draft: Draft, terms: Terms, stalls: Sequence[Approval] = ()) -> None:
             validators=list(terms.validators),
             stalls=list(stalls),
             place=terms.place_of(draft.signing),
-            lossy=_is_lossy(draft, terms),
+            lossy=leaving or _is_lossy(draft, terms),
         )
     )
     for row in waiting:
@@ -107,9 +136,13 @@ def _is_lossy(draft: Draft, terms: Terms) -> bool:
     awaited = draft.tables.get(AWAITED, (terms.session,))
     if awaited is None:
         return False
+    return any((draft.tables.get(LOST, (node,)) or 0) >= awaited.first for node in _nodes_of(draft, terms))
+
+
+def _nodes_of(draft: Draft, terms: Terms) -> set[str]:
+    """The members' nodes."""
     members = {member.identity.signing for member in terms.members}
-    nodes = {each.node for each in draft.config.enrolled if each.signing in members}
-    return any((draft.tables.get(LOST, (node,)) or 0) >= awaited.first for node in nodes)
+    return {each.node for each in draft.config.enrolled if each.signing in members}
 
 
 def _next_round(draft: Draft, best: Branch, now: Serving, session: bytes) -> None:
@@ -187,14 +220,15 @@ def _absent(draft: Draft, terms: Terms, position: int) -> list[int]:
     return absent_among(earlier, terms, position)
 
 
-def _speak(draft: Draft, session: bytes) -> None:
+def _speak(draft: Draft, session: bytes, *, accepted: bool = False) -> None:
+    """What is due in a session; once its group is accepted nothing more is said in it, and only its share may be missing."""
     terms, mine = draft.terms(session), draft.tables.get(MINE, (session,))
     progress = draft.tables.get(PROGRESS, (session,))
     if terms is None or mine is None or progress is None:
         return
     wallet = draft.vault.wallet(session)
     speaker = Speaker(terms, progress, mine, draft.deals(session), head=draft.head.number, wallet=wallet)
-    for event in speaker.due():
+    for event in speaker.held() if accepted else speaker.due():
         draft.record(event)
 
 

@@ -67,6 +67,11 @@ class Speaker:
                 events.append(event)
         return [*events, *self._submit()]
 
+    def held(self) -> list[OwnEvent]:
+        """Its share of the key, once there is one and it was not recorded yet."""
+        share = None if self.mine.share is not None else self._share()
+        return [] if share is None else list(self._hold(share))
+
     # -------------------------------------------------------------------------------------------- what is said
 
     def _opened(self) -> Iterator[OwnEvent]:
@@ -140,12 +145,10 @@ class Speaker:
         if key is None or self.mine.has_said("confirm"):
             return
         share = self._share()
-        if share is None:
+        held = () if share is None else tuple(self._hold(share))
+        if share is None or not held:
             return
-        sealed = self._wallet.seal(Secret(share.reveal().to_be_bytes()), self._label(b"share"))
-        if sealed is None:
-            return
-        yield ShareHeld(session=self.terms.session, sealed=sealed)
+        yield from held
         payload = statement_payload(statement(self.terms, key))
         confirm = Confirm(
             qualified=key.qualified,
@@ -156,6 +159,12 @@ class Speaker:
             **self._nobody(),
         )
         yield self._say(confirm)
+
+    def _hold(self, share: Secret[Scalar]) -> Iterator[OwnEvent]:
+        """Nothing once the session's key is erased."""
+        sealed = self._wallet.seal(Secret(share.reveal().to_be_bytes()), self._label(b"share"))
+        if sealed is not None:
+            yield ShareHeld(session=self.terms.session, sealed=sealed)
 
     def _submit(self) -> Iterator[OwnEvent]:
         """The first f + 1 members hand the transaction in: one of them is not faulty, and all have the same bytes."""
@@ -190,16 +199,17 @@ class Speaker:
     def _share(self) -> Secret[Scalar] | None:
         """This member's share of the key: the sum of the qualified dealers' shares, from its boxes or shown in public.
 
-        It fits the sum of their commitments, or there is none. So a member that was away while boxes were looked at needs not look.
+        It fits the sum of their commitments, or there is none. So a member that was away while boxes were looked at needs not look, and
+        one that lost its store needs not know what it found in them.
         """
         key = self.progress.key
         dealers = None if key is None else places(key.qualified, self.terms.size)
         if key is None or dealers is None:
             return None
-        wrong = {event.dealer for event in self.mine.bad}
         shares: list[Secret[Scalar]] = []
         for dealer in dealers:
-            share = self._shown(dealer) if dealer in wrong else self._opened_share(dealer)
+            shown = self._shown(dealer)
+            share = self._opened_share(dealer) if shown is None else shown
             if share is None:
                 return None
             shares.append(share)

@@ -47,12 +47,15 @@ class Disk(Struct, frozen=True, kw_only=True):
 class Plan(Struct, frozen=True, kw_only=True):
     """`serve`: this node signs for the serving group, from this round on. `aside`: it is a member without a share: it keeps following.
 
+    `recover`: of the serving group's session nothing is on the disk: its share may still come out of the stream.
+
     `finish`: sessions to go on with from the disk; `follow`: attempts that are not on the disk, to be followed, and joined if they live
     and this node is chosen; `stop`: sessions in which nothing is said any more. `watch`: say so when no block comes for `stall_ms`.
     """
 
     serve: int | None = None
     aside: bool = False
+    recover: bool = False
     finish: tuple[bytes, ...] = ()
     follow: tuple[Attempt, ...] = ()
     stop: tuple[bytes, ...] = ()
@@ -78,6 +81,7 @@ def plan(
     return Plan(
         serve=serve,
         aside=member and not shared and not any(held.formed for held in of_group),
+        recover=member and not of_group,
         finish=tuple(held.session for held in finish),
         follow=tuple(a for a in attempts_followed(head.number, now.epoch_start, parameters) if a not in known),
         stop=tuple(held.session for held in disk.held if held not in finish and held not in of_group),

@@ -14,6 +14,7 @@ from messages.codec import encode
 from messages.consensus_blocks import BlockProposed, SignBlock
 from messages.message import Message
 from messages.subjects import build, headers_of, net_stream, node_stream
+from overseer.consensus import feed as feeding
 from overseer.consensus.chain import NetworkChain, hash_of
 from overseer.consensus.feed import NetworkFeed
 from overseer.consensus.roster import read_network
@@ -137,6 +138,14 @@ async def lone_node(folder: Path) -> AsyncIterator[Lone]:
             async with connected[0] as client, connected[1] as manage:
                 yield Lone(loaded, server, client, manage)
             stop.request("done")
+
+
+async def test_a_feed_that_sealed_a_block_and_is_next_proposes_without_waiting_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeding, "_PATIENCE_MS_MIN", 10 * 60_000)
+    async with lone_node(tmp_path) as lone:
+        await lone.fed(3)
 
 
 async def test_a_restarted_feed_finds_the_chain_in_a_stream_that_was_trimmed(tmp_path: Path) -> None:

@@ -5,11 +5,12 @@ from dkg_kit import drawn, identity
 from manager_world import ManagerNode, World, block_hash
 from msgspec.structs import replace
 
-from messages.chain_api import GroupVerdict
+from messages.chain_api import BlockImported, GroupVerdict
 from messages.codec import encode
 from messages.consensus_manager import (
     Attempt,
     AttemptState,
+    Deal,
     Group,
     GroupReport,
     GroupsOnDisk,
@@ -124,6 +125,60 @@ def test_a_member_that_is_late_by_the_whole_dkg_deals_nothing_and_still_gets_its
     held = late.given.ask(GroupsOnDisk())
     assert isinstance(held, GroupsReport)
     assert held.epochs == [1]
+
+
+@pytest.mark.parametrize("first", ["blocks", "messages"])
+def test_R7_a_member_that_was_away_until_its_group_serves_says_nothing_and_gets_its_share_out_of_the_stream(first: str) -> None:
+    world = World(seed=3).mine(9)
+    late = next(node for node in world.nodes if identity(node.number).signing in first_members(3))
+    late.blind, late.deaf = True, first == "blocks"
+    world.mine(5)
+    assert world.blocks[-1].group_transactions
+    late.line = [replace(m, sync=True, target_height=14) if isinstance(m, BlockImported) else m for m in late.line]
+    late.blind = False
+    world.settle()
+    late.deaf = False
+    world.settle()
+    assert epochs(world) == {(1, 14)}
+    held = late.given.ask(GroupsOnDisk())
+    assert isinstance(held, GroupsReport)
+    assert held.epochs == [1]
+    assert f"n{late.number}" not in world.said_by
+
+
+def test_R7_a_member_that_holds_only_a_part_of_its_session_finds_no_other_key_and_stays_out() -> None:
+    world = World(seed=3).mine(9)
+    late = next(node for node in world.nodes if identity(node.number).signing in first_members(3))
+    late.blind = late.deaf = True
+    world.mine(5)
+    late.line = [replace(m, sync=True, target_height=14) if isinstance(m, BlockImported) else m for m in late.line]
+    # Its store and the stream's beginning are lost: a dealer is missing.
+    late.position = 1 + next(at for at, message in enumerate(world.log) if isinstance(message, Deal))
+    late.blind, late.deaf = False, False
+    world.settle()
+    (session,) = {message.session for message in world.log if isinstance(message, OfAttempt)}
+    row, progress = late.given.view.get(ATTEMPTS, (session,)), late.given.view.get(PROGRESS, (session,))
+    assert row.lossy
+    assert progress.key is None
+    assert late.given.ask(GroupsOnDisk()) == GroupsReport(epochs=[])
+    world.mine(12)
+    assert f"n{late.number}" in world.said_by
+
+
+def test_R7_a_member_of_whose_session_nothing_is_left_in_the_stream_stays_out() -> None:
+    world = World(seed=3).mine(9)
+    late = next(node for node in world.nodes if identity(node.number).signing in first_members(3))
+    late.blind = late.deaf = True
+    world.mine(5)
+    late.line = [replace(m, sync=True, target_height=14) if isinstance(m, BlockImported) else m for m in late.line]
+    late.position, late.blind, late.deaf = len(world.log), False, False
+    world.settle()
+    held = late.given.ask(GroupsOnDisk())
+    assert isinstance(held, GroupsReport)
+    assert held.epochs == []
+    # It takes part in the next election.
+    world.mine(12)
+    assert f"n{late.number}" in world.said_by
 
 
 def test_E18_when_the_accepting_block_leaves_the_best_chain_the_epoch_before_is_back() -> None:

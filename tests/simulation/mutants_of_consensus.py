@@ -127,6 +127,12 @@ def one_member_seals_another_share() -> AbstractContextManager[None]:
     return patched(Speaker, "_confirm", last)
 
 
+@mutant
+def who_was_away_looks_for_no_share() -> AbstractContextManager[None]:
+    """A member of the serving group that knows nothing of its session stays without a share, whatever it holds (R7)."""
+    return patched(electing, "_recover", lambda draft, best, group: None)
+
+
 # ------------------------------------------------------------------------------------------------ acceptance and handover
 
 

@@ -21,6 +21,7 @@ FOUND: dict[str, Find] = {
     "shares_are_added_twice": Find(1, "liveness"),
     "another_share_is_sealed": Find(1, "dkg"),
     "one_member_seals_another_share": Find(3, "dkg"),
+    "who_was_away_looks_for_no_share": Find(620282, "liveness"),
     # Acceptance and handover.
     "the_interval_is_one_block_shorter": Find(1, "groups"),
     "any_attempt_is_in_time": Find(22, "groups"),

@@ -9,9 +9,8 @@ import msgspec
 from py_arkworks_bls12381 import G1Point, Scalar
 
 from messages.chain_api import Best, Header
-from messages.codec import decode
 from messages.consensus_blocks import BlockSigned, PartialSaid, SignBlock
-from messages.consensus_journal import GroupAccepted, GroupRefused, HeadMoved, KeyFormed, ShareHeld, Spoken
+from messages.consensus_journal import AttemptOpened, GroupAccepted, GroupRefused, HeadMoved, KeyFormed, ShareHeld
 from messages.consensus_manager import BlockPartial, Deal, Epoch, EpochReport, GroupsOnDisk, GroupsReport
 from messages.message import Message
 from messages.subjects import parse
@@ -54,10 +53,8 @@ class DkgChecker(Watcher):
                     self.expect(known == said, f"{node}: another outcome of session {event.session.hex()[:8]} than at another node")
                 case ShareHeld():
                     self._held.setdefault(event.session, {})[node] = event.sealed
-                case Spoken(name="deal"):
-                    deal = decode(Deal.spec, event.body)
-                    assert isinstance(deal, Deal)
-                    self._places[node, event.session] = deal.sender
+                case AttemptOpened(place=int(place)):
+                    self._places[node, event.session] = place
                 case _:
                     pass
 
@@ -73,11 +70,10 @@ class DkgChecker(Watcher):
             _, commitments, _ = self._formed[session]
             shares: dict[int, int] = {}
             for node, sealed in sorted(held.items()):
-                place = self._places.get((node, session))
                 opened = SimulatedVault(node).wallet(session).unseal(sealed, session + b"share")
                 self.expect(opened is not None, f"{node} cannot open its share of session {session.hex()[:8]}")
-                if place is not None and opened is not None:
-                    shares[place + 1] = int.from_bytes(opened.reveal(), "big")
+                if opened is not None:
+                    shares[self._places[node, session] + 1] = int.from_bytes(opened.reveal(), "big")
             if len(shares) > degree:
                 self._fits(session, shares, degree, bytes(commitments[0]))
 
