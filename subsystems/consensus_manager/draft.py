@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from messages.consensus_manager import Approval, Attempt, Deal, EpochUnknown, Identity
+from msgspec.structs import replace
+
+from messages.consensus_manager import Approval, Attempt, Deal, EpochUnknown, GroupTransaction, Identity
 from messages.message import Message
 from messages.polkadot import Scheme
 from overseer.subsystem import Context
@@ -11,6 +13,7 @@ from subsystems.consensus_manager.config import ConsensusConfig, Enrolled, Vault
 from subsystems.consensus_manager.deriving import derive
 from subsystems.consensus_manager.evolution import evolve, floor_of
 from subsystems.consensus_manager.handover import Acceptance, Serving, serving
+from subsystems.consensus_manager.judging import signed_transaction
 from subsystems.consensus_manager.progress import Deals
 from subsystems.consensus_manager.schedule import begins
 from subsystems.consensus_manager.selection import Candidate
@@ -177,12 +180,13 @@ class Branch:
         """Whether no group at all was accepted before the first one that is known here."""
         return self._known_from == 0 and not self._draft.floor.rootless
 
-    def terms_of(self, group: Acceptance) -> Terms | None:
-        """The terms of the attempt that a group on this chain came out of, as it was accepted; None: its beginning is forgotten."""
+    def outcome_of(self, group: Acceptance) -> tuple[Terms, GroupTransaction] | None:
+        """The attempt that a group on this chain came out of, and the transaction that says so; None: its beginning is forgotten."""
+        row = self._draft.tables.get(BLOCKS, (group.block,))
         block, candidates = self.hash_at(begins(group.attempt)), self.validators_at(begins(group.attempt))
-        if block is None or candidates is None:
+        if row is None or block is None or candidates is None:
             return None
-        return terms_of(
+        terms = terms_of(
             chain=self.genesis,
             epoch=group.epoch,
             attempt=group.attempt,
@@ -191,6 +195,8 @@ class Branch:
             validators=[candidate.identity.signing for candidate in candidates],
             min_confirmations=self._draft.config.parameters.confirmations,
         )
+        transaction = signed_transaction(row.group_transactions, terms, group.key)
+        return None if transaction is None else (replace(terms, stalls=tuple(transaction.stalls)), transaction)
 
     def derive(self, now: Serving, attempt: Attempt, stalls: Sequence[Approval] = ()) -> Terms | None:
         return derive(self, now, self._draft.config.parameters, attempt, stalls=stalls)

@@ -4,21 +4,22 @@
 one and the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from messages.codec import decode, encode
 from messages.consensus_journal import AttemptOpened, MessageHeld, MessagesReleased, Spoken
-from messages.consensus_manager import Approval, Attempt, Confirm, NotTaken, OfAttempt
+from messages.consensus_manager import Attempt, Confirm, GroupTransaction, Member, NotTaken, OfAttempt
+from messages.consensus_signing import Statement
 from messages.message import CATALOG, Kind, Message
 from subsystems.consensus_manager.draft import Branch, Draft
 from subsystems.consensus_manager.handover import Acceptance, Serving
-from subsystems.consensus_manager.member import Speaker, stalled
-from subsystems.consensus_manager.outcome import absent_among
+from subsystems.consensus_manager.member import OwnEvent, Speaker, stalled
+from subsystems.consensus_manager.outcome import absent_among, statement, statement_of
 from subsystems.consensus_manager.progress import Progress
 from subsystems.consensus_manager.restoring import Disk, Head, Held, Plan, plan
 from subsystems.consensus_manager.schedule import attempts_before, begins
 from subsystems.consensus_manager.tables import ATTEMPTS, AWAITED, HELD, HELD_BY, LOST, MINE, PROGRESS
-from subsystems.consensus_manager.terms import Terms
+from subsystems.consensus_manager.terms import Terms, faulty_most
 from subsystems.consensus_manager.transcript import take
 
 __all__ = ["act", "hear", "now_planned", "say_stalled"]
@@ -58,8 +59,8 @@ def is_of(draft: Draft, best: Branch, now: Serving, session: bytes) -> bool:
     return is_serving or (row.epoch == now.epoch + 1 and row.block == best.hash_at(begins(row.attempt)))
 
 
-def act(draft: Draft) -> Plan:
-    """Open what lives, and say what is due in it."""
+def act(draft: Draft, heard: bytes | None = None) -> Plan:
+    """Open what lives, and say what is due in it. `heard`: the session of the message that was just heard, if it was one."""
     best = draft.best()
     now = best.serving()
     planned = now_planned(draft, best, now)
@@ -68,45 +69,56 @@ def act(draft: Draft) -> Plan:
     found = [terms for attempt in planned.follow if (terms := best.derive(now, attempt)) is not None]
     for terms in found:
         _open(draft, terms)
-    if planned.recover and now.group is not None:
+    if planned.recover and now.group is not None and heard in (None, now.group.session):
         _recover(draft, best, now.group)
-    if found:
+    if found or planned.recover:
         planned = now_planned(draft, best, now)
     for session in planned.finish:
+        if now.group is not None and session == now.group.session:
+            # Nothing more is said in it: only this node's share is missing.
+            _speak(draft, session, Speaker.held)
+            continue
         _next_round(draft, best, now, session)
-        _speak(draft, session, accepted=now.group is not None and session == now.group.session)
+        _speak(draft, session)
     return planned
 
 
 def _recover(draft: Draft, best: Branch, group: Acceptance) -> None:
-    """Look for this node's share of the serving group's key in what is held of its session, of which nothing is on the disk (R7).
+    """Take up the serving group's session, of which nothing is on the disk, from what is held of it (R7).
 
-    Once f + 1 members' `confirm` are held, what made the key is held as well, or lost: it gives the accepted key and a share, or the
-    session is left.
+    Once f + 1 members' `confirm` are held, what made the key is held as well, or lost. It is played on trial: if it comes out as the chain
+    accepted it, that is what happened; else the session is known and not followed. Nor is it by who said something in it and forgot: it
+    lost its store, and does not know what it signed.
     """
-    terms = best.terms_of(group) if draft.tables.has(AWAITED, (group.session,)) else None
-    if terms is None or not _is_confirmed(draft, terms):
+    if not draft.tables.has(AWAITED, (group.session,)):
         return
+    said = [row for _, row in draft.tables.scan(HELD) if row.session == group.session]
+    confirmed = {row.node for row in said if row.name == Confirm.spec.name} & _nodes_of(draft, group.members)
+    found = best.outcome_of(group) if len(confirmed) > faulty_most(len(group.members)) else None
+    if found is None:
+        return
+    terms, accepted = found
     trial = Draft(draft.tables, draft.config, draft.vault, draft.context)
-    _open(trial, terms)
-    _speak(trial, terms.session, accepted=True)
-    progress, mine = trial.tables.get(PROGRESS, (terms.session,)), trial.tables.get(MINE, (terms.session,))
-    if progress is None or progress.key is None or progress.key.key != group.key or mine is None or mine.share is None:
+    _open(trial, terms, absent=accepted.absent)
+    progress = trial.tables.get(PROGRESS, (group.session,))
+    own = {each.node for each in draft.config.enrolled if each.signing == draft.signing}
+    forgot = any(row.node in own for row in said)
+    if forgot or progress is None or progress.key is None or statement(terms, progress.key) != _accepted(terms, accepted):
         _open(draft, terms, leaving=True)
         return
     for event in trial.events:
         draft.record(event)
 
 
-def _is_confirmed(draft: Draft, terms: Terms) -> bool:
-    """Whether somebody honest had the key, by what is held."""
-    members = _nodes_of(draft, terms)
-    said = {row.node for _, row in draft.tables.scan(HELD) if row.session == terms.session and row.name == Confirm.spec.name}
-    return len(said & members) > terms.faulty_most
+def _accepted(terms: Terms, transaction: GroupTransaction) -> Statement:
+    return statement_of(chain=terms.chain, epoch=terms.epoch, session=terms.session, members=terms.members, transaction=transaction)
 
 
-def _open(draft: Draft, terms: Terms, stalls: Sequence[Approval] = (), *, leaving: bool = False) -> None:
-    """Follow an attempt from here on; what was held for it comes first (E23). Opened once (E03). `leaving`: known, and not followed."""
+def _open(draft: Draft, terms: Terms, *, absent: Sequence[int] | None = None, leaving: bool = False) -> None:
+    """Follow an attempt from here on; what was held for it comes first (E23). Opened once (E03).
+
+    `absent`: what it tells of those before it, where the chain has accepted that. `leaving`: it is known, and not followed.
+    """
     if draft.tables.has(ATTEMPTS, (terms.session,)):
         return
     waiting = [row for _, row in draft.tables.scan(HELD) if row.session == terms.session]
@@ -118,7 +130,7 @@ def _open(draft: Draft, terms: Terms, stalls: Sequence[Approval] = (), *, leavin
             begins_with=terms.block,
             members=list(terms.members),
             validators=list(terms.validators),
-            stalls=list(stalls),
+            stalls=list(terms.stalls),
             place=terms.place_of(draft.signing),
             lossy=leaving or _is_lossy(draft, terms),
         )
@@ -126,7 +138,7 @@ def _open(draft: Draft, terms: Terms, stalls: Sequence[Approval] = (), *, leavin
     for row in waiting:
         message = _message(row.name, row.body)
         if isinstance(message, OfAttempt):
-            _take(draft, terms, message, row.position)
+            _take(draft, terms, message, row.position, absent=absent)
     if waiting:
         draft.record(MessagesReleased(session=terms.session))
 
@@ -136,13 +148,12 @@ def _is_lossy(draft: Draft, terms: Terms) -> bool:
     awaited = draft.tables.get(AWAITED, (terms.session,))
     if awaited is None:
         return False
-    return any((draft.tables.get(LOST, (node,)) or 0) >= awaited.first for node in _nodes_of(draft, terms))
+    return any((draft.tables.get(LOST, (node,)) or 0) >= awaited.first for node in _nodes_of(draft, terms.members))
 
 
-def _nodes_of(draft: Draft, terms: Terms) -> set[str]:
-    """The members' nodes."""
-    members = {member.identity.signing for member in terms.members}
-    return {each.node for each in draft.config.enrolled if each.signing in members}
+def _nodes_of(draft: Draft, members: Sequence[Member]) -> set[str]:
+    signing = {member.identity.signing for member in members}
+    return {each.node for each in draft.config.enrolled if each.signing in signing}
 
 
 def _next_round(draft: Draft, best: Branch, now: Serving, session: bytes) -> None:
@@ -155,7 +166,7 @@ def _next_round(draft: Draft, best: Branch, now: Serving, session: bytes) -> Non
         return
     following = best.derive(now, attempt, progress.stalled)
     if following is not None:
-        _open(draft, following, progress.stalled)
+        _open(draft, following)
         _speak(draft, following.session)
 
 
@@ -187,7 +198,7 @@ def hear(draft: Draft, message: OfAttempt) -> NotTaken | None:
     return None
 
 
-def _take(draft: Draft, terms: Terms, message: OfAttempt, position: int) -> NotTaken | None:
+def _take(draft: Draft, terms: Terms, message: OfAttempt, position: int, *, absent: Sequence[int] | None = None) -> NotTaken | None:
     row, progress = draft.tables.get(ATTEMPTS, (terms.session,)), draft.tables.get(PROGRESS, (terms.session,))
     if row is None or row.lossy or progress is None:
         return None
@@ -198,7 +209,7 @@ def _take(draft: Draft, terms: Terms, message: OfAttempt, position: int) -> NotT
         message,
         draft.context.verify,
         position=position,
-        absent=lambda: _absent(draft, terms, position),
+        absent=lambda: _absent(draft, terms, position) if absent is None else absent,
     )
     if isinstance(taken, NotTaken):
         return taken
@@ -220,15 +231,13 @@ def _absent(draft: Draft, terms: Terms, position: int) -> list[int]:
     return absent_among(earlier, terms, position)
 
 
-def _speak(draft: Draft, session: bytes, *, accepted: bool = False) -> None:
-    """What is due in a session; once its group is accepted nothing more is said in it, and only its share may be missing."""
+def _speak(draft: Draft, session: bytes, due: Callable[[Speaker], list[OwnEvent]] = Speaker.due) -> None:
     terms, mine = draft.terms(session), draft.tables.get(MINE, (session,))
     progress = draft.tables.get(PROGRESS, (session,))
     if terms is None or mine is None or progress is None:
         return
     wallet = draft.vault.wallet(session)
-    speaker = Speaker(terms, progress, mine, draft.deals(session), head=draft.head.number, wallet=wallet)
-    for event in speaker.held() if accepted else speaker.due():
+    for event in due(Speaker(terms, progress, mine, draft.deals(session), head=draft.head.number, wallet=wallet)):
         draft.record(event)
 
 

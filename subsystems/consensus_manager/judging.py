@@ -31,7 +31,7 @@ from subsystems.consensus_manager.parameters import Parameters
 from subsystems.consensus_manager.schedule import acceptable_until, begins, due_height
 from subsystems.consensus_manager.terms import Terms
 
-__all__ = ["Ground", "Verdict", "judge", "judge_block"]
+__all__ = ["Ground", "Verdict", "judge", "judge_block", "signed_transaction"]
 
 
 class Ground(Struct, frozen=True, kw_only=True):
@@ -72,9 +72,8 @@ def _second(body: bytes, ground: Ground) -> Verdict:
 def judge(body: bytes, ground: Ground, verify: Verify) -> Verdict:
     """The verdict on one group transaction. What is cheap is asked first; at most two pairings are computed."""
     name = transaction_name(body)
-    try:
-        transaction = cast(GroupTransaction, decode(GroupTransaction.spec, body))
-    except CodecError:
+    transaction = _decoded(body)
+    if transaction is None:
         return Verdict(name=name, error=GroupVerificationFailed(detail="encoding"))
     error = _untimely(transaction.attempt, ground)
     if error is not None:
@@ -84,6 +83,20 @@ def judge(body: bytes, ground: Ground, verify: Verify) -> Verdict:
         return Verdict(name=name, transaction=transaction, error=GroupMismatch(detail="members"))
     error = _mismatch(transaction, terms, ground, verify) or _unproven(transaction, terms, verify)
     return Verdict(name=name, transaction=transaction, terms=terms, error=error)
+
+
+def _decoded(body: bytes) -> GroupTransaction | None:
+    try:
+        return cast(GroupTransaction, decode(GroupTransaction.spec, body))
+    except CodecError:
+        return None
+
+
+def signed_transaction(bodies: Sequence[bytes], terms: Terms, key: bytes) -> GroupTransaction | None:
+    """The one of a block's transactions that says of an attempt what the group with this key signed."""
+    found = [transaction for body in bodies if (transaction := _decoded(body)) is not None]
+    of_group = (each for each in found if (each.attempt, each.key) == (terms.attempt, key))
+    return next((each for each in of_group if _is_signed(each, _payload(each, terms))), None)
 
 
 def _untimely(attempt: Attempt, ground: Ground) -> Rejection | None:
@@ -141,15 +154,24 @@ def _unproven(transaction: GroupTransaction, terms: Terms, verify: Verify) -> Re
     approvals = transaction.approvals
     if not _are_ascending(approvals, below=terms.size) or len(approvals) < terms.min_confirmations:
         return GroupVerificationFailed(detail="signers")
-    payload = statement_payload(
-        statement_of(chain=terms.chain, epoch=terms.epoch, session=terms.session, members=terms.members, transaction=transaction)
-    )
+    payload = _payload(transaction, terms)
     for approval in approvals:
         if not verify(Check("ed25519", terms.members[approval.signer].identity.signing, payload, approval.signature)):
             return GroupVerificationFailed(detail="approvals")
-    if not group_signature_holds(transaction.key, payload, transaction.signature):
+    if not _is_signed(transaction, payload):
         return GroupVerificationFailed(detail="signature")
     return None
+
+
+def _payload(transaction: GroupTransaction, terms: Terms) -> bytes:
+    """What the members approve and the group signs."""
+    return statement_payload(
+        statement_of(chain=terms.chain, epoch=terms.epoch, session=terms.session, members=terms.members, transaction=transaction)
+    )
+
+
+def _is_signed(transaction: GroupTransaction, payload: bytes) -> bool:
+    return group_signature_holds(transaction.key, payload, transaction.signature)
 
 
 def _are_ascending(approvals: Sequence[Approval], *, below: int) -> bool:

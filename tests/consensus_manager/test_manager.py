@@ -6,10 +6,11 @@ from manager_world import ManagerNode, World, block_hash
 from msgspec.structs import replace
 
 from messages.chain_api import BlockImported, GroupVerdict
-from messages.codec import encode
+from messages.codec import decode, encode
 from messages.consensus_manager import (
     Attempt,
     AttemptState,
+    Confirm,
     Deal,
     Group,
     GroupReport,
@@ -21,6 +22,7 @@ from messages.consensus_manager import (
     Stalled,
     UnknownGroup,
 )
+from messages.polkadot import Scheme, Validator
 from messages.signals import BestChain, BlockFinalized, BlockRef, GovernanceMode, GovernanceState
 from subsystems.consensus_manager.tables import ATTEMPTS, HELD, HELD_BY, MINE, PROGRESS
 
@@ -127,6 +129,11 @@ def test_a_member_that_is_late_by_the_whole_dkg_deals_nothing_and_still_gets_its
     assert held.epochs == [1]
 
 
+def catch_up(world: World, node: ManagerNode) -> None:
+    """Its blocks say that they were long ago for the others."""
+    node.line = [replace(m, sync=True, target_height=len(world.blocks)) if isinstance(m, BlockImported) else m for m in node.line]
+
+
 @pytest.mark.parametrize("first", ["blocks", "messages"])
 def test_R7_a_member_that_was_away_until_its_group_serves_says_nothing_and_gets_its_share_out_of_the_stream(first: str) -> None:
     world = World(seed=3).mine(9)
@@ -134,7 +141,7 @@ def test_R7_a_member_that_was_away_until_its_group_serves_says_nothing_and_gets_
     late.blind, late.deaf = True, first == "blocks"
     world.mine(5)
     assert world.blocks[-1].group_transactions
-    late.line = [replace(m, sync=True, target_height=14) if isinstance(m, BlockImported) else m for m in late.line]
+    catch_up(world, late)
     late.blind = False
     world.settle()
     late.deaf = False
@@ -146,12 +153,31 @@ def test_R7_a_member_that_was_away_until_its_group_serves_says_nothing_and_gets_
     assert f"n{late.number}" not in world.said_by
 
 
+def test_R7_a_member_that_was_away_for_several_attempts_finds_the_outcome_that_the_chain_accepted() -> None:
+    world = World(seed=1).mine(9)
+    late, other = [node for node in world.nodes if identity(node.number).signing in first_members(1)][:2]
+    late.blind = late.deaf = other.blind = other.deaf = True
+    world.mine(6)
+    other.blind = other.deaf = False
+    world.mine(5)
+    catch_up(world, late)
+    late.blind = late.deaf = False
+    world.settle()
+    group = world.nodes[-1].epoch().group
+    assert group.attempt == Attempt(0, 10, 5, 0)
+    assert late.given.ask(GroupsOnDisk()) == GroupsReport(epochs=[1])
+    (session,) = {message.session for message in world.log if isinstance(message, Confirm)}
+    (found,) = {node.given.view.get(PROGRESS, (session,)).transaction for node in world.nodes}
+    # It tells of an attempt that this node knows nothing of.
+    assert decode(GroupTransaction.spec, found).absent == [late.number, other.number]
+
+
 def test_R7_a_member_that_holds_only_a_part_of_its_session_finds_no_other_key_and_stays_out() -> None:
     world = World(seed=3).mine(9)
     late = next(node for node in world.nodes if identity(node.number).signing in first_members(3))
     late.blind = late.deaf = True
     world.mine(5)
-    late.line = [replace(m, sync=True, target_height=14) if isinstance(m, BlockImported) else m for m in late.line]
+    catch_up(world, late)
     # Its store and the stream's beginning are lost: a dealer is missing.
     late.position = 1 + next(at for at, message in enumerate(world.log) if isinstance(message, Deal))
     late.blind, late.deaf = False, False
@@ -165,12 +191,27 @@ def test_R7_a_member_that_holds_only_a_part_of_its_session_finds_no_other_key_an
     assert f"n{late.number}" in world.said_by
 
 
+def test_R7_a_member_that_lost_its_store_behind_what_it_said_stays_out_until_the_next_group() -> None:
+    world = World(seed=3).mine(14)
+    node = next(node for node in world.nodes if f"n{node.number}" in world.said_by)
+    lost = ManagerNode(node.number, node.given.subsystem.config, [Validator(identity(n).signing, Scheme.ED25519) for n in range(6)])
+    for block in world.blocks:
+        lost.line += [block, BestChain(reverted=[], applied=[BlockRef(block.hash, block.number)])]
+    catch_up(world, lost)
+    world.nodes[node.number] = lost
+    world.settle()
+    assert epochs(world) == {(1, 14)}
+    assert lost.given.ask(GroupsOnDisk()) == GroupsReport(epochs=[])
+    world.mine(24)
+    assert lost.given.ask(GroupsOnDisk()) != GroupsReport(epochs=[])
+
+
 def test_R7_a_member_of_whose_session_nothing_is_left_in_the_stream_stays_out() -> None:
     world = World(seed=3).mine(9)
     late = next(node for node in world.nodes if identity(node.number).signing in first_members(3))
     late.blind = late.deaf = True
     world.mine(5)
-    late.line = [replace(m, sync=True, target_height=14) if isinstance(m, BlockImported) else m for m in late.line]
+    catch_up(world, late)
     late.position, late.blind, late.deaf = len(world.log), False, False
     world.settle()
     held = late.given.ask(GroupsOnDisk())

@@ -50,11 +50,11 @@ def what_waited_is_taken_last_first() -> AbstractContextManager[None]:
     """Messages that came before their block count in another order (E23)."""
     opened = electing._open
 
-    def reversing(draft: Draft, terms: Any, stalls: Sequence[Any] = ()) -> None:
+    def reversing(draft: Draft, terms: Any, **how: Any) -> None:
         taken: list[tuple[OfAttempt, int]] = []
         take = electing._take
-        with patched(electing, "_take", lambda draft, terms, message, position: taken.append((message, position))):
-            opened(draft, terms, stalls)
+        with patched(electing, "_take", lambda draft, terms, message, position, **_: taken.append((message, position))):
+            opened(draft, terms, **how)
         for message, position in reversed(taken):
             take(draft, terms, message, position)
 

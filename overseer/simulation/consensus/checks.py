@@ -36,7 +36,7 @@ class DkgChecker(Watcher):
     def __init__(self, play: Play, archive: Archive) -> None:
         self._play = play
         self._archive = archive
-        self._formed: dict[bytes, tuple[bytes, Sequence[bytes], bytes]] = {}
+        self._formed: dict[bytes, tuple[bytes, Sequence[bytes], bytes, Sequence[int]]] = {}
         self._deals: dict[tuple[str, bytes], bytes] = {}
         # By session: each node's place, and its share as it is sealed.
         self._places: dict[tuple[str, bytes], int] = {}
@@ -48,7 +48,7 @@ class DkgChecker(Watcher):
         for event in events:
             match event:
                 case KeyFormed():
-                    said = (event.qualified, event.commitments, event.transcript)
+                    said = (event.qualified, event.commitments, event.transcript, event.absent)
                     known = self._formed.setdefault(event.session, said)
                     self.expect(known == said, f"{node}: another outcome of session {event.session.hex()[:8]} than at another node")
                 case ShareHeld():
@@ -67,7 +67,7 @@ class DkgChecker(Watcher):
     def at_rest(self, rest: AtRest) -> None:
         degree = _signers(self._play) - 1
         for session, held in sorted(self._held.items()):
-            _, commitments, _ = self._formed[session]
+            _, commitments, *_ = self._formed[session]
             shares: dict[int, int] = {}
             for node, sealed in sorted(held.items()):
                 opened = SimulatedVault(node).wallet(session).unseal(sealed, session + b"share")
