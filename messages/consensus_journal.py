@@ -63,9 +63,9 @@ class AttemptEvent(Message, frozen=True, kw_only=True):
 
 @event(by="consensus_manager")
 class AttemptOpened(AttemptEvent, frozen=True, kw_only=True):
-    """An attempt is known from here on, and followed unless it is `lossy`: what a member said in it had to give room here.
+    """An attempt is known from here on, and followed unless it is `lossy`: a part of what its members said is not here.
 
-    `place`: this node's among the members.
+    `place`: this node's among the members; None as well of one that has lost what it said in it.
     """
 
     attempt: Attempt

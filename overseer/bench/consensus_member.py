@@ -47,6 +47,9 @@ class _OpenVault:
     def wallet(self, session: bytes) -> Wallet:
         return self._wallet
 
+    def knows(self, session: bytes) -> bool:
+        return False
+
 
 class ConsensusNode:
     """The node of validator `place`; all validators are enrolled, as many as a group has members."""

@@ -55,6 +55,13 @@ class DiskVault:
     def wallet(self, session: bytes) -> Wallet:
         return Wallet(signing=self.identity.signing, box=self.identity.box, sealing=self._sealing(session))
 
+    def knows(self, session: bytes) -> bool:
+        """Whether there is or was a key of the session; where that cannot be looked at, there may have been."""
+        try:
+            return session in self._keys or self._path(session).exists() or session in self._erased_ones()
+        except OSError:
+            return True
+
     def erase_forgotten(self, view: View) -> list[bytes]:
         """Erase the keys of sessions that the committed store no longer has; which. Also old ones that it never had. Raises OSError.
 

@@ -47,3 +47,7 @@ class Vault(Protocol):
     def wallet(self, session: bytes) -> Wallet:
         """The wallet for an attempt; its sealing key is made when first asked for, and is gone once it was erased."""
         ...
+
+    def knows(self, session: bytes) -> bool:
+        """Whether the wallet for an attempt was ever asked for: what was said in it, and signed for its group, is in the store, or lost."""
+        ...

@@ -22,7 +22,7 @@ from subsystems.consensus_manager.tables import ATTEMPTS, AWAITED, HELD, HELD_BY
 from subsystems.consensus_manager.terms import Terms, faulty_most
 from subsystems.consensus_manager.transcript import take
 
-__all__ = ["act", "hear", "now_planned", "say_stalled"]
+__all__ = ["act", "find_share", "hear", "now_planned", "say_stalled"]
 
 
 def now_planned(draft: Draft, best: Branch, now: Serving | None) -> Plan:
@@ -59,8 +59,8 @@ def is_of(draft: Draft, best: Branch, now: Serving, session: bytes) -> bool:
     return is_serving or (row.epoch == now.epoch + 1 and row.block == best.hash_at(begins(row.attempt)))
 
 
-def act(draft: Draft, heard: bytes | None = None) -> Plan:
-    """Open what lives, and say what is due in it. `heard`: the session of the message that was just heard, if it was one."""
+def act(draft: Draft, heard: OfAttempt | None = None) -> Plan:
+    """Open what lives, and say what is due in it. `heard`: the message that was just heard, if it was one."""
     best = draft.best()
     now = best.serving()
     planned = now_planned(draft, best, now)
@@ -69,55 +69,62 @@ def act(draft: Draft, heard: bytes | None = None) -> Plan:
     found = [terms for attempt in planned.follow if (terms := best.derive(now, attempt)) is not None]
     for terms in found:
         _open(draft, terms)
-    if planned.recover and now.group is not None and heard in (None, now.group.session):
-        _recover(draft, best, now.group)
-    if found or planned.recover:
+    if found:
         planned = now_planned(draft, best, now)
     for session in planned.finish:
-        if now.group is not None and session == now.group.session:
-            # Nothing more is said in it: only this node's share is missing.
-            _speak(draft, session, Speaker.held)
-            continue
-        _next_round(draft, best, now, session)
-        _speak(draft, session)
+        if now.group is None or session != now.group.session:
+            _next_round(draft, best, now, session)
+            _speak(draft, session)
+        elif heard is None or heard.session == session:
+            find_share(draft, session)
+    if planned.recover and now.group is not None and (heard is None or _is_confirmation(heard, now.group)):
+        _recover(draft, best, now.group)
     return planned
+
+
+def find_share(draft: Draft, session: bytes) -> None:
+    """This node's share of the key of a session whose group is accepted, if it has none yet. Nothing more is said in that session."""
+    _speak(draft, session, Speaker.share_due)
+
+
+def _is_confirmation(heard: OfAttempt, group: Acceptance) -> bool:
+    return isinstance(heard, Confirm) and heard.session == group.session
 
 
 def _recover(draft: Draft, best: Branch, group: Acceptance) -> None:
     """Take up the serving group's session, of which nothing is on the disk, from what is held of it (R7).
 
     Once f + 1 members' `confirm` are held, what made the key is held as well, or lost. It is played on trial: if it comes out as the chain
-    accepted it, that is what happened; else the session is known and not followed. Nor is it by who said something in it and forgot: it
-    lost its store, and does not know what it signed.
+    accepted it, that is what happened; else the session is known and not followed. Who had a key for it has lost its store, and does not
+    know what it signed: it is no member in it any more. The vault is asked for one when this is committed, not before.
     """
     if not draft.tables.has(AWAITED, (group.session,)):
         return
-    said = [row for _, row in draft.tables.scan(HELD) if row.session == group.session]
-    confirmed = {row.node for row in said if row.name == Confirm.spec.name} & _nodes_of(draft, group.members)
-    found = best.outcome_of(group) if len(confirmed) > faulty_most(len(group.members)) else None
+    said = {row.node for _, row in draft.tables.scan(HELD) if row.session == group.session and row.name == Confirm.spec.name}
+    confirmed = len(said & _nodes_of(draft, group.members))
+    found = best.outcome_of(group) if confirmed > faulty_most(len(group.members)) else None
     if found is None:
         return
     terms, accepted = found
     trial = Draft(draft.tables, draft.config, draft.vault, draft.context)
-    _open(trial, terms, absent=accepted.absent)
+    _open(trial, terms, absent=accepted.absent, joins=not draft.vault.knows(group.session))
     progress = trial.tables.get(PROGRESS, (group.session,))
-    own = {each.node for each in draft.config.enrolled if each.signing == draft.signing}
-    forgot = any(row.node in own for row in said)
-    if forgot or progress is None or progress.key is None or statement(terms, progress.key) != _accepted(terms, accepted):
-        _open(draft, terms, leaving=True)
+    if progress is None or progress.key is None or statement(terms, progress.key) != _accepted_statement(terms, accepted):
+        _open(draft, terms, follows=False)
         return
     for event in trial.events:
         draft.record(event)
 
 
-def _accepted(terms: Terms, transaction: GroupTransaction) -> Statement:
+def _accepted_statement(terms: Terms, transaction: GroupTransaction) -> Statement:
     return statement_of(chain=terms.chain, epoch=terms.epoch, session=terms.session, members=terms.members, transaction=transaction)
 
 
-def _open(draft: Draft, terms: Terms, *, absent: Sequence[int] | None = None, leaving: bool = False) -> None:
+def _open(draft: Draft, terms: Terms, *, absent: Sequence[int] | None = None, joins: bool = True, follows: bool = True) -> None:
     """Follow an attempt from here on; what was held for it comes first (E23). Opened once (E03).
 
-    `absent`: what it tells of those before it, where the chain has accepted that. `leaving`: it is known, and not followed.
+    `absent`: what it tells of those before it, where the chain has accepted that. `joins`: takes part, if it is a member; `follows`: the
+    attempt is not only known.
     """
     if draft.tables.has(ATTEMPTS, (terms.session,)):
         return
@@ -131,8 +138,8 @@ def _open(draft: Draft, terms: Terms, *, absent: Sequence[int] | None = None, le
             members=list(terms.members),
             validators=list(terms.validators),
             stalls=list(terms.stalls),
-            place=terms.place_of(draft.signing),
-            lossy=leaving or _is_lossy(draft, terms),
+            place=terms.place_of(draft.signing) if joins else None,
+            lossy=not follows or _is_lossy(draft, terms),
         )
     )
     for row in waiting:

@@ -67,7 +67,7 @@ class Speaker:
                 events.append(event)
         return [*events, *self._submit()]
 
-    def held(self) -> list[OwnEvent]:
+    def share_due(self) -> list[OwnEvent]:
         """Its share of the key, once there is one and it was not recorded yet."""
         share = None if self.mine.share is not None else self._share()
         return [] if share is None else list(self._hold(share))

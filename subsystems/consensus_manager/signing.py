@@ -16,7 +16,7 @@ from messages.consensus_blocks import (
 from messages.consensus_manager import BlockPartial
 from subsystems.consensus_manager.blocks import block_signature, is_block_signed, partial_counts, sign_block
 from subsystems.consensus_manager.draft import Branch, Draft
-from subsystems.consensus_manager.electing import is_of
+from subsystems.consensus_manager.electing import find_share, is_of
 from subsystems.consensus_manager.handover import Acceptance, Serving, next_round
 from subsystems.consensus_manager.member import held_share
 from subsystems.consensus_manager.schedule import acceptable_until, begins, due_height
@@ -79,6 +79,7 @@ def name_block(draft: Draft, message: SignBlock) -> NotNext | None:
         draft.record(BlockNamed(block=message.hash, parent=message.parent, number=message.number, epoch=message.epoch))
     if signs:
         # Also one that was named before: the network may have been behind the chain, and the share come after the block.
+        find_share(draft, group.session)
         _sign(draft, group, message.hash)
     if named is None:
         _combine(draft, message.hash, is_new=True)

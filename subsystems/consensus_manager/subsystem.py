@@ -173,7 +173,7 @@ class ConsensusManager:
                 refused = hear(draft, message)
                 if refused is not None:
                     return refused
-                act(draft, message.session)
+                act(draft, message)
                 return Decision(events=draft.events)
             case StallDue():
                 return self._stalled(draft, message)

@@ -71,7 +71,7 @@ class FloorRow(Struct, frozen=True, kw_only=True):
 class AttemptRow(Struct, frozen=True, kw_only=True):
     """The terms of an attempt; `block` begins it. `stalled`: phases in which this node, a validator, said that no block comes.
 
-    `lossy`: this node does not follow it, as it would find something else than the others.
+    `lossy`: this node does not follow it, as it lacks a part and would find something else than the others.
     """
 
     attempt: Attempt

@@ -74,6 +74,16 @@ def test_a_sessions_key_is_the_same_after_a_restart_and_opens_what_was_sealed(va
     assert key_file(tmp_path, SESSION).stat().st_mode & 0o077 == 0
 
 
+def test_a_session_is_known_from_when_its_key_is_first_asked_for_and_after_it_is_erased(vault: DiskVault, tmp_path: Path) -> None:
+    assert not vault.knows(SESSION)
+    vault.wallet(SESSION)
+    assert DiskVault(tmp_path / "identity", tmp_path / "sessions").knows(SESSION)
+    assert not vault.knows(OTHER)
+    vault.erase_forgotten(knowing(SESSION))
+    assert vault.erase_forgotten(knowing()) == [SESSION]
+    assert DiskVault(tmp_path / "identity", tmp_path / "sessions").knows(SESSION)
+
+
 def test_R5_a_node_whose_store_was_lost_has_no_other_deal_for_a_session(vault: DiskVault, tmp_path: Path) -> None:
     def seed(vault: DiskVault, session: bytes) -> bytes:
         found = vault.wallet(session).deal_seed(session)

@@ -35,13 +35,18 @@ class KeptSecrets:
         self.number = number
         # Of which sessions there is no key any more.
         self.lost: Callable[[bytes], bool] = lambda _: False
+        self.asked: set[bytes] = set()
 
     @property
     def signing(self) -> bytes:
         return identity(self.number).signing
 
     def wallet(self, session: bytes) -> Wallet:
+        self.asked.add(session)
         return replace(wallet(self.number), sealing=None) if self.lost(session) else wallet(self.number)
+
+    def knows(self, session: bytes) -> bool:
+        return session in self.asked
 
 
 class ManagerNode:
@@ -119,6 +124,11 @@ class World:
             if self.final_behind is not None and block.number > self.final_behind:
                 self.finalize(block.number - self.final_behind)
         return self.settle() if quiet else self
+
+    def catch_up(self, node: ManagerNode) -> None:
+        """Its blocks say that they were long ago for the others."""
+        last = len(self.blocks)
+        node.line = [replace(m, sync=True, target_height=last) if isinstance(m, BlockImported) else m for m in node.line]
 
     def finalize(self, number: int) -> None:
         for node in self.nodes:

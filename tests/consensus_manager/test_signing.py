@@ -151,6 +151,24 @@ def test_a_member_that_gets_its_share_after_the_block_was_named_signs_when_it_is
     assert parts_of(node.given.when(command(node, drawn("other")))) == []
 
 
+def test_R7_a_member_that_was_away_until_its_group_serves_signs_the_block_that_waits_for_it(elected: World) -> None:
+    group = elected.nodes[0].epoch().group
+    assert group is not None
+    (late,) = [n for n in range(6) if identity(n).signing == group.members[0].identity.signing]
+    world = World(seed=3).mine(9)
+    node = world.nodes[late]
+    node.blind = node.deaf = True
+    world.mine(5)
+    world.catch_up(node)
+    node.blind = node.deaf = False
+    world.settle()
+    assert node.epoch().group is not None
+    # No block comes before this one.
+    (said,) = parts_of(node.given.when(command(node, drawn("next"))))
+    assert said.sender == 0
+    assert parts_of(node.given.when(command(node, drawn("other")))) == []
+
+
 def test_only_the_child_of_the_best_block_with_its_right_header_is_signed(world: World) -> None:
     node, block = world.nodes[0], drawn("next")
     refused = node.given.when(command(node, block, parent=drawn("other"))).rejection

@@ -55,9 +55,9 @@ class Play(msgspec.Struct, frozen=True, kw_only=True):
         return {node: self._cast(node) for node in self.network.nodes}
 
     def _cast(self, node: str) -> Cast:
-        return {"chain_api": _chain_api, "consensus_manager": partial(self._manager, node)}
+        return {"chain_api": _chain_api, "consensus_manager": partial(self._manager, SimulatedVault(node), node)}
 
-    def _manager(self, node: str) -> Subsystem:
+    def _manager(self, vault: "SimulatedVault", node: str) -> Subsystem:
         config = ConsensusConfig(
             chain=GENESIS,
             parameters=self.parameters,
@@ -67,7 +67,6 @@ class Play(msgspec.Struct, frozen=True, kw_only=True):
             kept_blocks=self.kept_blocks,
             forget_step=_FORGET_STEP,
         )
-        vault = SimulatedVault(node)
         lies = self.liars.get(node)
         return ConsensusManager(config, vault) if lies is None else LyingManager(config, vault, lies)
 
@@ -115,11 +114,16 @@ class SimulatedVault:
     def __init__(self, node: str) -> None:
         self._node = node
         self._identity = identity_of(node)
+        self._asked: set[bytes] = set()
 
     @property
     def signing(self) -> bytes:
         return self._identity.public
 
     def wallet(self, session: bytes) -> Wallet:
+        self._asked.add(session)
         sealing = Secret(derive(_SEED, self._node, "sealing", session))
         return Wallet(signing=self._identity.signing, box=self._identity.box, sealing=sealing)
+
+    def knows(self, session: bytes) -> bool:
+        return session in self._asked
