@@ -16,8 +16,8 @@ import pytest
 from overseer.nats.server import find_server
 from overseer.node.catalogue import CATALOGUE
 from tests.docs.generated import ROOT
+from tests.docs.nested import nested_pytest
 from tests.docs.terminal import environment, terminal
-from tests.docs.test_snippets import PYTEST
 from tests.docs.transcripts import Block, Session, Step, replay, transcripts
 from tests.node.nodes import Node, Place, eventually
 
@@ -40,9 +40,8 @@ NO_CLIENT = shutil.which("nats") is None
 def here(tmp_path: Path) -> Iterator[Place]:
     with terminal(tmp_path) as made:
         # What a virtual environment has besides.
-        plainly = [word for word in PYTEST if word != "-q"]
         for name, words in {
-            "pytest": [sys.executable, *plainly, f"--basetemp={tmp_path / 'pytest'}"],
+            "pytest": nested_pytest(tmp_path),
             "python3": [sys.executable],
             "nats-server": [str(find_server())],
         }.items():

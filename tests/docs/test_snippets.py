@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,11 +21,11 @@ from overseer.cli.app import app
 from overseer.node.catalogue import SECTIONS
 from overseer.settings import load_config
 from tests.docs.generated import PARTS, ROOT, with_part
+from tests.docs.nested import nested_pytest
 from tests.docs.transcripts import transcripts
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
-PYTEST = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:overseer", "-p", "overseer.testing.plugin"]
 every_page = pytest.mark.parametrize("page", PAGES, ids=NAMES)
 
 
@@ -169,9 +168,9 @@ def spec_of(subject: str) -> Spec:
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_the_example_subsystem_passes_its_tests() -> None:
+def test_the_example_subsystem_passes_its_tests(tmp_path: Path) -> None:
     # In a process of its own: what it registers must not join the contract that other tests read.
-    run = [sys.executable, *PYTEST, "docs/examples"]
+    run = [*nested_pytest(tmp_path), "-q", "docs/examples"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(run, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

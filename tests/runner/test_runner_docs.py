@@ -2,15 +2,15 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.docs.nested import nested_pytest
+
 ROOT = Path(__file__).parents[2]
-PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:overseer", "-p", "overseer.testing.plugin"]
 
 
 def example(number: int) -> str:
@@ -18,23 +18,19 @@ def example(number: int) -> str:
 
 
 def run(argv: list[str], folder: Path) -> str:
-    """What it prints. One that hangs is ended with the stacks of its threads."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"}
-    with subprocess.Popen(argv, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            out, error = process.communicate(timeout=120)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGABRT)
-            out, error = process.communicate()
-    assert process.returncode == 0, out + error
-    return out
+    done = subprocess.run(
+        argv, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 @pytest.mark.real
 def test_the_example_with_the_plug_in_runs_in_both_worlds(tmp_path: Path) -> None:
     (tmp_path / "test_example.py").write_text(example(0))
-    assert "2 passed" in run([*PYTEST, "test_example.py"], tmp_path)
-    assert "1 passed, 1 deselected" in run([*PYTEST, "-m", "not real", "test_example.py"], tmp_path)
+    pytest_here = [*nested_pytest(tmp_path), "-q"]
+    assert "2 passed" in run([*pytest_here, "test_example.py"], tmp_path)
+    assert "1 passed, 1 deselected" in run([*pytest_here, "-m", "not real", "test_example.py"], tmp_path)
 
 
 def test_the_example_without_pytest_runs(tmp_path: Path) -> None:
