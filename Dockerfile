@@ -9,7 +9,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY messages messages
 COPY overseer overseer
 COPY subsystems subsystems
-RUN pip install --no-cache-dir .
+RUN pip install --no-cache-dir '.[substrate,trace]'
 USER overseer
 ENV OVERSEER_DATA_DIR=/data
 ENTRYPOINT ["overseer"]

@@ -103,12 +103,13 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GovernanceConfig(msgspec.Struct, frozen=True, kw_only=True):
-    # Ed25519 public key (hex) that alone may end governance mode. Empty: nobody can.
+    # Ed25519 public key (hex) that alone may end governance mode. Empty: nobody can; with `genesis` empty as well, that of the
+    # development chain of feed.seed, whose key anybody can make.
     authority: Hash32 | None = None
 
 
 class TraceConfig(msgspec.Struct, frozen=True, kw_only=True):
-    # OTLP/HTTP collector that spans go to, as http://127.0.0.1:4318. Empty: none are made. Needs `pip install 'overseer-node[trace]'`.
+    # OTLP/HTTP collector that spans go to, as http://127.0.0.1:4318. Empty: none are made. Needs the extra `trace`.
     endpoint: str = ""
     # Of a hundred traces so many are kept, in all processes the same.
     sample_percent: Annotated[int, msgspec.Meta(ge=0, le=100)] = 100

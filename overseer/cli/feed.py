@@ -84,5 +84,5 @@ def needs_substrate() -> None:
     if missing:
         common.fail(
             f"A Substrate node cannot be spoken with: {', '.join(missing)} is not installed.",
-            "Run `pip install 'overseer-node[substrate]'`.",
+            "Run `pip install -e '.[substrate]'`.",
         )

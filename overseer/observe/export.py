@@ -43,7 +43,7 @@ class TracingNotInstalled(Exception):
     """`trace.endpoint` is set, and the packages that send traces are not there."""
 
     def __init__(self, missing: str) -> None:
-        super().__init__(f"trace.endpoint is set, and {missing} is not installed: pip install 'overseer-node[trace]', or empty the setting")
+        super().__init__(f"trace.endpoint is set, and {missing} is not installed: pip install -e '.[trace]', or empty the setting")
 
 
 def require_tracing(config: TraceConfig) -> None:

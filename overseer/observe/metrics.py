@@ -16,7 +16,7 @@ from overseer.runner.observer import Step
 from overseer.supervise.lag import Lag, LagState
 from overseer.supervise.status import ChildState, ChildStatus
 
-__all__ = ["LABEL_VALUES_MAX", "RunnerInstruments", "RunnerMetrics", "SupervisionCollector", "merged_page", "page"]
+__all__ = ["LABEL_VALUES_MAX", "RunnerInstruments", "RunnerMetrics", "SiteInstruments", "SupervisionCollector", "merged_page", "page"]
 
 # Different values of one label at most: a flood of unknown codes must not grow the memory; the rest counts as `other`.
 LABEL_VALUES_MAX = 64
@@ -80,6 +80,19 @@ class RunnerInstruments:
     def runner(self, node: str, subsystem: str, *, trouble: Callable[[str], None] | None = None) -> "RunnerMetrics":
         """The metrics of one subsystem's runner. `trouble` also gets the text of each trouble (a log, say)."""
         return RunnerMetrics(self, node, subsystem, trouble)
+
+
+class SiteInstruments:
+    """The metrics of one site of elections, `site` by its user's name."""
+
+    def __init__(self, registry: CollectorRegistry, site: str) -> None:
+        def counter(name: str, text: str) -> Counter:
+            return Counter(f"overseer_elections_{name}", text, ["site"], registry=registry).labels(site)
+
+        self.committed = counter("committed", "Entries that the log took from this site")
+        self.failed = counter("failed", "Elections dropped because of a defect")
+        self.stopped = counter("stopped", "Elections that take nothing any more at this site")
+        self.active = Gauge("overseer_elections_active", "Elections in memory", ["site"], registry=registry).labels(site)
 
 
 class RunnerMetrics:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 
 import anyio
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry
 
 from messages.message import Message
 from messages.subjects import node_stream, own_filter
@@ -23,7 +23,7 @@ from overseer.node.folder import NodeFolder
 from overseer.node.waiting import connected_when_up, outlast_full_disk
 from overseer.observe.http import health_routes, serving
 from overseer.observe.logs import logger
-from overseer.observe.metrics import page
+from overseer.observe.metrics import SiteInstruments, page
 from overseer.ports.store import StoreIdentity
 from overseer.release import RELEASE
 from overseer.rocks.store import RocksStore
@@ -48,14 +48,10 @@ SiteKill = Callable[[], None]
 class _Told:
     """What happens at a site, as log lines and counters."""
 
-    def __init__(self, name: str, registry: CollectorRegistry, kill: SiteKill | None) -> None:
+    def __init__(self, name: str, instruments: SiteInstruments, kill: SiteKill | None) -> None:
         self._log = logger(name)
+        self._instruments = instruments
         self._kill = kill
-        labels = ["site"]
-        self._commits = Counter("overseer_elections_committed", "Entries that the log took from this site", labels, registry=registry)
-        self._failures = Counter("overseer_elections_failed", "Elections dropped because of a defect", labels, registry=registry)
-        self._stops = Counter("overseer_elections_stopped", "Elections that take nothing any more at this site", labels, registry=registry)
-        self._name = name
         self.trouble = ""
 
     def serving(self, key: str, epoch: int) -> None:
@@ -71,15 +67,15 @@ class _Told:
 
     def stopped(self, key: str, reason: str) -> None:
         self.trouble = f"election {key} is stopped: {reason}"
-        self._stops.labels(self._name).inc()
+        self._instruments.stopped.inc()
         self._log.error("election_stopped", election=key, reason=reason)
 
     def failed(self, key: str, error: Exception) -> None:
-        self._failures.labels(self._name).inc()
+        self._instruments.failed.inc()
         self._log.error("election_failed", election=key, error=f"{type(error).__name__}: {error}", exc_info=error)
 
     def committed(self, key: str) -> None:
-        self._commits.labels(self._name).inc()
+        self._instruments.committed.inc()
         if self._kill is not None:
             self._kill()
 
@@ -128,19 +124,19 @@ async def _serve(
         stack.callback(store.close)
         connection = await stack.enter_async_context(await connected_when_up(config, url, user, pulse, stop))
         registry = CollectorRegistry()
-        told = _Told(user, registry, kill)
+        instruments = SiteInstruments(registry, user)
+        told = _Told(user, instruments, kill)
         ports = _ports(connection, store, config.node, name, asked_by_mail(elections.declaration))
         stack.push_async_callback(ports.mail.close)
         limits = SiteLimits(back_after_ms=max(SiteLimits().back_after_ms, sites.lease_ms))
         site = Site(name, elections, ports, sites.topology, limits=limits, admission=config.limits, node=config.node, observer=told)
         place = http or HttpConfig()
-        active = Gauge("overseer_elections_active", "Elections in memory", ["site"], registry=registry)
 
         def trouble() -> str:
             return told.trouble or site.trouble
 
         async def metrics() -> str:
-            active.labels(user).set(site.active)
+            instruments.active.set(site.active)
             return page(registry)
 
         def ready() -> tuple[bool, object]:

@@ -48,6 +48,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     listed_max: int = 1_000
     # The same for each of the up to `page_max` conclusions of a list.
     listed_in_page_max: int = 16
+    # Conclusions in one page of a list.
     page_max: int = 100
     # Rows one list query looks at: bounded work also when few of them are open.
     rows_scanned_max: int = 2_000

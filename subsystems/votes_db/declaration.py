@@ -65,8 +65,9 @@ class VotesDbConfig(msgspec.Struct, frozen=True, kw_only=True):
     gossip: bool = True
     # Disputes of other nodes held until their session starts here: what is held is not verified yet.
     held_max: Annotated[int, msgspec.Meta(ge=0)] = 64
-    # Other candidates of the contradicting validator that a detection carries, and rows looked at to find the newest.
+    # Other candidates of the contradicting validator that a detection carries: the newest.
     voted_candidates_max: Positive = 256
+    # Rows looked at to find them.
     voted_candidates_scanned_max: Positive = 4_096
     # Hashes or candidates in one page of an answer.
     page_rows_max: Positive = 1_000

@@ -228,13 +228,14 @@ def test_the_metrics_that_are_told_exist() -> None:
 
     from overseer.node.domains import DOMAINS
     from overseer.node.figures import DomainCollector, Look
-    from overseer.observe.metrics import RunnerInstruments, SupervisionCollector
+    from overseer.observe.metrics import RunnerInstruments, SiteInstruments, SupervisionCollector
 
     def every_figure() -> list[Look]:
         return [Look(title=d.title, subsystem=d.subsystem, figures={f.name: 0.0 for f in d.figures}) for d in DOMAINS]
 
     registry = CollectorRegistry()
     RunnerInstruments(registry)
+    SiteInstruments(registry, "elections_dc1")
     registry.register(SupervisionCollector(list, node="node"))
     registry.register(DomainCollector(DOMAINS, every_figure, node="node"))
     families = {metric.name: metric.type for metric in registry.collect()}

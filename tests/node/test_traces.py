@@ -106,7 +106,7 @@ async def test_a_collector_that_hangs_holds_up_nobody_and_is_named(tmp_path: Pat
 async def test_without_the_package_the_setting_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     require_tracing(TraceConfig())
-    with pytest.raises(TracingNotInstalled, match=r"pip install 'overseer-node\[trace\]'"):
+    with pytest.raises(TracingNotInstalled, match=r"pip install -e '\.\[trace\]'"):
         require_tracing(TraceConfig(endpoint="http://127.0.0.1:4318"))
 
 

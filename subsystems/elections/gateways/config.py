@@ -43,6 +43,7 @@ class GatewaysConfig(msgspec.Struct, frozen=True, kw_only=True):
     # Requests settled, returned or passed on in one step, and votes ranked in it: some ten milliseconds, and an event that fits a message
     # (18 432 values: 3 of each vote, 8 of each request).
     requests_per_step: Annotated[int, msgspec.Meta(ge=1, le=500)] = 500
+    # Votes ranked in one such step.
     standings_per_step: Annotated[int, msgspec.Meta(ge=1, le=4_000)] = 4_000
 
     def __post_init__(self) -> None:

@@ -280,7 +280,7 @@ def test_without_its_libraries_the_remedy_is_one_sentence(here: Place, tmp_path:
     told = here.run("feed", "check", "ws://127.0.0.1:1", env={"PYTHONPATH": f"{tmp_path / 'without'}:{ROOT}"})
     assert told.code == 2
     assert "scalecodec is not installed" in told.error
-    assert "pip install 'overseer-node[substrate]'" in told.error
+    assert "pip install -e '.[substrate]'" in told.error
 
 
 def test_a_node_is_not_run_without_knowing_what_to_follow(here: Place, tmp_path: Path) -> None:
