@@ -1,16 +1,23 @@
 """Writing a backup's files: each hashed while it is written, synced, and only its owner's to read."""
 
 import os
+import stat
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from blake3 import blake3
 
-from overseer.backup.manifest import PIECE_BYTES, FileEntry
+from overseer.backup.manifest import PIECE_BYTES, BackupRefused, FileEntry
+from overseer.nats.private_files import is_draft
 from overseer.rocks.pinned import PinnedStore
 from overseer.rocks.seal import sync_folder
 
 __all__ = ["Draft", "pieces_of", "sync_folders"]
+
+# A folder in which others write: so often it is looked at, with a pause between.
+_TRIES = 200
+_PAUSE_S = 0.05
 
 
 class Draft:
@@ -41,10 +48,9 @@ class Draft:
         return path
 
     def copy_tree(self, source: Path, name: str) -> None:
-        """All files below `source`, as they are now."""
-        for path in sorted(source.rglob("*")):
-            if path.is_file():
-                self.write(f"{name}/{path.relative_to(source)}", pieces_of(path))
+        """All files below `source`, as of one moment; unfinished ones are left out. Raises BackupRefused, OSError."""
+        for path, content in _at_one_moment(source).items():
+            self.write(f"{name}/{path.relative_to(source)}", [content])
 
     def copy_store(self, store: PinnedStore, name: str) -> None:
         """A pinned store; what has several names in it is written once, and linked."""
@@ -89,6 +95,47 @@ class DraftFile:
                 os.fsync(self._file.fileno())
         if error is None:
             self._draft.files.append(FileEntry(path=self._name, bytes=self._bytes, blake3=self._digest.hexdigest()))
+
+
+def _at_one_moment(source: Path) -> dict[Path, bytes]:
+    """What is in all files below `source`, read while none came, went or became another. Raises BackupRefused, OSError.
+
+    Read one by one while keys are rotated, an old key is kept whose next one has just gone into its place. And a listing
+    may lack a name that is replaced during it (POSIX leaves that open).
+    """
+    for _ in range(_TRIES):
+        before = _listed(source)
+        try:
+            contents = {path: path.read_bytes() for path in before}
+        except FileNotFoundError:
+            contents = None
+        if contents is not None and _listed(source) == before:
+            return contents
+        time.sleep(_PAUSE_S)
+    raise BackupRefused(
+        f"The files in {source} are being changed all the time.",
+        "Wait until whoever does it is done (`overseer keys rotate`, say), then take the backup again.",
+    )
+
+
+def _listed(source: Path) -> dict[Path, tuple[int, ...]]:
+    """The files below `source` in order, each with what shows that it is still the same. Raises OSError."""
+    found: dict[Path, tuple[int, ...]] = {}
+    for parent, _, names in os.walk(source, onerror=_unless_gone):
+        for name in names:
+            path = Path(parent) / name
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                continue
+            if stat.S_ISREG(status.st_mode) and not is_draft(name):
+                found[path] = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+    return dict(sorted(found.items()))
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def pieces_of(path: Path) -> Iterable[bytes]:

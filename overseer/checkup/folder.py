@@ -5,15 +5,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from messages.subjects import node_stream
 from overseer.checkup.check import Check, Patient, Told, ok, warning, wrong
 from overseer.consensus.identity import IdentityFolder
 from overseer.consensus.roster import BadNetwork, read_network
+from overseer.nats.account_text import BUS
 from overseer.nats.keys import KeyFolder, UnusableKey
+from overseer.nats.sites import log_stream
 from overseer.node.bus import node_users
 from overseer.node.catalogue import CATALOGUE, build_sites, build_subsystem, build_subsystems, kept_settings
-from overseer.node.folder import NodeFolder, NotRunning
+from overseer.node.folder import NodeFolder, NotRunning, NotTold
 from overseer.node.hosting import STORE_SCHEMA
-from overseer.observe import processes
 from overseer.ports.store import StoreError
 from overseer.rocks.reader import RocksReader
 from overseer.runner import journal
@@ -88,13 +90,11 @@ def check_folder(patient: Patient) -> Iterator[Told]:
 def check_run(patient: Patient) -> Iterator[Told]:
     """Whether a node runs here, and whether what others are told of it is true."""
     folder = NodeFolder(_folder(patient))
-    locked = folder.is_locked()
     try:
         info = folder.last_run()
     except NotRunning:
-        if locked:
-            remedy = "Wait a moment: it may just be starting. Else end the process that holds node.lock (fuser), and start the node again"
-            yield wrong("a node runs here, and does not tell where (run.json)", remedy)
+        if folder.is_locked():
+            yield _held(folder)
         elif folder.run_file.exists():
             yield warning(f"{folder.run_file} cannot be read", "Remove it: the next start writes it anew")
         else:
@@ -103,14 +103,17 @@ def check_run(patient: Patient) -> Iterator[Told]:
     if info.node != patient.loaded.config.node:
         remedy = f"Give --node {info.node}, or set `node`; a folder belongs to one node"
         yield wrong(f"the last run was of node {info.node}, the configuration says {patient.loaded.config.node}", remedy)
-    if not locked:
+    try:
+        yield ok(f"a node runs here (pid {folder.running().pid}): overseer status")
+    except NotTold:
+        yield _held(folder)
+    except NotRunning:
         yield ok("no node runs here now")
-    elif processes.known() and not processes.alive(info.pid):
-        yield wrong(
-            f"the folder is locked, and pid {info.pid} of run.json is gone", "End who holds node.lock (fuser), start the node again"
-        )
-    else:
-        yield ok(f"a node runs here (pid {info.pid}): overseer status")
+
+
+def _held(folder: NodeFolder) -> Told:
+    remedy = "Wait a moment. If it stays so, end the process that holds node.lock (fuser), and start the node again"
+    return warning(str(NotTold(folder.path)), remedy)
 
 
 def check_keys(patient: Patient) -> Iterator[Told]:
@@ -228,17 +231,25 @@ def check_aside(patient: Patient) -> Iterator[Told]:
 
 
 def check_streams(patient: Patient) -> Iterator[Told]:
-    """What the embedded server holds, against what it may."""
-    folder, nats = _folder(patient) / "nats", patient.loaded.config.nats
-    if nats.url or not folder.is_dir():
+    """What the embedded server holds, against what it may: the streams that have this limit, each by itself."""
+    nats, node = patient.loaded.config.nats, _ran(patient).config.node
+    streams = _folder(patient) / "nats" / "jetstream" / "jetstream" / BUS / "streams"
+    remedies = {
+        node_stream(node): "See who is behind (overseer status), or raise nats.stream_bytes_max",
+        log_stream(node): "Raise nats.stream_bytes_max: the elections' log is never trimmed",
+    }
+    there = [name for name in remedies if (streams / name).is_dir()]
+    if nats.url or not there:
         yield ok("the streams are an existing server's" if nats.url else "there are none yet")
         return
-    held = _bytes_in(folder)
-    if held > STREAMS_FULL * nats.stream_bytes_max:
-        what = f"the streams take {held / 1e6:.0f} MB, nats.stream_bytes_max is {nats.stream_bytes_max / 1e6:.0f} MB"
-        yield warning(what, "See who is behind (overseer status), or raise nats.stream_bytes_max")
-    else:
-        yield ok(f"{held / 1e6:.1f} MB of at most {nats.stream_bytes_max / 1e6:.0f} MB")
+    for name in there:
+        # What its consumers note beside the messages has no part in the limit.
+        held = _bytes_in(streams / name / "msgs")
+        if held > STREAMS_FULL * nats.stream_bytes_max:
+            what = f"the stream {name} takes {held / 1e6:.0f} MB, nats.stream_bytes_max is {nats.stream_bytes_max / 1e6:.0f} MB"
+            yield warning(what, remedies[name])
+        else:
+            yield ok(f"{name}: {held / 1e6:.1f} MB of at most {nats.stream_bytes_max / 1e6:.0f} MB")
 
 
 def _bytes_in(folder: Path) -> int:
@@ -291,6 +302,6 @@ FOLDER: tuple[Check, ...] = (
     Check("sites", "the elections are on as many sites as `elections.sites` says", check_sites),
     Check("checkpoints", "how old each store's newest is, and unfinished ones", check_checkpoints),
     Check("set aside", "what repairs have left (`*.aside-*`), with its size", check_aside),
-    Check("streams", "what the embedded server holds, against `nats.stream_bytes_max`", check_streams),
+    Check("streams", "what the node's stream and the elections' log hold, against `nats.stream_bytes_max`", check_streams),
     Check("network", "the files of `network.nodes`, with this node's own identity among them", check_network),
 )

@@ -366,11 +366,11 @@ def _traces_not_taken(endpoint: str, _: int) -> None:
 
 
 @asynccontextmanager
-async def running_client(loaded: Loaded, user: str = "operator", *, wait_ms: int = 10_000) -> AsyncGenerator[Client]:
+async def running_client(loaded: Loaded, *, wait_ms: int = 10_000) -> AsyncGenerator[Client]:
     """A `Client` of the running node, which is waited for at most so long."""
     url = server_url(loaded)
     async with (
-        exported(loaded.config, service=user, warn=_traces_not_taken) as spans,
-        Client.connected(loaded.config, url, user, wait_ms=wait_ms, spans=spans) as client,
+        exported(loaded.config, service="operator", warn=_traces_not_taken) as spans,
+        Client.connected(loaded.config, url, "operator", wait_ms=wait_ms, spans=spans) as client,
     ):
         yield client

@@ -8,6 +8,7 @@ A process reads its key at every connect, so it comes back with the new one when
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +24,7 @@ from overseer.nats.accounts import OVERSEER, PROVISIONER
 from overseer.nats.keys import KeyFolder, Seed, UnusableKey
 from overseer.node.bus import OPERATORS, READERS, RELOAD_SIGNAL, connect_as, dangers_at_the_door, node_accounts, node_users
 from overseer.node.catalogue import build_sites, build_subsystems, kept_settings
-from overseer.node.folder import NodeFolder, NotRunning, RunInfo
+from overseer.node.folder import NodeFolder, NotRunning, NotTold, RunInfo
 from overseer.ports.bus import BusDenied
 from overseer.settings import Loaded
 from overseer.subsystem import Declaration
@@ -147,7 +148,8 @@ async def _rotate_running(loaded: Loaded, running: RunInfo, users: Sequence[str]
     except BaseException:
         for user in users:
             folder.discard(user)
-        os.kill(running.pid, RELOAD_SIGNAL)
+        with suppress(ProcessLookupError):
+            os.kill(running.pid, RELOAD_SIGNAL)
         raise
     for user in users:
         folder.adopt(user)
@@ -208,6 +210,9 @@ def _declarations(loaded: Loaded) -> list[Declaration]:
 def _running(loaded: Loaded) -> RunInfo | None:
     try:
         return NodeFolder(loaded.config.data_dir).running()
+    except NotTold:
+        # It may be reading the keys right now.
+        raise
     except NotRunning:
         return None
 

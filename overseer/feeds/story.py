@@ -6,7 +6,7 @@ outcome, and at each `Await` asks until the answer holds. `Story.questions` are 
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 
@@ -17,7 +17,7 @@ from messages.signals import GovernanceState
 from messages.votes_db import DisputeStatus, Outcome
 from overseer.feeds.keyring import Key
 
-__all__ = ["ACCEPTED", "Await", "DisputeKey", "Expected", "Identity", "Scene", "Send", "Step", "Story", "TreeBlock"]
+__all__ = ["ACCEPTED", "Await", "DisputeKey", "Expected", "Identity", "Scene", "Send", "Step", "Story"]
 
 ACCEPTED = "accepted"
 
@@ -55,17 +55,6 @@ class Await(NamedTuple):
 
 
 Step = Scene | Send | Await
-
-
-class TreeBlock(Protocol):
-    """A block of the expected tree."""
-
-    @property
-    def hash(self) -> bytes: ...
-    @property
-    def parent(self) -> bytes: ...
-    @property
-    def number(self) -> int: ...
 
 
 class Expected(msgspec.Struct, frozen=True, kw_only=True):

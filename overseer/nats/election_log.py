@@ -20,6 +20,8 @@ from overseer.ports.sites import Logged, LoggedPage, StreamReplaced
 
 __all__ = ["NatsElectionLog"]
 
+# The only elections whose events are in a log.
+_KIND = "ballots"
 _EXPECTED_STREAM = "Nats-Expected-Stream"
 _EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
 
@@ -39,14 +41,12 @@ class NatsElectionLog:
         *,
         node: str,
         site: str,
-        kind: str = "ballots",
         page_entries: int = 256,
         request_timeout_ms: int = 5_000,
     ) -> None:
         """`connection` is the site's own. `page_entries`: of `follow`, at most so many at once."""
         self._connection = connection
         self._node = node
-        self._kind = kind
         self._name = log_stream(node)
         self._page_entries = page_entries
         self._timeout_ms = request_timeout_ms
@@ -54,8 +54,8 @@ class NatsElectionLog:
             connection,
             stream=self._name,
             sender=site_user(site),
-            own_filter=log_filter(kind, node),
-            durable=log_durable(site, kind),
+            own_filter=log_filter(_KIND, node),
+            durable=log_durable(site, _KIND),
             request_timeout_ms=request_timeout_ms,
         )
         # The stream's id as last seen: saves a question where it still holds.
@@ -158,7 +158,7 @@ class NatsElectionLog:
 
     async def _at_end(self, stream: str, after: int) -> bool:
         await self._check_same(stream)
-        return await self._line.first_under(log_filter(self._kind, self._node, stream), after + 1) is None
+        return await self._line.first_under(log_filter(_KIND, self._node, stream), after + 1) is None
 
     async def _check_same(self, stream: str) -> None:
         if await self._stream_id() != stream:
@@ -177,7 +177,7 @@ class NatsElectionLog:
         return (await self._state()).id
 
     def _subject(self, election: str, stream: str) -> str:
-        return log_subject(self._kind, election, self._node, stream)
+        return log_subject(_KIND, election, self._node, stream)
 
 
 def _logged(stored: StoredMessage) -> Logged:

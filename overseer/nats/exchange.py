@@ -31,6 +31,9 @@ _REQUEST_INFO = b"Nats-Request-Info:"
 # Characters of an error's text that travel: it goes into a header.
 _ERROR_TEXT_MAX = 1_000
 _VERBS = ("PING", "INFO", "STATS")
+# Of one account in flight; more are refused as busy: so nobody takes all places.
+_REQUESTS_PER_CALLER_MAX = 256
+_PUBLISH_TIMEOUT_MS = 5_000
 
 
 class _Endpoint(msgspec.Struct, kw_only=True):
@@ -97,22 +100,14 @@ class NatsExchange:
         version: str = RELEASE,
         metadata: Mapping[str, str] | None = None,
         requests_in_flight_max: int = 1_024,
-        requests_per_caller_max: int = 256,
-        publish_timeout_ms: int = 5_000,
         drain_ms: int = 5_000,
     ) -> None:
-        """`version` (x.y.z) and `metadata` are shown by discovery.
-
-        What comes beyond `requests_in_flight_max`, or beyond `requests_per_caller_max` from one account, is refused as busy: so
-        nobody takes all places.
-        """
+        """`version` (x.y.z) and `metadata` are shown by discovery. What comes beyond `requests_in_flight_max` is refused as busy."""
         self._connection = connection
         self._version = version
         self._metadata = dict(metadata or {})
         self._in_flight_max = requests_in_flight_max
-        self._per_caller_max = requests_per_caller_max
         self._by_caller: Counter[str] = Counter()
-        self._publish_timeout_ms = publish_timeout_ms
         self._drain_s = drain_ms / 1000
         self._listening: list[Listening] = []
         self._answering: set[asyncio.Task[None]] = set()
@@ -162,7 +157,7 @@ class NatsExchange:
 
     async def publish(self, message: Outgoing) -> int:
         check_envelope(message.subject, message.headers, message.body)
-        return await append_one(self._connection, message, {}, self._publish_timeout_ms)
+        return await append_one(self._connection, message, {}, _PUBLISH_TIMEOUT_MS)
 
     async def close(self) -> None:
         """Take no more requests, answer those in hand (as long as `drain_ms` allows), then return. Idempotent."""
@@ -183,7 +178,7 @@ class NatsExchange:
             return
         to = wire_text(reply)
         caller = caller_account(headers)
-        if len(self._answering) >= self._in_flight_max or self._by_caller[caller] >= self._per_caller_max:
+        if len(self._answering) >= self._in_flight_max or self._by_caller[caller] >= _REQUESTS_PER_CALLER_MAX:
             endpoint.errors += 1
             endpoint.last_error = _error_line(BUSY)
             track(self._telling, send_response(self._connection, to, Response(b"", {}, BUSY)))

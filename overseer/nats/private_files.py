@@ -2,10 +2,13 @@
 
 import contextlib
 import os
+import re
 import secrets
 from pathlib import Path
 
-__all__ = ["private_folder", "sync_folder", "write_private"]
+__all__ = ["is_draft", "private_folder", "sync_folder", "write_private"]
+
+_DRAFT = re.compile(r"\..+\.[0-9a-f]{16}")
 
 
 def private_folder(folder: Path) -> None:
@@ -33,6 +36,11 @@ def write_private(path: Path, text: str, *, replace: bool = True) -> None:
     finally:
         draft.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def is_draft(name: str) -> bool:
+    """Whether `write_private` gives such a name to what it has not finished."""
+    return _DRAFT.fullmatch(name) is not None
 
 
 def sync_folder(folder: Path) -> None:

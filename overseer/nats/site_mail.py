@@ -25,6 +25,8 @@ from overseer.ports.sites import Answer, Hear
 __all__ = ["NatsSiteMail"]
 
 _DRAIN_S = 5.0
+# Questions of other sites beyond it are refused as busy.
+_ANSWERING_MAX = 1_024
 
 
 class NatsSiteMail:
@@ -38,18 +40,13 @@ class NatsSiteMail:
         site: str,
         metadata: Mapping[str, str] | None = None,
         shown: Mapping[str, str] | None = None,
-        answering_max: int = 1_024,
     ) -> None:
-        """`connection` is the site's own. Questions of other sites beyond `answering_max` are refused as busy.
-
-        Discovery shows `metadata` of the site, and `shown` of what people may ask it.
-        """
+        """`connection` is the site's own. Discovery shows `metadata` of the site, and `shown` of what people may ask it."""
         self._connection = connection
         self._node = node
         self._site = site
         self._exchange = NatsExchange(connection, metadata=metadata)
         self._shown = dict(shown or {})
-        self._answering_max = answering_max
         self._answering: set[asyncio.Task[None]] = set()
         self._listening: Listening | None = None
         # What went out last, with its bytes: a batch goes to four sites.
@@ -76,21 +73,29 @@ class NatsSiteMail:
                 self.refused += 1
             elif not reply:
                 hear(message)
-            elif len(self._answering) >= self._answering_max:
+            elif len(self._answering) >= _ANSWERING_MAX:
                 track(self._answering, send_response(self._connection, wire_text(reply), Response(b"", {}, BUSY)))
             else:
                 track(self._answering, self._answer(answer, message, wire_text(reply)))
 
         self._listening = await self._connection.listen(pair_filter(self._node, self._site), take)
         mail = EndpointSpec("mail", mail_filter(self._node, self._site), self._shown)
-        await self._exchange.serve(site_user(self._site), "Commands and queries for elections, at any site", [(mail, handle)])
+        try:
+            await self._exchange.serve(site_user(self._site), "Commands and queries for elections, at any site", [(mail, handle)])
+        except BaseException:
+            # All or nothing: a retry must not hear everything twice.
+            await self._unlisten()
+            raise
 
     async def close(self) -> None:
-        if self._listening is not None:
-            await self._connection.unlisten(self._listening)
-            self._listening = None
+        await self._unlisten()
         await self._exchange.close()
         await finish(self._answering, _DRAIN_S)
+
+    async def _unlisten(self) -> None:
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            await self._connection.unlisten(listening)
 
     def _subject(self, to: str, message: PairMessage) -> str:
         return f"overseer.{self._node}.{site_user(to)}.pair.{message.election}.{message.spec.name}"

@@ -23,23 +23,23 @@ __all__ = ["NatsTopologyBoard"]
 _OPERATION = "KV-Operation"
 # Something: over an import an empty message ends a watch.
 _ALIVE = b"alive"
+_REQUEST_TIMEOUT_MS = 5_000
 
 
 class NatsTopologyBoard:
     """Implements `overseer.ports.sites.TopologyBoard`."""
 
-    def __init__(self, connection: Connection, *, node: str, request_timeout_ms: int = 5_000) -> None:
+    def __init__(self, connection: Connection, *, node: str) -> None:
         """`connection` is the site's own; the overseer's does for the topology."""
         self._connection = connection
         self._subject = bucket_subject(topology_bucket(node), TOPOLOGY_KEY)
         self._leases = lease_bucket(node)
-        self._timeout_ms = request_timeout_ms
         self._line = NatsLine(
             connection,
             stream=bucket_stream(topology_bucket(node)),
             sender="",
             own_filter=self._subject,
-            request_timeout_ms=request_timeout_ms,
+            request_timeout_ms=_REQUEST_TIMEOUT_MS,
         )
 
     async def topology(self) -> VersionedTopology:
@@ -56,11 +56,11 @@ class NatsTopologyBoard:
     async def record(self, topology: TopologyRecord, *, revision: int) -> int:
         """See `TopologyBoard.record`. Raises OutcomeUnknown as well: look at `topology` then."""
         condition = compare_and_set(self._subject, revision)
-        return await append_one(self._connection, Outgoing(self._subject, {}, to_json(topology)), condition, self._timeout_ms)
+        return await append_one(self._connection, Outgoing(self._subject, {}, to_json(topology)), condition, _REQUEST_TIMEOUT_MS)
 
     async def renew(self, site: str) -> None:
         """See `TopologyBoard.renew`. Raises OutcomeUnknown as well: then the lease was renewed or not."""
-        await append_one(self._connection, Outgoing(bucket_subject(self._leases, site), {}, _ALIVE), {}, self._timeout_ms)
+        await append_one(self._connection, Outgoing(bucket_subject(self._leases, site), {}, _ALIVE), {}, _REQUEST_TIMEOUT_MS)
 
     async def alive(self) -> frozenset[str]:
         prefix = bucket_subject(self._leases, "")

@@ -10,9 +10,9 @@ from anyio.abc import TaskStatus
 from overseer.config import Config, servers_of
 from overseer.consensus.chain import FEED_SENDS
 from overseer.consensus.identity import IdentityFolder
-from overseer.consensus.roster import Described, read_network
+from overseer.consensus.roster import BadNetwork, Described, read_network
 from overseer.graph import filters, net_filters, networked
-from overseer.nats.accounts import NodeUsers, accounts_config, inbox_prefix, user_names
+from overseer.nats.accounts import DeclarationConflict, NodeUsers, accounts_config, inbox_prefix, user_names
 from overseer.nats.connection import Connection, connect
 from overseer.nats.hardening import greeting_dangers, meet
 from overseer.nats.keys import KeyFolder, Seed, UnusableKey
@@ -28,6 +28,7 @@ from overseer.subsystem import Declaration
 
 __all__ = [
     "FEED",
+    "NO_ACCOUNTS",
     "OPERATORS",
     "READERS",
     "RELOAD_SIGNAL",
@@ -45,6 +46,9 @@ __all__ = [
     "provisioner",
     "tls_files",
 ]
+
+# Why the accounts of a node cannot be made: its keys, its graph, a neighbour's file, the disk.
+NO_ACCOUNTS = (UnusableKey, DeclarationConflict, BadNetwork, OSError)
 
 # Who feeds blocks, and people.
 FEED = "feed"
@@ -74,7 +78,7 @@ def node_users(declarations: Sequence[Declaration], sites: Sites = ONE_SITE) -> 
 def node_accounts(config: Config, declarations: Sequence[Declaration], sites: Sites = ONE_SITE) -> str:
     """The accounts part of a server configuration: those of this node, and of the network's other nodes, which share the bus.
 
-    Makes the keys that are missing. Raises UnusableKey, DeclarationConflict, BadNetwork.
+    Makes the keys that are missing. Raises `NO_ACCOUNTS`.
     """
     own = own_users(config, declarations, sites)
     others = [_users_of(each, declarations) for each in read_network(config.network.nodes).values() if each.node != config.node]
@@ -175,7 +179,7 @@ async def heed_new_keys(
             try:
                 await server.reload(node_accounts(config, declarations, sites))
                 log.info("accounts_reloaded")
-            except (ServerError, UnusableKey, OSError) as error:
+            except (ServerError, *NO_ACCOUNTS) as error:
                 # The accounts that were in force stay; a server that is just being restarted reads the keys anew.
                 log.error("accounts_not_reloaded", error=str(error))
 

@@ -59,6 +59,7 @@ async def feed(loaded: Loaded, url: str, stop: StopRequest, heard: Callable[[str
                     if not refused.retriable:
                         log.warning("refused", message=message.spec.key, code=refused.code)
                         break
+                    waits.tell(str(refused), message=message.spec.key)
                 except BusError as error:
                     waits.tell(str(error), message=message.spec.key)
                 await anyio.sleep(RETRY_MS / 1000)

@@ -12,6 +12,7 @@ import msgspec
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from messages.codec import CodecError
 from messages.elections import ListElections, OfElection
 from messages.message import Message
 from messages.subjects import build, node_stream
@@ -123,7 +124,8 @@ async def look_at_domains(domains: Sequence[Domain], ask: Ask, *, answer_ms: int
         with anyio.move_on_after(answer_ms / 1000):
             try:
                 figures, problem = await domain.look(ask), ""
-            except (Refused, BusError, ApiError) as error:
+            except (Refused, BusError, ApiError, CodecError) as error:
+                # CodecError: one of another release answers.
                 problem = str(error)
         found[domain.title] = Look(title=domain.title, subsystem=domain.subsystem, figures=figures, problem=problem)
 

@@ -1,7 +1,7 @@
 """A node's folder: where everything of it lies, who has it open, and how others find the running node.
 
 <data_dir>/
-    node.lock         held while a node runs on this folder
+    node.lock         held while a node runs on this folder, or a command works on it; of a node that can be found it holds the run's id
     run.json          the running (or last) run: pid, addresses; for the command line
     keys/             nkey seeds, and in keys/identity what the node signs and opens boxes with, 0600
     settings.toml     what the running (or last) run has been told
@@ -12,18 +12,22 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
 from overseer.nats.private_files import private_folder, write_private
 
-__all__ = ["PAST_FILE", "FolderInUse", "HalfRestored", "NodeFolder", "NotRunning", "PastFolder", "RunInfo", "refuse_past"]
+__all__ = ["PAST_FILE", "FolderInUse", "HalfRestored", "NodeFolder", "NotRunning", "NotTold", "PastFolder", "RunInfo", "refuse_past"]
 
 # It marks a folder as a rebuilt past, that nothing may run on (overseer/history/scratch.py).
 PAST_FILE = "past.json"
+# Who only looks whether the folder is held has it for an instant itself: who wants it tries so often.
+_LOCK_TRIES = 10
+_LOCK_PAUSE_S = 0.02
 
 
 class FolderInUse(Exception):
@@ -50,6 +54,15 @@ class NotRunning(Exception):
         self.path = path
 
 
+class NotTold(NotRunning):
+    """Somebody holds this folder who does not tell where, or not yet: a node that is starting, or a command that works on it."""
+
+    def __init__(self, path: Path) -> None:
+        what = "a node that is just starting, or a backup, repair or migration"
+        Exception.__init__(self, f"{path} is held by {what}: try again in a moment")
+        self.path = path
+
+
 class PastFolder(Exception):
     """The folder holds a rebuilt past, and is no node's."""
 
@@ -62,6 +75,19 @@ def refuse_past(path: Path) -> None:
     """Raises PastFolder."""
     if (path / PAST_FILE).exists():
         raise PastFolder(path)
+
+
+def _taken(descriptor: int, *, tries: int) -> bool:
+    """Whether the lock is ours now, and not another process's."""
+    for left in reversed(range(tries)):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if left:
+                time.sleep(_LOCK_PAUSE_S)
+        else:
+            return True
+    return False
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +123,10 @@ class NodeFolder:
         return self.path / "sessions"
 
     @property
+    def _lock(self) -> Path:
+        return self.path / "node.lock"
+
+    @property
     def run_file(self) -> Path:
         return self.path / "run.json"
 
@@ -116,12 +146,12 @@ class NodeFolder:
         """Hold the folder for one node. Raises FolderInUse, PastFolder, HalfRestored."""
         refuse_past(self.path)
         private_folder(self.path)
-        descriptor = os.open(self.path / "node.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise FolderInUse(self.path) from None
+            if not _taken(descriptor, tries=_LOCK_TRIES):
+                raise FolderInUse(self.path)
+            # Whoever held it before told of a run that is over.
+            os.ftruncate(descriptor, 0)
             if self.restoring.exists():
                 raise HalfRestored(self.path)
             yield
@@ -129,33 +159,37 @@ class NodeFolder:
             os.close(descriptor)
 
     def is_locked(self) -> bool:
-        """Whether a node runs on this folder now."""
+        """Whether somebody holds this folder now: a node, or a command that works on it."""
         try:
-            descriptor = os.open(self.path / "node.lock", os.O_RDWR)
+            descriptor = os.open(self._lock, os.O_RDWR)
         except FileNotFoundError:
             return False
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
+            return not _taken(descriptor, tries=1)
         finally:
             os.close(descriptor)
-        return False
 
     def tell(self, info: RunInfo) -> None:
-        """Let others find this run."""
+        """Let others find this run, whose folder is locked."""
         write_private(self.run_file, msgspec.json.format(msgspec.json.encode(info), indent=2).decode() + "\n")
+        # In the file that is locked, which must stay the same: it says that run.json is the holder's.
+        with self._lock.open("r+") as lock:
+            lock.write(info.run_id)
 
     @property
     def settings_file(self) -> Path:
         return self.path / "settings.toml"
 
     def running(self) -> RunInfo:
-        """The run that is on now. Raises NotRunning, PastFolder."""
+        """The run that is on now. Raises NotRunning, NotTold, PastFolder."""
         refuse_past(self.path)
         if not self.is_locked():
             raise NotRunning(self.path)
-        return self.last_run()
+        with suppress(NotRunning):
+            info = self.last_run()
+            if self._lock.read_text(errors="replace") == info.run_id:
+                return info
+        raise NotTold(self.path)
 
     def last_run(self) -> RunInfo:
         """The run that is on now, or the last one. Raises NotRunning when there was none."""

@@ -7,6 +7,8 @@ import anyio
 from structlog.typing import FilteringBoundLogger
 
 from overseer.nats.server import EmbeddedServer, ServerError, ServerNotFound
+from overseer.nats.tls import UnusableCertificate
+from overseer.node.bus import NO_ACCOUNTS
 from overseer.supervise.policy import Failures, SupervisePolicy
 from overseer.supervise.status import Failure
 from overseer.supervise.stopping import StopRequest
@@ -39,8 +41,8 @@ async def keep_server(
             cause = f"ended with code {await server.exited()}"
         except ServerNotFound:
             raise
-        except ServerError as error:
-            # It may have been killed at its start: that is one more failure, not the end.
+        except (ServerError, UnusableCertificate, *NO_ACCOUNTS) as error:
+            # It may have been killed at its start, its disk be full, a neighbour's file half written: one more failure, not the end.
             cause = str(error)
 
 

@@ -78,7 +78,7 @@ class Migration(msgspec.Struct, kw_only=True):
     aside: str = ""
 
 
-async def migrate(loaded: Loaded, names: Sequence[str], *, dry_run: bool, now: datetime | None = None) -> list[Migration]:
+async def migrate(loaded: Loaded, names: Sequence[str], *, dry_run: bool) -> list[Migration]:
     """Of the stores of these names, or of all. Without `dry_run` of a stopped node. Raises FolderInUse, StoreError."""
     loaded = kept_settings(loaded)
     folder = NodeFolder(loaded.config.data_dir)
@@ -94,7 +94,7 @@ async def migrate(loaded: Loaded, names: Sequence[str], *, dry_run: bool, now: d
             report, subsystem = await _look(loaded, found, name)
             done.append(report)
             if report.action in ("mark", "rebuild") and subsystem is not None:
-                await _carry_out(loaded, found.stores / name, subsystem, report, now or datetime.now(UTC))
+                await _carry_out(loaded, found.stores / name, subsystem, report)
         return done
 
 
@@ -176,7 +176,7 @@ def _differences(subsystem: Subsystem, old: RocksReader, new: Rows) -> Counter[s
     return found
 
 
-async def _carry_out(loaded: Loaded, place: Path, subsystem: Subsystem, report: Migration, now: datetime) -> None:
+async def _carry_out(loaded: Loaded, place: Path, subsystem: Subsystem, report: Migration) -> None:
     """On a copy, whose tables on disk are links: nobody changes those. The copy takes the place when it was checked."""
     node, name = loaded.config.node, place.name
     with tempfile.TemporaryDirectory(prefix=f"{_SCRATCH}{name}-", dir=place.parent) as scratch, unowned(place):
@@ -190,7 +190,7 @@ async def _carry_out(loaded: Loaded, place: Path, subsystem: Subsystem, report: 
         finally:
             store.close()
         await _check(subsystem, node, new)
-        aside = put_in_place(new, place, now)
+        aside = put_in_place(new, place, datetime.now(UTC))
     report.done, report.aside = True, "" if aside is None else str(aside)
 
 

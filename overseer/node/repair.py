@@ -87,9 +87,7 @@ class Report(msgspec.Struct, kw_only=True):
     aside: str = ""
 
 
-async def repair(
-    loaded: Loaded, name: str, *, source: Path | None, accept_loss: bool, dry_run: bool, now: datetime | None = None
-) -> Report:
+async def repair(loaded: Loaded, name: str, *, source: Path | None, accept_loss: bool, dry_run: bool) -> Report:
     """Repair the store of `name`: from the copy `source`, else by replay. Raises Refusal, StoreError, FolderInUse."""
     folder = NodeFolder(loaded.config.data_dir)
     report = Report(subsystem=name, dry_run=dry_run)
@@ -97,14 +95,17 @@ async def repair(
     with folder.locked():
         parent = folder.store(name).parent
         with tempfile.TemporaryDirectory(prefix=f".repair-{name}-", dir=parent) as scratch:
-            work = _Repair(loaded, folder, subsystem, Path(scratch), report, now or datetime.now(UTC))
+            work = _Repair(loaded, folder, subsystem, Path(scratch), report)
             if source is not None:
                 await work.from_copy(source)
             else:
                 await work.by_replay()
+            if report.method == "nothing":
+                # A store that stays as it is misses nothing, whatever the stream holds.
+                return report
             report.stream = await _stream_span(loaded)
             _check_stream(report, accept_loss)
-            if not dry_run and report.method != "nothing":
+            if not dry_run:
                 await work.put_in_place()
     return report
 
@@ -112,7 +113,7 @@ async def repair(
 class _Repair:
     """One repair: makes a new store in `scratch`/new."""
 
-    def __init__(self, loaded: Loaded, folder: NodeFolder, subsystem: Subsystem, scratch: Path, report: Report, now: datetime) -> None:
+    def __init__(self, loaded: Loaded, folder: NodeFolder, subsystem: Subsystem, scratch: Path, report: Report) -> None:
         self.subsystem = subsystem
         self.name = subsystem.declaration.name
         self.node = loaded.config.node
@@ -121,7 +122,7 @@ class _Repair:
         self.new = scratch / "new"
         self.report = report
         self.outcomes_kept_ms = loaded.config.limits.command_outcomes_kept_ms
-        self.now = now
+        self.now = datetime.now(UTC)
         self.identity = store_identity(self.node, self.name)
         # Whether the new store's journal begins behind its first record, and no checkpoint is before it.
         self._unbased = False
@@ -394,7 +395,7 @@ async def _bus(loaded: Loaded) -> AsyncGenerator[Api, None]:
         yield connection
 
 
-def set_stream_aside(loaded: Loaded, *, dry_run: bool, now: datetime | None = None) -> Report:
+def set_stream_aside(loaded: Loaded, *, dry_run: bool) -> Report:
     """Keep the embedded server's streams aside: at the next start they are new, and every subsystem publishes again what it has.
 
     Raises FolderInUse, StoreMissing.
@@ -408,7 +409,7 @@ def set_stream_aside(loaded: Loaded, *, dry_run: bool, now: datetime | None = No
         report.rebuilt.append("the streams, from what every subsystem has stored of what it told, at the next start")
         report.lost.append("what was in the stream alone: commands that nobody had processed, and history before the stores' own")
         if not dry_run:
-            aside = aside_path(streams, now or datetime.now(UTC))
+            aside = aside_path(streams, datetime.now(UTC))
             streams.rename(aside)
             sync_folder(streams.parent)
             report.aside = str(aside)

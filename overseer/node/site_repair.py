@@ -17,7 +17,7 @@ from overseer.settings import Loaded
 __all__ = ["repair_site"]
 
 
-def repair_site(loaded: Loaded, user: str, *, dry_run: bool, now: datetime | None = None) -> Report:
+def repair_site(loaded: Loaded, user: str, *, dry_run: bool) -> Report:
     """Set the store of a site aside if it is damaged: at the next start it is filled anew.
 
     Raises FolderInUse, StoreMissing, StoreLocked.
@@ -39,7 +39,7 @@ def repair_site(loaded: Loaded, user: str, *, dry_run: bool, now: datetime | Non
         if not dry_run:
             # Whoever has the store must not have it taken away.
             with unowned(store):
-                aside = aside_path(store, now or datetime.now(UTC))
+                aside = aside_path(store, datetime.now(UTC))
                 store.rename(aside)
             sync_folder(store.parent)
             report.aside = str(aside)

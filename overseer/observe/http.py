@@ -22,6 +22,8 @@ REASONS = {
 }
 TEXT = "text/plain; charset=utf-8"
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+# A page fetched from a child at most.
+_PAGE_BYTES_MAX = 8 * 1024 * 1024
 
 
 class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,8 +35,6 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
     request_ms_max: int = 5_000
     # Served at once; more are closed at once.
     connections_max: int = 32
-    # A page fetched from a child at most.
-    page_bytes_max: int = 8 * 1024 * 1024
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,9 +83,8 @@ async def serving(routes: Mapping[str, Route], *, host: str, port: int, limits: 
         raise failed
 
 
-async def fetch(port: int, path: str, *, timeout_ms: int, limits: HttpLimits | None = None) -> Page:
+async def fetch(port: int, path: str, *, timeout_ms: int) -> Page:
     """Get a page of another process on loopback. Raises OSError (TimeoutError, ConnectionError) when there is no whole answer."""
-    bound = (limits or HttpLimits()).page_bytes_max
     data = b""
     with anyio.fail_after(timeout_ms / 1000):
         try:
@@ -93,8 +92,8 @@ async def fetch(port: int, path: str, *, timeout_ms: int, limits: HttpLimits | N
                 await stream.send(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
                 async for piece in stream:
                     data += piece
-                    if len(data) > bound:
-                        raise ConnectionError(f"{path} of port {port} is longer than {bound} bytes")
+                    if len(data) > _PAGE_BYTES_MAX:
+                        raise ConnectionError(f"{path} of port {port} is longer than {_PAGE_BYTES_MAX} bytes")
         except anyio.BrokenResourceError as error:
             # Who answered was killed in the middle of it.
             raise ConnectionError(f"the connection to port {port} broke off") from error

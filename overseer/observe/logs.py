@@ -40,8 +40,9 @@ _BEARER = re.compile(r"\b(bearer|basic) +[\w.~+/=-]+", re.IGNORECASE)
 def configure_logs(config: LogConfig, *, run_id: str, node: str, stream: IO[str] | None = None) -> None:
     """Set up all logging of this process. May be called again (a forked or re-executed process, a test)."""
     out = stream or sys.stderr
+    on_terminal = out is not None and out.isatty()
     level = logging.getLevelNamesMapping()[config.level.upper()]
-    human = config.format == "human" or (config.format == "auto" and out.isatty())
+    human = config.format == "human" or (config.format == "auto" and on_terminal)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         _Origin(run_id=run_id, node=node),
@@ -50,7 +51,7 @@ def configure_logs(config: LogConfig, *, run_id: str, node: str, stream: IO[str]
         structlog.processors.StackInfoRenderer(),
     ]
     # Masked after an exception has become text: a secret may be in it.
-    last: list[Processor] = [mask_secrets, structlog.dev.ConsoleRenderer(colors=out.isatty())] if human else [mask_secrets, _json_line]
+    last: list[Processor] = [mask_secrets, structlog.dev.ConsoleRenderer(colors=on_terminal)] if human else [mask_secrets, _json_line]
     text: list[Processor] = [structlog.processors.format_exc_info, *last]
     sink = _Sink(out)
     structlog.configure(
@@ -141,18 +142,22 @@ class _Origin:
 
 
 class _Sink:
-    """Writes whole lines. That nobody reads them any more (a closed terminal) must not stop a node."""
+    """Writes whole lines. That nobody reads them (started with 2>&-), or no more (a closed terminal), must not stop a node."""
 
-    def __init__(self, out: IO[str]) -> None:
+    def __init__(self, out: IO[str] | None) -> None:
         self._out = out
 
     def write(self, text: str) -> None:
+        if self._out is None:
+            return
         try:
             self._out.write(text)
         except (OSError, ValueError):
             return
 
     def flush(self) -> None:
+        if self._out is None:
+            return
         try:
             self._out.flush()
         except (OSError, ValueError):

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import anyio.lowlevel
 
+from overseer.pauses import Pauses
 from overseer.ports.bus import BusUnavailable, Delivery, Line
 from overseer.runner.intake import Reader
 from overseer.sites.declaration import SIGNALS, declaration
@@ -35,14 +36,12 @@ class SignalReader:
         pauses = around.pauses()
         while True:
             try:
-                await self._read()
+                await self._read(pauses)
             except BusUnavailable:
                 await around.sleep(pauses.next_ms())
-            else:
-                pauses.reset()
 
-    async def _read(self) -> None:
-        """Until the connection is lost. Raises BusUnavailable."""
+    async def _read(self, pauses: Pauses) -> None:
+        """Until the connection is lost: raises BusUnavailable."""
         state = await self._line.state()
         known = self.place is not None and self.place.stream == state.id and self.place.sequence <= state.last_sequence
         place = self.place if known and self.place is not None else Place(state.id, 0)
@@ -52,6 +51,7 @@ class SignalReader:
             raise BusUnavailable("the stream was replaced")
         while True:
             deliveries = await self._line.pull(_BATCH, _WAIT_MS)
+            pauses.reset()
             if not deliveries:
                 await anyio.lowlevel.checkpoint()
                 continue

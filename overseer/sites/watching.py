@@ -15,7 +15,7 @@ import msgspec
 
 from messages.election_pairs import SiteRow, TopologyRecord
 from overseer.limits import SiteLimits
-from overseer.ports.bus import BusError, WrongLastSequence
+from overseer.ports.bus import BusError, OutcomeUnknown, WrongLastSequence
 from overseer.ports.clock import Clock
 from overseer.ports.sites import TopologyBoard
 from overseer.sites.surroundings import Observer
@@ -46,8 +46,8 @@ async def recorded(board: TopologyBoard, wanted: TopologyRecord) -> TopologyReco
             known = {row.name for row in found.record.sites}
             lacking = (msgspec.structs.replace(row, away=True) for row in wanted.sites if row.name not in known)
             after = changed(found.record, [*found.record.sites, *lacking])
-        with suppress(WrongLastSequence):
-            # Another site may be first.
+        with suppress(WrongLastSequence, OutcomeUnknown):
+            # Another site may be first, and what became of it without an answer is seen by the next look.
             await board.record(after, revision=found.revision)
 
 

@@ -87,7 +87,6 @@ class ChildStatus(msgspec.Struct, frozen=True, kw_only=True):
     stalls: int = 0
     beat: Beat | None = None
     # The first failure in the policy's window, and the last one ever.
-    first_failure: Failure | None = None
     last_failure: Failure | None = None
 
 

@@ -170,7 +170,7 @@ class Supervisor:
         """Note the failure; decide between a restart and the end of everything."""
         watched.failures.add(_now_ms(), failure)
         first = watched.failures.first or failure
-        known: dict[str, Any] = {"first_failure": first, "last_failure": failure, "pid": None}
+        known: dict[str, Any] = {"last_failure": failure, "pid": None}
         name, count = watched.child.name, watched.failures.count
         if watched.failures.too_many:
             self._gave_up = GaveUp(child=name, failures=count, first=first, last=failure)
@@ -185,8 +185,8 @@ class Supervisor:
     async def _end_all(self) -> None:
         """Announce, ask, wait, kill, wait: each step bounded; the orderly ones cut short by a second request."""
         _log.info("stopping", reason=self._stop.reason)
-        if self._conclude is not None:
-            await self._unless_urgent(self._policy.conclude_ms, self._announce)
+        if self._conclude is not None and not await self._unless_urgent(self._policy.conclude_ms, self._announce):
+            _log.warning("conclude_failed", cause=f"not said within {self._policy.conclude_ms} ms")
         self._tell(lambda run: run.ask_to_stop())
         for watched in self._watched:
             if watched.run is not None:
@@ -217,7 +217,9 @@ class Supervisor:
         for watched in self._watched:
             await watched.done.wait()
 
-    async def _unless_urgent(self, most_ms: int, work: Callable[[], Awaitable[None]]) -> None:
+    async def _unless_urgent(self, most_ms: int, work: Callable[[], Awaitable[None]]) -> bool:
+        """Whether it came to its end."""
+        done = False
         async with anyio.create_task_group() as tasks:
 
             async def hurry() -> None:
@@ -227,7 +229,9 @@ class Supervisor:
             tasks.start_soon(hurry)
             with anyio.move_on_after(most_ms / 1000):
                 await work()
+                done = True
             tasks.cancel_scope.cancel()
+        return done
 
     def _become(self, watched: _Watched, state: ChildState, **also: Any) -> None:
         before = watched.status.state

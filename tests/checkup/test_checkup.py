@@ -28,6 +28,8 @@ from tests.node.nodes import Node, Place, place
 pytestmark = pytest.mark.real
 
 BY_NAME = {check.name: check for check in CHECKS}
+STREAMS = "nats/jetstream/jetstream/BUS/streams"
+LARGE_BYTES = 64 * 1024**2
 
 
 @pytest.fixture(scope="module")
@@ -181,18 +183,25 @@ def test_a_store_of_a_newer_release_is_named(data: Path, monkeypatch: pytest.Mon
     assert [each.what for each in found if each.verdict is Verdict.OK] == ["there are none yet"]
 
 
-def test_a_lock_without_a_node_is_told(data: Path) -> None:
+def test_a_node_that_starts_for_the_first_time_is_not_called_wrong(data: Path) -> None:
     (data / "run.json").unlink()
     with NodeFolder(data).locked():
-        assert "does not tell where" in bad(patient(data), "run").what
+        (found,) = told(patient(data), "run")
+    assert (found.verdict, "just starting" in found.what) == (Verdict.WARNING, True)
 
 
-def test_a_lock_of_somebody_else_is_told(data: Path) -> None:
-    text = (data / "run.json").read_text()
-    pid = NodeFolder(data).last_run().pid
-    (data / "run.json").write_text(text.replace(str(pid), str(2**22 + 1)))
+def test_a_command_that_works_on_the_folder_does_not_pass_for_the_last_run(data: Path) -> None:
     with NodeFolder(data).locked():
-        assert "is gone" in bad(patient(data), "run").what
+        (found,) = told(patient(data), "run")
+    assert (found.verdict, "backup, repair or migration" in found.what) == (Verdict.WARNING, True)
+
+
+def test_a_node_that_tells_where_it_runs_is_found(data: Path) -> None:
+    folder = NodeFolder(data)
+    with folder.locked():
+        folder.tell(folder.last_run())
+        (found,) = told(patient(data), "run")
+    assert (found.verdict, "a node runs here" in found.what) == (Verdict.OK, True)
 
 
 def test_a_chain_without_genesis_and_authority_is_told(data: Path) -> None:
@@ -217,8 +226,31 @@ def test_the_files_of_a_network_must_name_this_node_as_it_is(data: Path, tmp_pat
     assert bad(who, "network").verdict is Verdict.WRONG
 
 
+def large(path: Path) -> None:
+    """A file of that size, which takes no room."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    os.truncate(path, LARGE_BYTES)
+
+
 def test_full_streams_are_told(data: Path) -> None:
-    assert "stream_bytes_max" in bad(patient(data, nats__stream_bytes_max=1000), "streams").remedy
+    found = bad(patient(data, nats__stream_bytes_max=1000), "streams")
+    assert found.what.startswith("the stream OVERSEER_node takes")
+    assert "stream_bytes_max" in found.remedy
+
+
+def test_a_full_log_of_the_elections_is_told(data: Path) -> None:
+    large(data / STREAMS / "OVERSEER_LOG_node/msgs/1.blk")
+    found = bad(patient(data, nats__stream_bytes_max=LARGE_BYTES), "streams")
+    assert found.what.startswith("the stream OVERSEER_LOG_node takes")
+    assert "is never trimmed" in found.remedy
+
+
+@pytest.mark.parametrize("place", ["nats/jetstream.aside-20260101T000000Z/1.blk", f"{STREAMS}/OVERSEER_NET/msgs/9.blk"])
+def test_what_the_limit_of_a_stream_is_not_about_does_not_fill_it(data: Path, place: str) -> None:
+    large(data / place)
+    found = told(patient(data, nats__stream_bytes_max=LARGE_BYTES), "streams")
+    assert [each.verdict for each in found] == [Verdict.OK], found
 
 
 # ------------------------------------------------------------------------------------------------ the machine

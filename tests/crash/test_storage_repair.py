@@ -53,6 +53,13 @@ async def refused(here: Place, *texts: str, how: tuple[str, ...] = ()) -> None:
     assert "Traceback" not in done.error
 
 
+async def trimmed(here: Place) -> None:
+    """The node runs until its stream no longer begins at 1."""
+    here.settings |= {"nats.history_messages": 0, "nats.trim_ms": 50}
+    async with Node.up(here, "--in-process") as node:
+        await node.logged("trimmed")
+
+
 async def whole(here: Place, sample: Sample) -> None:
     """The node goes on with everything there, once; its stores are as their journals say."""
     async with Node.up(here, "--in-process") as node, node.client() as client:
@@ -147,6 +154,19 @@ async def test_a_store_without_a_fault_is_left_alone(here: Place) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("stream", ["trimmed", "gone"])
+async def test_a_store_without_a_fault_loses_nothing_whatever_the_stream_holds(here: Place, stream: str) -> None:
+    if stream == "trimmed":
+        await trimmed(here)
+    else:
+        shutil.rmtree(here.data / "nats")
+    for how in ((), ("--accept-loss",)):
+        done = here.run("repair", NAME, "--replay", "--json", *how)
+        assert done.code == 0, done
+        assert (done.json["method"], done.json["lost"], done.json["aside"]) == ("nothing", [], "")
+
+
+@pytest.mark.slow
 async def test_a_store_of_which_nothing_is_left_begins_anew_from_the_stream(here: Place, sample: Sample) -> None:
     for file in [*store_of(here).rglob("*.sst"), *store_of(here).rglob("*.log")]:
         os.truncate(file, 0)
@@ -159,9 +179,7 @@ async def test_a_store_of_which_nothing_is_left_begins_anew_from_the_stream(here
 
 @pytest.mark.slow
 async def test_what_the_stream_no_longer_holds_is_not_given_up_unless_told_so(here: Place) -> None:
-    here.settings |= {"nats.history_messages": 0, "nats.trim_ms": 50}
-    async with Node.up(here, "--in-process") as node:
-        await node.logged("trimmed")
+    await trimmed(here)
     rotten_tables(here)
     for file in store_of(here).glob("*.log"):
         os.truncate(file, 0)

@@ -1,5 +1,6 @@
 """Each explainer over journals made by hand: votes checked again, ids, what is missing, wrong ones."""
 
+import json
 from collections.abc import Sequence
 
 import msgspec
@@ -272,6 +273,31 @@ def test_a_message_is_told_with_its_cause_and_its_consequences() -> None:
     with pytest.raises(Unknown, match="nobody here recorded anything of message 1000000") as unknown:
         explain_message(teller, "1000000")
     assert "The journals have messages from" in unknown.value.remedy
+
+
+def test_a_long_chain_of_consequences_is_told_so_deep_and_says_that_there_is_more() -> None:
+    books = [Book("votes_db"), Book("chain_api")]
+    books[0].command(SESSION)
+    for link in range(1, 600):
+        said, hears = books[(link - 1) % 2], books[link % 2]
+        hears.heard(said, said.head.index, SESSION)
+    found = explain_message(teller_of(*books), str(books[0].position(1)))
+    chain = list(every(found.reasons[1].led_to))
+    assert len(chain) == 101
+    assert [each.record for each in chain[:3]] == ["n1/votes_db:1", "n1/chain_api:1", "n1/votes_db:2"]
+    assert (chain[-1].what, chain[-1].record) == ("and more: 100 levels are told", "")
+    # As deep as it is, it can be printed.
+    assert len(json.dumps(msgspec.to_builtins(found))) > 10_000
+
+
+def test_a_chain_that_ends_at_the_last_level_that_is_told_says_nothing_of_more() -> None:
+    books = [Book("votes_db"), Book("chain_api")]
+    books[0].command(SESSION)
+    for link in range(1, 100):
+        said, hears = books[(link - 1) % 2], books[link % 2]
+        hears.heard(said, said.head.index, SESSION)
+    found = explain_message(teller_of(*books), str(books[0].position(1)))
+    assert [each.record for each in every(found.reasons[1].led_to)][-1] == "n1/chain_api:50"
 
 
 def test_wrong_ids_get_a_near_match() -> None:

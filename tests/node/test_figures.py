@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from messages.chain_queries import GovernanceReport, GovernanceStatus, Header
+from messages.codec import CodecError
 from messages.message import Message
 from messages.signals import GovernanceState
 from overseer.node.client import Refused
@@ -78,7 +79,10 @@ async def test_one_that_does_not_answer_is_named_and_the_others_are_told() -> No
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("error", [BusUnavailable("away"), Refused(GovernanceStatus(), "busy", None, retriable=True)])
+@pytest.mark.parametrize(
+    "error",
+    [BusUnavailable("away"), Refused(GovernanceStatus(), "busy", None, retriable=True), CodecError("unknown_field", "of another release")],
+)
 async def test_one_that_refuses_is_told_with_its_words(error: Exception) -> None:
     def refuse(query: Message) -> Message | None:
         raise error

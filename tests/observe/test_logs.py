@@ -4,6 +4,8 @@ import io
 import json
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -107,6 +109,16 @@ def test_long_values_are_cut() -> None:
     (line,) = lines(out)
     assert line["body"] == "00" * 32 + "... (1000000 bytes)"
     assert line["huge"] == str(2**70)
+
+
+def test_a_process_without_stderr_says_nothing_and_goes_on() -> None:
+    code = (
+        "import sys; from overseer.config import LogConfig; from overseer.observe.logs import configure_logs, logger\n"
+        "assert sys.stderr is None\n"
+        "configure_logs(LogConfig(), run_id='r', node='n'); logger('votes_db').error('nobody hears'); print('went on')"
+    )
+    done = subprocess.run(["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, code], stdout=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "went on\n")
 
 
 def test_a_closed_stderr_stops_nothing() -> None:

@@ -16,6 +16,7 @@ from overseer.nats.keys import KeyFolder, Seed, UnusableKey
 from overseer.nats.server import EmbeddedServer
 from overseer.node.bus import RELOAD_SIGNAL
 from overseer.node.catalogue import SECTIONS
+from overseer.node.folder import NodeFolder
 from overseer.ports.bus import BusDenied
 from overseer.settings import load_config, settings_toml
 from tests.cli.conftest import Command
@@ -142,6 +143,15 @@ async def test_without_a_node_new_keys_come_with_the_next_start(here: Place, com
     accounts = command("provision", "--accounts").out
     assert after in accounts
     assert before not in accounts
+
+
+async def test_under_a_node_that_is_just_starting_no_key_is_changed(here: Place, command: Command) -> None:
+    assert command("provision", "--accounts").code == 0
+    before = keys_of(here).public("reader")
+    with NodeFolder(here.data).locked():
+        done = command("keys", "rotate", "reader")
+    assert (done.code, "just starting" in done.error) == (2, True)
+    assert keys_of(here).public("reader") == before
 
 
 @pytest.mark.slow

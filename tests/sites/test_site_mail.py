@@ -1,5 +1,6 @@
 """Mail between sites over a real server and its accounts: heard and answered, and never in another site's name."""
 
+import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -15,6 +16,7 @@ from overseer.nats.connection import Connection
 from overseer.nats.site_mail import NatsSiteMail
 from overseer.nats.sites import site_user
 from overseer.ports.bus import BusDenied, BusUnavailable, Request, Response
+from tests.ports.bus.bus_worlds import until
 from tests.ports.sites.sites_worlds import NODE, NatsWorld, nats_server
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
@@ -76,6 +78,32 @@ async def test_sites_hear_and_answer_each_other(world: NatsWorld) -> None:
     with pytest.raises(BusUnavailable):
         await a.mail.ask("b", question, 300)
     await a.mail.send("b", asked("a"))
+
+
+async def test_a_site_whose_session_ended_while_it_opened_its_mail_hears_everything_once_when_it_opens_it_again(world: NatsWorld) -> None:
+    a = await site(world, "a")
+    b = Site(await world.connect(site_user("b")), "b")
+    # Takes what is sent, and confirms nothing.
+    world.server.signal(signal.SIGSTOP)
+    await until(world.server.stopped)
+
+    async def end_the_session() -> None:
+        await until(lambda: b.mail._listening is not None)  # pyright: ignore[reportPrivateUsage]
+        world.server.kill()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(end_the_session)
+        with pytest.raises(BusUnavailable):
+            await b.open()
+    world.server.start()
+    with anyio.fail_after(30):
+        await a.connection.ready()
+        await b.connection.ready()
+        await b.open()
+    for key in ("first", "second"):
+        await a.mail.send("b", asked("a", key))
+    await b.until(2)
+    assert b.heard == [asked("a", "first"), asked("a", "second")]
 
 
 async def test_a_site_that_speaks_in_anothers_name_is_neither_heard_nor_answered(world: NatsWorld) -> None:

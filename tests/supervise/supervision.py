@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
+import msgspec
 
 from overseer.supervise.policy import SupervisePolicy
 from overseer.supervise.process import ChildSpec
@@ -19,9 +20,12 @@ from overseer.supervise.supervisor import Conclude, Supervisor
 PROGRAM = Path(__file__).with_name("child_program.py")
 DEADLINE_S = 15
 
+# A child that gets no processor for a moment is no stall: these tests run beside others.
 QUICK = SupervisePolicy(
-    backoff_first_ms=20, backoff_max_ms=100, restarts_max=3, restarts_window_ms=60_000, start_ms=10_000, stall_ms=1_000, terminate_ms=400
+    backoff_first_ms=20, backoff_max_ms=100, restarts_max=3, restarts_window_ms=60_000, start_ms=10_000, stall_ms=10_000, terminate_ms=400
 )
+# For tests of those that stall.
+WATCHFUL = msgspec.structs.replace(QUICK, stall_ms=1_000)
 
 
 def process(mode: str, folder: Path) -> ChildSpec:

@@ -8,12 +8,13 @@ import time
 from pathlib import Path
 
 import anyio
+import msgspec
 import pytest
 
 from overseer.supervise.policy import EXIT_FATAL, SupervisePolicy
 from overseer.supervise.process import ChildSpec
 from overseer.supervise.status import ChildState
-from tests.supervise.supervision import DEADLINE_S, QUICK, gone, process, supervising, wait_until
+from tests.supervise.supervision import DEADLINE_S, QUICK, WATCHFUL, gone, process, supervising, wait_until
 
 SUPERVISING = Path(__file__).with_name("supervising_program.py")
 pytestmark = pytest.mark.anyio
@@ -76,7 +77,7 @@ async def test_a_program_that_does_not_exist_is_named() -> None:
 
 
 async def test_a_stopped_child_is_noticed_named_and_restarted(tmp_path: Path) -> None:
-    async with supervising(process("steady", tmp_path)) as s:
+    async with supervising(process("steady", tmp_path), WATCHFUL) as s:
         first = await s.until(lambda c: c.state is ChildState.READY)
         assert first.pid is not None
         os.kill(first.pid, signal.SIGSTOP)
@@ -89,7 +90,7 @@ async def test_a_stopped_child_is_noticed_named_and_restarted(tmp_path: Path) ->
 
 
 async def test_a_child_that_beats_without_getting_on_is_restarted(tmp_path: Path) -> None:
-    async with supervising(process("stuck_once", tmp_path)) as s:
+    async with supervising(process("stuck_once", tmp_path), WATCHFUL) as s:
         status = await s.until(lambda c: c.state is ChildState.READY and c.restarts == 1)
         assert status.last_failure is not None
         assert "work pending but no progress" in status.last_failure.cause
@@ -140,6 +141,16 @@ async def test_the_end_is_announced_once_before_anyone_is_told_and_may_hang_or_f
         with anyio.fail_after(DEADLINE_S):
             await s.ended.wait()
     assert told == [("SIGTERM", ChildState.READY)]
+
+
+async def test_an_end_that_could_not_be_announced_in_time_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hasty = msgspec.structs.replace(QUICK, conclude_ms=50)
+    async with supervising(process("steady", tmp_path), hasty, conclude=lambda _reason: anyio.sleep_forever()) as s:
+        await s.until(lambda c: c.state is ChildState.READY)
+        s.stop.request("SIGTERM")
+        with anyio.fail_after(DEADLINE_S):
+            await s.ended.wait()
+    assert "not said within 50 ms" in "".join(capsys.readouterr())
 
 
 async def test_what_a_child_started_ends_with_it_and_nothing_stays_a_zombie(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from overseer.supervise.pulse import Pulse, keep_beating
 from overseer.supervise.status import Beat, ChildState
 from overseer.supervise.stopping import StopRequest
 from overseer.supervise.task import TaskChild
-from tests.supervise.supervision import DEADLINE_S, QUICK, supervising
+from tests.supervise.supervision import DEADLINE_S, QUICK, WATCHFUL, supervising
 
 pytestmark = pytest.mark.anyio
 
@@ -87,7 +87,7 @@ async def test_a_task_that_hangs_is_cancelled_and_restarted() -> None:
             await stop.wait()
             tasks.cancel_scope.cancel()
 
-    async with supervising(TaskChild(name="votes_db", serve=serve)) as s:
+    async with supervising(TaskChild(name="votes_db", serve=serve), WATCHFUL) as s:
         status = await s.until(lambda c: c.restarts == 1 and c.state is ChildState.READY)
         assert status.last_failure is not None
         assert status.last_failure.stalled

@@ -50,7 +50,7 @@ class Runtimes:
         async with self._reading:
             found = self._known.get(version)
             if found is None:
-                found = await self._read(remote, version, at)
+                found = await self._read(remote, at)
                 self._known[version] = found
             self._known.move_to_end(version)
             while len(self._known) > _RUNTIMES_MAX:
@@ -59,7 +59,7 @@ class Runtimes:
             raise found
         return found
 
-    async def _read(self, remote: "Remote", version: RuntimeVersion, at: bytes) -> Runtime | Unreadable:
+    async def _read(self, remote: "Remote", at: bytes) -> Runtime | Unreadable:
         data = await remote.metadata(at)
         try:
             # A second for a large one.

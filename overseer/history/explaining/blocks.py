@@ -208,7 +208,7 @@ def _fell(teller: Teller, block: bytes, number: int, conviction: int, found: Fou
     depth = number - root.number
     how = "it arrived later, and" if isinstance(found.event, BlockRecorded) else "it"
     what = f"blacklisted: {how} descends from block {root.number} {short(root.hash)}, {counted(depth, 'block')} before it"
-    path = _path(teller, block, root, found) if depth <= _PATH_MAX else ""
+    path = _path(teller, block, root) if depth <= _PATH_MAX else ""
     because = [_conviction(teller, record, root, f"block {root.number} {short(root.hash)} is convicted")]
     about = {"root": hexed(root.hash), **({"path": path} if path else {})}
     return teller.told(found, what, because=because, **about)
@@ -233,7 +233,7 @@ def _without_votes(trail: list[Reason]) -> list[Reason]:
     return [Reason(what="how that came to the chain", because=trail)] if trail else []
 
 
-def _path(teller: Teller, block: bytes, root: Conviction, found: Found) -> str:
+def _path(teller: Teller, block: bytes, root: Conviction) -> str:
     """The blocks from the root to this one, by their parents, as one line; "" when some are not in the journal any more."""
     path = [block]
     journal = teller.node.journals["chain_api"]

@@ -10,6 +10,8 @@ __all__ = ["explain_message"]
 
 # Records that are told of what followed: beyond that a number stands for the rest.
 _FOLLOWED_MAX = 500
+# And so many levels: this, and whoever prints the tree, goes down into it by recursion.
+_LEVELS_MAX = 100
 
 
 def explain_message(teller: Teller, text: str, stream: str = "node") -> Explanation:
@@ -27,7 +29,7 @@ def explain_message(teller: Teller, text: str, stream: str = "node") -> Explanat
     record = steps[0].record
     name = record.input or "unreadable"
     said = f"{name}, from {record.cause.sender or 'nobody known'}"
-    led = [_followed(teller, step, seen) for step in steps]
+    led = [_followed(teller, step, seen, 1) for step in steps]
     spoken = teller.step(steps[0])
     reasons = [
         Reason(
@@ -41,16 +43,16 @@ def explain_message(teller: Teller, text: str, stream: str = "node") -> Explanat
     return Explanation(kind="message", id=text, node=teller.node.name, reasons=reasons)
 
 
-def _followed(teller: Teller, step: Step, seen: set[Place]) -> Reason:
+def _followed(teller: Teller, step: Step, seen: set[Place], level: int) -> Reason:
     """A record, and what came of it, each once."""
     seen.add(step.place)
     led: list[Reason] = []
     if len(seen) < _FOLLOWED_MAX:
-        led = [
-            _followed(teller, each, seen)
-            for each in sorted(teller.history.followed(step.place), key=lambda each: (each.record.time_ms, each.place))
-            if each.place not in seen
-        ]
+        came = sorted(teller.history.followed(step.place), key=lambda each: (each.record.time_ms, each.place))
+        if level < _LEVELS_MAX:
+            led = [_followed(teller, each, seen, level + 1) for each in came if each.place not in seen]
+        elif any(each.place not in seen for each in came):
+            led = [Reason(what=f"and more: {counted(_LEVELS_MAX, 'level')} are told")]
     return teller.step(step, led_to=led)
 
 
