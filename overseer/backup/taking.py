@@ -128,8 +128,8 @@ async def _bus(folder: NodeFolder, ran: Loaded) -> AsyncGenerator[tuple[Connecti
     """The provisioner's connection, and whether the node runs; of one that does not its folder is held meanwhile, its server started."""
     config = ran.config
     if folder.is_locked():
-        url = config.nats.url or folder.running().url
-        async with connected_as(config, url, PROVISIONER) as connection:
+        info = folder.running()
+        async with connected_as(config, config.nats.url or info.url, PROVISIONER) as connection:
             yield connection, True
         return
     async with AsyncExitStack() as stack:

@@ -302,6 +302,10 @@ FOLDER: tuple[Check, ...] = (
     Check("sites", "the elections are on as many sites as `elections.sites` says", check_sites),
     Check("checkpoints", "how old each store's newest is, and unfinished ones", check_checkpoints),
     Check("set aside", "what repairs have left (`*.aside-*`), with its size", check_aside),
-    Check("streams", "what the node's stream and the elections' log hold, against `nats.stream_bytes_max`", check_streams),
+    Check(
+        "streams",
+        "what the node's stream and the elections' log hold of `nats.stream_bytes_max`, on an embedded server",
+        check_streams,
+    ),
     Check("network", "the files of `network.nodes`, with this node's own identity among them", check_network),
 )

@@ -24,7 +24,7 @@ from overseer.nats.accounts import OVERSEER, PROVISIONER
 from overseer.nats.keys import KeyFolder, Seed, UnusableKey
 from overseer.node.bus import OPERATORS, READERS, RELOAD_SIGNAL, connect_as, dangers_at_the_door, node_accounts, node_users
 from overseer.node.catalogue import build_sites, build_subsystems, kept_settings
-from overseer.node.folder import NodeFolder, NotRunning, NotTold, RunInfo
+from overseer.node.folder import NotRunning, NotTold, RunInfo
 from overseer.ports.bus import BusDenied
 from overseer.settings import Loaded
 from overseer.subsystem import Declaration
@@ -107,7 +107,13 @@ def rotate(
     users = _chosen(node_users(declarations, sites), names or [], all_users=all_users)
     # Missing ones are made: there is nothing to rotate then, but somebody wanted a key.
     node_accounts(loaded.config, declarations, sites)
-    running = _running(loaded)
+    try:
+        running = common.running_node(loaded)
+    except NotTold:
+        # It may be reading the keys right now.
+        raise
+    except NotRunning:
+        running = None
     if loaded.config.nats.url or (running is not None and not running.monitor_url):
         done, next_step = run_async(lambda: _rotate_elsewhere(loaded, users))
     elif running is not None:
@@ -207,20 +213,12 @@ def _declarations(loaded: Loaded) -> list[Declaration]:
     return [subsystem.declaration for subsystem in build_subsystems(loaded).values()]
 
 
-def _running(loaded: Loaded) -> RunInfo | None:
-    try:
-        return NodeFolder(loaded.config.data_dir).running()
-    except NotTold:
-        # It may be reading the keys right now.
-        raise
-    except NotRunning:
-        return None
-
-
 def _server(loaded: Loaded) -> str:
     """Where the server is, "" when none runs that we know of."""
-    running = _running(loaded)
-    return loaded.config.nats.url or (running.url if running is not None else "")
+    try:
+        return common.server_url(loaded)
+    except NotRunning:
+        return ""
 
 
 def _kind(user: str) -> str:

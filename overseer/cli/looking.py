@@ -24,7 +24,7 @@ from overseer.nats.connection import Connection
 from overseer.nats.sites import site_user
 from overseer.node.bus import connect_as
 from overseer.node.domains import domains_of
-from overseer.node.folder import NodeFolder, NotRunning, RunInfo
+from overseer.node.folder import NodeFolder, NotRunning, NotTold, RunInfo
 from overseer.node.report import NodeReport, NodeWatch
 from overseer.ports.bus import BusDenied, BusError
 from overseer.settings import Loaded
@@ -150,11 +150,20 @@ async def _live(loaded: Loaded, interval_s: float, show: Callable[[list[Text]], 
             try:
                 await _one_run(loaded, common.running_node(loaded), interval_s, show)
                 gone_s = time.monotonic()
+            except NotTold as held:
+                show([Text(f"{held}.")])
             except NotRunning:
                 since = f"for {time.monotonic() - gone_s:.0f} s"
                 told = Text.assemble(("gone:", "bold white on red"), f" no node runs on {loaded.config.data_dir}, {since}.")
                 show([told, Text("  Start it with `overseer run`; this goes on when it is there. Ctrl-C ends it.", style="dim")])
             await anyio.sleep(interval_s)
+
+
+def _is_over(folder: NodeFolder, info: RunInfo) -> bool:
+    try:
+        return folder.running().run_id != info.run_id
+    except NotRunning:
+        return True
 
 
 async def _one_run(loaded: Loaded, info: RunInfo, interval_s: float, show: Callable[[list[Text]], None]) -> None:
@@ -172,7 +181,7 @@ async def _one_run(loaded: Loaded, info: RunInfo, interval_s: float, show: Calla
                 size = common.console.size
                 show(fitted(report, str(loaded.config.data_dir), size.width, size.height, history, _sparks()))
                 await anyio.sleep(max(0.0, interval_s - (time.monotonic() - began_s)))
-                if not folder.is_locked() or folder.last_run().run_id != info.run_id:
+                if _is_over(folder, info):
                     return
                 if connection is None:
                     break

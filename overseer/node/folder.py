@@ -58,8 +58,8 @@ class NotTold(NotRunning):
     """Somebody holds this folder who does not tell where, or not yet: a node that is starting, or a command that works on it."""
 
     def __init__(self, path: Path) -> None:
-        what = "a node that is just starting, or a backup, repair or migration"
-        Exception.__init__(self, f"{path} is held by {what}: try again in a moment")
+        what = "a node that is just starting, or a backup, repair or migration: try again in a moment"
+        Exception.__init__(self, f"{path} is held by {what}. Of a testnet name the folder of a node")
         self.path = path
 
 
@@ -77,11 +77,11 @@ def refuse_past(path: Path) -> None:
         raise PastFolder(path)
 
 
-def _taken(descriptor: int, *, tries: int) -> bool:
+def _taken(descriptor: int, kind: int, *, tries: int) -> bool:
     """Whether the lock is ours now, and not another process's."""
     for left in reversed(range(tries)):
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except OSError:
             if left:
                 time.sleep(_LOCK_PAUSE_S)
@@ -148,7 +148,7 @@ class NodeFolder:
         private_folder(self.path)
         descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            if not _taken(descriptor, tries=_LOCK_TRIES):
+            if not _taken(descriptor, fcntl.LOCK_EX, tries=_LOCK_TRIES):
                 raise FolderInUse(self.path)
             # Whoever held it before told of a run that is over.
             os.ftruncate(descriptor, 0)
@@ -161,11 +161,12 @@ class NodeFolder:
     def is_locked(self) -> bool:
         """Whether somebody holds this folder now: a node, or a command that works on it."""
         try:
-            descriptor = os.open(self._lock, os.O_RDWR)
+            descriptor = os.open(self._lock, os.O_RDONLY)
         except FileNotFoundError:
             return False
         try:
-            return not _taken(descriptor, tries=1)
+            # Shared: two that look do not take each other for a holder.
+            return not _taken(descriptor, fcntl.LOCK_SH, tries=1)
         finally:
             os.close(descriptor)
 

@@ -32,7 +32,9 @@ Sink = Callable[[str, bytes], None]
 
 
 def to_our_stderr(name: str, data: bytes) -> None:
-    """Pass a child's stderr on. A closed stderr of ours must not stop the supervision."""
+    """Pass a child's stderr on. A closed stderr of ours, or none (2>&-), must not stop the supervision."""
+    if sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison]
+        return
     with suppress(OSError, ValueError):
         sys.stderr.buffer.write(data)
         sys.stderr.buffer.flush()

@@ -86,7 +86,7 @@ class ChildStatus(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int = 0
     stalls: int = 0
     beat: Beat | None = None
-    # The first failure in the policy's window, and the last one ever.
+    # The last one ever.
     last_failure: Failure | None = None
 
 

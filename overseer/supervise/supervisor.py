@@ -185,13 +185,13 @@ class Supervisor:
     async def _end_all(self) -> None:
         """Announce, ask, wait, kill, wait: each step bounded; the orderly ones cut short by a second request."""
         _log.info("stopping", reason=self._stop.reason)
-        if self._conclude is not None and not await self._unless_urgent(self._policy.conclude_ms, self._announce):
+        if self._conclude is not None and await self._out_of_time(self._policy.conclude_ms, self._announce):
             _log.warning("conclude_failed", cause=f"not said within {self._policy.conclude_ms} ms")
         self._tell(lambda run: run.ask_to_stop())
         for watched in self._watched:
             if watched.run is not None:
                 self._become(watched, ChildState.STOPPING)
-        await self._unless_urgent(self._policy.terminate_ms, self._all_done)
+        await self._out_of_time(self._policy.terminate_ms, self._all_done)
         late = [w.child.name for w in self._watched if not w.done.is_set()]
         if late:
             _log.warning("killing", children=late, asked_ms=self._policy.terminate_ms)
@@ -217,9 +217,9 @@ class Supervisor:
         for watched in self._watched:
             await watched.done.wait()
 
-    async def _unless_urgent(self, most_ms: int, work: Callable[[], Awaitable[None]]) -> bool:
-        """Whether it came to its end."""
-        done = False
+    async def _out_of_time(self, most_ms: int, work: Callable[[], Awaitable[None]]) -> bool:
+        """Whether `most_ms` was too little for it. A second request to stop cuts it short."""
+        bound = anyio.CancelScope(deadline=anyio.current_time() + most_ms / 1000)
         async with anyio.create_task_group() as tasks:
 
             async def hurry() -> None:
@@ -227,11 +227,10 @@ class Supervisor:
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(hurry)
-            with anyio.move_on_after(most_ms / 1000):
+            with bound:
                 await work()
-                done = True
             tasks.cancel_scope.cancel()
-        return done
+        return bound.cancelled_caught
 
     def _become(self, watched: _Watched, state: ChildState, **also: Any) -> None:
         before = watched.status.state

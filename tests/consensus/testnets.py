@@ -22,7 +22,7 @@ from messages.subjects import net_stream, parse
 from overseer.cli.common import load_settings
 from overseer.nats.stored import stored_messages
 from overseer.node.client import Client, Refused
-from overseer.node.folder import NodeFolder
+from overseer.node.folder import NodeFolder, NotRunning
 from overseer.ports.bus import BusError, StoredMessage
 from tests.node.nodes import MARK, Place
 
@@ -110,13 +110,9 @@ class NetworkRun:
             url = NodeFolder(self.folder / node).running().url
             async with Client.connected(loaded.config, url, "operator", wait_ms=1_000) as client:
                 return await client.query(query, timeout_ms=2_000)
-        except (BusError, Refused, OSError):
+        except (BusError, Refused, NotRunning, OSError):
+            # It may just be being started again.
             return None
-        except Exception as error:
-            # It is just being started again.
-            if type(error).__name__ == "NotRunning":
-                return None
-            raise
 
     async def epoch(self, node: str) -> int:
         report = await self.ask(node, Epoch())

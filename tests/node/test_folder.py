@@ -41,11 +41,22 @@ def test_two_do_not_hold_it(tmp_path: Path) -> None:
         pass
 
 
+def test_two_that_look_at_once_do_not_take_each_other_for_a_node(tmp_path: Path) -> None:
+    folder = NodeFolder(tmp_path)
+    with folder.locked():
+        folder.tell(a_run("killed"))
+    other = os.open(tmp_path / "node.lock", os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_SH)
+    with pytest.raises(NotRunning, match="no node is running"):
+        folder.running()
+    os.close(other)
+
+
 def test_who_only_looks_whether_it_is_held_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with NodeFolder(tmp_path).locked():
         pass
     looking = os.open(tmp_path / "node.lock", os.O_RDWR)
-    fcntl.flock(looking, fcntl.LOCK_EX)
+    fcntl.flock(looking, fcntl.LOCK_SH)
     # It has looked by the time the next try is made.
     monkeypatch.setattr(folder_module.time, "sleep", lambda _: os.close(looking))
     with NodeFolder(tmp_path).locked():

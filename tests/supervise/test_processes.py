@@ -143,6 +143,35 @@ async def test_the_end_is_announced_once_before_anyone_is_told_and_may_hang_or_f
     assert told == [("SIGTERM", ChildState.READY)]
 
 
+async def test_an_end_that_a_second_request_cut_short_is_not_said_to_be_out_of_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = anyio.Event()
+
+    async def conclude(_: str) -> None:
+        begun.set()
+        await anyio.sleep_forever()
+
+    async with supervising(process("steady", tmp_path), msgspec.structs.replace(QUICK, conclude_ms=600_000), conclude=conclude) as s:
+        await s.until(lambda c: c.state is ChildState.READY)
+        s.stop.request("SIGTERM")
+        with anyio.fail_after(DEADLINE_S):
+            await begun.wait()
+            s.stop.request("SIGTERM")
+            await s.ended.wait()
+    assert "not said within" not in "".join(capsys.readouterr())
+
+
+def test_without_a_stderr_of_ours_what_a_child_says_is_dropped() -> None:
+    code = (
+        "import sys; from overseer.supervise.process import to_our_stderr\n"
+        "assert sys.stderr is None\n"
+        "to_our_stderr('a', b'b'); print('went on')"
+    )
+    done = subprocess.run(["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, code], stdout=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "went on\n")
+
+
 async def test_an_end_that_could_not_be_announced_in_time_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hasty = msgspec.structs.replace(QUICK, conclude_ms=50)
     async with supervising(process("steady", tmp_path), hasty, conclude=lambda _reason: anyio.sleep_forever()) as s:
