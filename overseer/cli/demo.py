@@ -377,7 +377,7 @@ def _summary(told: Told, tally: RenderableType) -> None:
         f"  group {revoked.group} revoked, as {votes} votes blacklisted the block that had accepted it; group {revoked.serves} served again"
     )
     peered = told.peers
-    say(f"  {peered.elected} of {peered.asked} elections of peers elected one, never the one with half of the tokens")
+    say(f"  {peered.elected} of {peered.asked} elections of peers elected one, never the one that made its tokens up")
     answers = ", ".join(f"{each.kind} {each.verified}" for each in told.explained.questions)
     say(f"  explained by the journals, down to so many signed votes, each checked again: {answers}")
     for difference in told.differences:
