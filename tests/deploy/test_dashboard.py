@@ -18,7 +18,7 @@ from messages.chain_api import FinalizeBlock
 from overseer.node.client import Refused
 from overseer.node.domains import DOMAINS
 from overseer.observe.http import fetch
-from overseer.observe.metrics import RunnerInstruments
+from overseer.observe.metrics import RunnerInstruments, SiteInstruments
 from tests.deploy.promql import Read, reads
 from tests.node.nodes import DEADLINE_S, ROOT, Node, place
 
@@ -73,11 +73,13 @@ def metrics(page: str) -> Metrics:
 
 
 def of_sites() -> Metrics:
-    """Those of processes that hold elections on several sites, as their code names them."""
-    source = (ROOT / "overseer" / "sites" / "process.py").read_text()
-    named = re.findall(r'(Counter|Gauge)\("(overseer_\w+)", "[^"]+", (?:labels|\["site"\])', source)
-    assert len(named) == 4
-    return {f"{name}_total" if kind == "Counter" else name: Metric(kind.lower(), frozenset({"site"})) for kind, name in named}
+    """Those of processes that hold elections on several sites."""
+    registry = CollectorRegistry()
+    SiteInstruments(registry, "elections_dc1")
+    families = list(registry.collect())
+    assert len(families) == 4
+    names = {f"{family.name}_total" if family.type == "counter" else family.name: family.type for family in families}
+    return {name: Metric(kind, frozenset({"site"})) for name, kind in names.items()}
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from overseer.supervise.policy import EXIT_FATAL, SupervisePolicy
 from overseer.supervise.process import ChildSpec
@@ -143,23 +144,23 @@ async def test_the_end_is_announced_once_before_anyone_is_told_and_may_hang_or_f
     assert told == [("SIGTERM", ChildState.READY)]
 
 
-async def test_an_end_that_a_second_request_cut_short_is_not_said_to_be_out_of_time(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_an_end_that_a_second_request_cut_short_is_not_said_to_be_out_of_time(tmp_path: Path) -> None:
     begun = anyio.Event()
 
     async def conclude(_: str) -> None:
         begun.set()
         await anyio.sleep_forever()
 
-    async with supervising(process("steady", tmp_path), msgspec.structs.replace(QUICK, conclude_ms=600_000), conclude=conclude) as s:
-        await s.until(lambda c: c.state is ChildState.READY)
-        s.stop.request("SIGTERM")
-        with anyio.fail_after(DEADLINE_S):
-            await begun.wait()
+    patient = msgspec.structs.replace(QUICK, conclude_ms=600_000)
+    with capture_logs() as said:
+        async with supervising(process("steady", tmp_path), patient, conclude=conclude) as s:
+            await s.until(lambda c: c.state is ChildState.READY)
             s.stop.request("SIGTERM")
-            await s.ended.wait()
-    assert "not said within" not in "".join(capsys.readouterr())
+            with anyio.fail_after(DEADLINE_S):
+                await begun.wait()
+                s.stop.request("SIGTERM")
+                await s.ended.wait()
+    assert [line for line in said if line["event"] == "conclude_failed"] == []
 
 
 def test_without_a_stderr_of_ours_what_a_child_says_is_dropped() -> None:
@@ -172,14 +173,15 @@ def test_without_a_stderr_of_ours_what_a_child_says_is_dropped() -> None:
     assert (done.returncode, done.stdout) == (0, "went on\n")
 
 
-async def test_an_end_that_could_not_be_announced_in_time_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_an_end_that_could_not_be_announced_in_time_is_said(tmp_path: Path) -> None:
     hasty = msgspec.structs.replace(QUICK, conclude_ms=50)
-    async with supervising(process("steady", tmp_path), hasty, conclude=lambda _reason: anyio.sleep_forever()) as s:
-        await s.until(lambda c: c.state is ChildState.READY)
-        s.stop.request("SIGTERM")
-        with anyio.fail_after(DEADLINE_S):
-            await s.ended.wait()
-    assert "not said within 50 ms" in "".join(capsys.readouterr())
+    with capture_logs() as said:
+        async with supervising(process("steady", tmp_path), hasty, conclude=lambda _reason: anyio.sleep_forever()) as s:
+            await s.until(lambda c: c.state is ChildState.READY)
+            s.stop.request("SIGTERM")
+            with anyio.fail_after(DEADLINE_S):
+                await s.ended.wait()
+    assert [line["cause"] for line in said if line["event"] == "conclude_failed"] == ["not said within 50 ms"]
 
 
 async def test_what_a_child_started_ends_with_it_and_nothing_stays_a_zombie(tmp_path: Path) -> None:
